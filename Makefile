@@ -1,0 +1,25 @@
+# Two commands set up everything: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+export XDG_CACHE_HOME ?= $(HOME)/.cache
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+
+include $(wildcard mk/*.mk)
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z][a-zA-Z0-9_-]*:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([^:]+):.*## (.*)/  \1\t\2/' | expand -t 24
+
+.PHONY: deps
+deps: ## install what the demo and the tests need (apt when allowed, .venv)
+	@tests/setup/deps.sh $(PYTHON)
+
+.PHONY: requirements
+requirements: ## pin requirements.in again (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet \
+	    --custom-compile-command "make requirements" requirements.in -o requirements.txt

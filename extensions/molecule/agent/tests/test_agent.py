@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a machine looks like after a cycle that it did by itself, read by other means than the agent's own."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def test_it_is_another_boot(host: Any) -> None:
+    before = host.file("/root/boot_id_before").content_string.strip()
+    assert before != host.file("/proc/sys/kernel/random/boot_id").content_string.strip()
+
+
+def test_it_came_by_kexec(host: Any) -> None:
+    assert host.file("/proc/sys/kernel/bootloader_type").content_string.strip() == "208"
+
+
+def test_the_units_did_it(host: Any) -> None:
+    for unit in ("hotpmem-restore", "hotpmem-hot-add", "hotpmem-save", "memcached"):
+        assert host.check_output(f"systemctl show --property=ActiveState --value {unit}") == "active", unit
+    assert host.file("/run/hotpmem/restored/memcached").exists
+
+
+def test_pmem_is_system_ram(host: Any) -> None:
+    devices = json.loads(host.check_output("daxctl list -D"))
+    devices = devices if isinstance(devices, list) else [devices]
+    assert [device["mode"] for device in devices] == ["system-ram"]
+    assert devices[0]["online_memblocks"] == devices[0]["total_memblocks"] == 4
+
+
+def test_nothing_leaked(host: Any) -> None:
+    assert "cannot be hotremoved" not in host.check_output("dmesg")
+
+
+def test_systemd_accepts_the_units(host: Any) -> None:
+    units = " ".join(f"hotpmem-{name}.service" for name in ("restore", "hot-add", "save"))
+    # No man pages in the image.
+    assert host.run(f"systemd-analyze verify --man=no {units}").stderr == ""

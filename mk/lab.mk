@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The lab: QEMU machines with a real kernel (tests/lab/README.md).
+LAB_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+LAB = $(LAB_PYTHON) tests/lab/lab.py
+NAME ?= demo
+HOSTS ?= 2
+KERNEL ?= 6.1
+PMEM ?= e820
+BOOT ?= snapshot
+HOST ?= node1
+
+.PHONY: lab-image lab-up lab-ssh lab-status lab-down
+lab-image: ## build and cache the machine image (KERNEL=6.1)
+	@$(LAB) image --kernel $(KERNEL)
+
+lab-up: ## start QEMU machines (HOSTS=2 KERNEL=6.1 PMEM=e820|nfit|none BOOT=snapshot|grub NAME=demo)
+	@$(LAB) up --name $(NAME) --hosts $(HOSTS) --kernel $(KERNEL) --pmem $(PMEM) --boot $(BOOT)
+
+lab-ssh: ## log in to a machine (HOST=node1 NAME=demo)
+	@$(LAB) ssh --name $(NAME) $(HOST)
+
+lab-status: ## which machines run and answer (NAME=demo)
+	@$(LAB) status --name $(NAME)
+
+lab-down: ## end the machines (NAME=demo)
+	@$(LAB) down --name $(NAME)

@@ -1,0 +1,23 @@
+# Checks and tests. `make check` needs no machine; `make test` is all of it.
+SCENARIOS := nfit e820 grub
+
+.PHONY: demo check lint unit sanity molecule test
+demo: deps ## the whole thing on QEMU machines: HOSTS=2 KERNEL=6.1 PMEM=e820 KEEP=1
+	@$(BIN)/python tests/demo/demo.py --hosts $(or $(HOSTS),2) --kernel $(or $(KERNEL),6.1) --pmem $(or $(PMEM),e820) $(if $(KEEP),--keep)
+
+test: check fuzz-ci molecule ## all of it: check, a minute of fuzzing, and the scenarios on machines
+
+check: MUTATIONS = 1000
+check: lint unit sanity test-helper ## what needs no machine: lint, unit, sanity, helper (with 1,000 of the 10,000 mutations)
+
+lint: deps ## ruff, mypy, yamllint, ansible-lint, shellcheck
+	@tests/setup/lint.sh
+
+unit: deps ## unit tests of the engine, the filters and the lab
+	@$(BIN)/python -m pytest -q tests/unit tests/lab
+
+sanity: deps ## ansible-test sanity, in a copy of the tree
+	@tests/setup/sanity.sh
+
+molecule: deps ## the scenarios on machines, two at a time; one, with its output as it comes, with SCENARIO=
+	@$(if $(SCENARIO),tests/setup/molecule.sh $(SCENARIO),tests/setup/scenarios.sh $(SCENARIOS))

@@ -1,0 +1,28 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Options that several modules share."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """How a namespace is named."""
+
+    DOCUMENTATION = r"""
+options:
+  namespace:
+    description:
+      - Which namespace, by its name (V(namespace0.0)), uuid, label, or physical start address (V(0x3fe00000)).
+      - When left out, the only one there is. With several the module fails and lists them.
+      - Names move when DIMMs are added, and the uuid is a new one after each conversion. Start address and label stay.
+    type: str
+"""
+
+    HELPER = r"""
+options:
+  helper:
+    description: Path of the copy helper C(pmem-state) on the host. The role P(hotpmem.fleet.state_helper#role) installs it.
+    type: path
+    default: /usr/local/sbin/pmem-state
+"""

@@ -1,0 +1,194 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Converting a namespace: what has to be done, what would be lost, what forbids it; then doing it, and looking again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Callable, List, Optional
+
+from ._dax import BUS as DAX_BUS
+from ._dax import LEAK_TODO, Dax
+from ._errors import HotpmemError
+from ._holders import Holders
+from ._namespace import NODES, Namespace, Namespaces, Region
+from ._ndctl import Ndctl, create_argv
+from ._size import MIB, format_size
+
+MODES = ("raw", "devdax", "fsdax", "sector")
+_LABEL_STEP = 16 * MIB
+_SMALLEST_ALIGN = 2 * MIB
+_MODULES = {"raw": ("nd_pmem",), "fsdax": ("nd_pmem",), "sector": ("nd_pmem",), "devdax": ("dax_pmem", "device_dax")}
+
+
+@dataclass
+class Plan:
+    """What a conversion takes. ``changes`` empty: nothing to do. ``destroys`` needs force; ``refuses`` can't be forced."""
+
+    region: Region
+    before: Optional[Namespace]
+    mode: str
+    argv: List[str] = field(default_factory=list)
+    region_align: int = 0
+    changes: List[str] = field(default_factory=list)
+    destroys: List[str] = field(default_factory=list)
+    refuses: List[str] = field(default_factory=list)
+
+
+def align_for(region: Region) -> int:
+    """The region alignment that ndctl needs before it converts; 0 when the present one will do.
+
+    It refuses while the region's start or size is no multiple of ``align``, which is 16 MiB after each boot.
+    """
+    align = region.align
+    if not align or region.start is None:
+        return 0
+    while align > _SMALLEST_ALIGN and (region.start % align or region.size % align):
+        align //= 2
+    return align if align != region.align else 0
+
+
+def differences(now: Namespace, mode: str, mapping: str, align: int) -> List[str]:
+    """What of the wishes isn't so yet. An empty mapping and an align of 0 mean: as it is."""
+    changes = [] if now.mode == mode else [f"{now.mode} -> {mode}"]
+    if not changes and mode in ("devdax", "fsdax"):
+        if mapping and now.map and mapping != now.map:
+            changes.append(f"map {now.map} -> {mapping}")
+        if align and now.align and align != now.align:
+            changes.append(f"align {now.align:#x} -> {align:#x}")
+    return changes
+
+
+class Converter:
+    """Plans and applies conversions. image_of says what image a device holds that has not been restored, or ""."""
+
+    def __init__(self, namespaces: Namespaces, dax: Dax, holders: Holders, ndctl: Ndctl, image_of: Callable[[str], str]) -> None:
+        self.namespaces = namespaces
+        self.dax = dax
+        self.holders = holders
+        self.ndctl = ndctl
+        self.image_of = image_of
+
+    def plan(self, wanted: str, region: str, mode: str, mapping: str = "", align: int = 0) -> Plan:
+        """Read everything, change nothing. Raises HotpmemError when the namespace can't be found."""
+        if region and not wanted and not [one for one in self.namespaces.all() if one.region == region]:
+            place = self.namespaces.region(region)
+            argv = create_argv(mode, region=region, mapping=mapping, align=align)
+            return Plan(place, None, mode, argv, align_for(place), [f"create a {mode} namespace in {region}"])
+        now = self.namespaces.find(wanted, region)
+        plan = Plan(self.namespaces.region(now.region), now, mode)
+        plan.changes = differences(now, mode, mapping, align)
+        if not plan.changes:
+            if not now.enabled:
+                plan.changes = [f"enable {now.name}"]
+                plan.refuses = self._leaked(now)
+            return plan
+        plan.argv = create_argv(mode, namespace=now.name, mapping=mapping, align=align)
+        plan.region_align = align_for(plan.region)
+        plan.refuses = self._leaked(now) or self._refusals(now)
+        if not plan.refuses:
+            plan.destroys = self._losses(now, plan)
+        return plan
+
+    def allow(self, plan: Plan, force: bool) -> None:
+        """Raise when the plan may not be carried out."""
+        what = self._what(plan)
+        if plan.refuses:
+            leaked = any("leaked" in reason for reason in plan.refuses)
+            raise HotpmemError(
+                what,
+                "; ".join(plan.refuses),
+                LEAK_TODO if leaked else "Free it first; force does not override this",
+                refuses=plan.refuses,
+                destroys=plan.destroys,
+            )
+        if plan.destroys and not force:
+            raise HotpmemError(
+                what, "it would destroy: " + "; ".join(plan.destroys), "Set force: true when that may be lost", destroys=plan.destroys
+            )
+
+    def apply(self, plan: Plan) -> Namespace:
+        """Carry the plan out and read what is there afterwards. Raises HotpmemError when it isn't what was asked for."""
+        what = self._what(plan)
+        if not plan.changes:
+            return self.namespaces.read(plan.before.name) if plan.before else self.namespaces.find("", plan.region.name)
+        self._need_drivers(plan.mode)
+        name: Optional[str] = None
+        if not plan.argv and plan.before:
+            self.ndctl.enable(what, plan.before.name)
+        else:
+            if plan.before and plan.before.chardev:
+                # A left-over id would hand the next device of this name to kmem the moment it appears.
+                self.dax.forget_id(plan.before.chardev)
+            if plan.region_align:
+                self.dax.sysfs.write(f"{NODES}/{plan.region.name}/align", hex(plan.region_align))
+            name = self.ndctl.create(what, plan.argv)
+        after = self._after(plan, name)
+        if after.mode != plan.mode or not after.enabled:
+            state = "enabled" if after.enabled else "disabled"
+            raise HotpmemError(
+                what, f"ndctl answered success, but {after.name} is {after.mode} and {state}", "dmesg says why", namespace=after.to_dict()
+            )
+        if plan.mode == "devdax" and self.dax.sysfs.link_name(f"{DAX_BUS}/devices/{after.chardev}/driver") == "kmem":
+            raise HotpmemError(
+                what,
+                f"kmem took {after.chardev} at once, by an id left behind",
+                "Hot-remove it (memblock_offline, dax_kmem), then try again",
+            )
+        return after
+
+    def _what(self, plan: Plan) -> str:
+        return f"Cannot make {plan.before.name if plan.before else plan.region.name} {plan.mode}"
+
+    def _after(self, plan: Plan, name: Optional[str]) -> Namespace:
+        """The namespace after a conversion: on labelled regions its name may have changed, its start has not."""
+        if name:
+            return self.namespaces.read(name)
+        if plan.before and plan.before.start is not None:
+            return self.namespaces.find(hex(plan.before.start), plan.region.name)
+        return self.namespaces.find(plan.before.name if plan.before else "", plan.region.name)
+
+    def _leaked(self, now: Namespace) -> List[str]:
+        device = now.chardev or now.name.replace("namespace", "dax")
+        leak = self.dax.leak_of(device) if now.mode == "devdax" else None
+        return [leak.sentence] if leak else []
+
+    def _refusals(self, now: Namespace) -> List[str]:
+        if now.blockdev:
+            # ndctl refuses these as well, whatever it is told: it opens the device exclusively first.
+            return self.holders.held(now.blockdev)
+        if now.chardev and self.dax.sysfs.link_name(f"{DAX_BUS}/devices/{now.chardev}/driver") == "kmem":
+            return [f"{now.chardev} is in use as System RAM: hot-remove it first (memblock_offline, then dax_kmem with state: devdax)"]
+        return []
+
+    def _losses(self, now: Namespace, plan: Plan) -> List[str]:
+        device = now.blockdev or now.chardev
+        losses: List[str] = []
+        if device:
+            losses += self.holders.openers([device])
+            image = self.image_of(f"/dev/{device}")
+            if image:
+                losses.append(f"the state image on /dev/{device} ({image}), which has not been restored")
+        if now.blockdev:
+            signature = self.holders.signature(now.blockdev)
+            if signature:
+                losses.append(f"{signature} on /dev/{now.blockdev}")
+        if plan.region.labelled and now.size % _LABEL_STEP:
+            losses.append(
+                f"{now.name} itself: its size ({format_size(now.size)}, {now.size} bytes) is no multiple of 16 MiB, "
+                "and on a labelled DIMM such a namespace is lost at the next start"
+            )
+        return losses
+
+    def _need_drivers(self, mode: str) -> None:
+        """Load what udev would load, for machines without it. What is built in has its driver already."""
+        for module in _MODULES[mode]:
+            bus = DAX_BUS if module == "device_dax" else "/sys/bus/nd"
+            if self.dax.sysfs.exists(f"{bus}/drivers/{module}"):
+                continue
+            if module == "device_dax":
+                self.dax.need_driver(module)
+            else:
+                self.ndctl.runner.check(
+                    ["modprobe", module], f"Cannot make a namespace {mode}", f"Install the kernel module {module}", timeout=60
+                )

@@ -1,0 +1,69 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The parts of the engine put together for one host."""
+
+from __future__ import annotations
+
+from typing import Optional, Tuple
+
+from ._conversion import Converter
+from ._dax import Dax
+from ._errors import HotpmemError
+from ._holders import Holders
+from ._hotplug import HotPlug
+from ._kexec import Kexec
+from ._moves import Moves
+from ._namespace import Namespace, Namespaces
+from ._ndctl import Ndctl
+from ._preflight import Preflight
+from ._run import Runner
+from ._state_copy import HELPER, Helper, StateCopy, unrestored_image
+from ._sysfs import Sysfs
+
+
+class Engine:
+    """root: where /sys, /proc and /dev are. helper: path of the copy helper."""
+
+    def __init__(self, root: str = "/", runner: Optional[Runner] = None, helper: str = HELPER) -> None:
+        self.sysfs = Sysfs(root)
+        self.runner = runner or Runner()
+        self.namespaces = Namespaces(self.sysfs)
+        self.dax = Dax(self.sysfs, self.runner)
+        self.hotplug = HotPlug(self.dax)
+        self.holders = Holders(self.sysfs, self.runner)
+        self.ndctl = Ndctl(self.runner)
+        self.kexec = Kexec(self.sysfs, self.runner)
+        self.helper = Helper(self.runner, helper)
+        self.copy = StateCopy(self.helper, self.sysfs)
+        self.converter = Converter(
+            self.namespaces, self.dax, self.holders, self.ndctl, lambda device: unrestored_image(self.helper, device)
+        )
+        self.moves = Moves(self.namespaces, self.dax, self.hotplug, self.converter)
+        self.preflight = Preflight(self.sysfs, self.namespaces, self.dax, self.kexec, self.helper)
+
+    def device_of(self, what: str, device: str = "", namespace: str = "") -> Tuple[str, Optional[Namespace]]:
+        """(dax device, its namespace or None) from a device's name, or a namespace that must be in mode devdax."""
+        if device:
+            owner = next((one for one in self.namespaces.all() if one.chardev == device), None)
+            return device, owner
+        found = self.namespaces.find(namespace)
+        if not found.chardev:
+            state = f"is {found.mode}" if found.mode != "devdax" else "is devdax but disabled"
+            raise HotpmemError(
+                what,
+                f"{found.name} {state}, so it has no dax device",
+                "Convert it first: pmem_namespace with mode: devdax",
+                namespace=found.to_dict(),
+            )
+        return found.chardev, found
+
+    def block_device(self, what: str, device: str = "") -> str:
+        """device, or when it is left out the block device of the only namespace."""
+        if device:
+            return device
+        found = self.namespaces.find("")
+        if found.mode != "raw" or not found.blockdev:
+            raise HotpmemError(
+                what, f"{found.name} is {found.mode}, not raw, so it has no block device", "Convert it first: pmem_namespace with mode: raw"
+            )
+        return f"/dev/{found.blockdev}"

@@ -1,0 +1,143 @@
+# Copyright: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Use a dax device as System RAM, or take it back."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dax_kmem
+short_description: Use a dax device as System RAM, or take it back
+version_added: 0.1.0
+description:
+  - V(system_ram) hands the device to the kernel's C(kmem) driver and brings its memory blocks online. When that fails, the device goes back
+    to C(device_dax).
+  - V(devdax) takes it from C(kmem) and binds it to C(device_dax). It refuses while one of its memory blocks is online, because the kernel
+    would unbind the device all the same and lose the memory until the next reboot. Use M(hotpmem.fleet.memblock_offline) first.
+  - The kernel's policy for new memory (C(auto_online_blocks)) is set aside meanwhile and restored. The device's id is
+    always removed from C(kmem) again, so that a later device of the same name isn't grabbed.
+extends_documentation_fragment:
+  - hotpmem.fleet.attributes.acts
+  - hotpmem.fleet.namespace
+options:
+  device:
+    description: The dax device (V(dax0.0)), instead of O(namespace).
+    type: str
+  state:
+    description: What the device is to be used for.
+    type: str
+    choices: [system_ram, devdax]
+    required: true
+  online:
+    description:
+      - With O(state=system_ram), the zone that the memory blocks are brought online in.
+      - From V(movable) they can be taken offline again. From V(kernel) usually not.
+      - V(none) leaves them as they are.
+    type: str
+    choices: [movable, kernel, none]
+    default: movable
+  timeout:
+    description: Seconds for all memory blocks together.
+    type: int
+    default: 60
+author:
+  - The hotpmem.fleet authors (@hotpmem)
+seealso:
+  - module: hotpmem.fleet.memblock_offline
+  - module: hotpmem.fleet.pmem_namespace
+"""
+
+EXAMPLES = r"""
+- name: Hot-add the persistent memory as System RAM
+  hotpmem.fleet.dax_kmem:
+    state: system_ram
+
+- name: Hot-remove it, once its blocks are offline
+  hotpmem.fleet.dax_kmem:
+    device: dax0.0
+    state: devdax
+"""
+
+RETURN = r"""
+device:
+  description: The dax device.
+  type: str
+  returned: success
+  sample: dax0.0
+blocks:
+  description: The memory blocks of the device as they are afterwards. Empty while it is devdax. In check mode, as they are.
+  type: list
+  elements: dict
+  returned: success
+  sample: [{block: 8, range: 0x40000000-0x47ffffff, state: online, zone: Movable}]
+bytes_gained:
+  description: Bytes of RAM that the device gives, or would give, in whole memory blocks.
+  type: int
+  returned: success
+bytes_lost:
+  description: Bytes of the namespace that are no RAM, because of its info block and the alignment to memory blocks.
+  type: int
+  returned: success
+before:
+  description: Use of the device, bytes online, and number of memory blocks in each state, before.
+  type: dict
+  returned: success
+after:
+  description: The same afterwards.
+  type: dict
+  returned: success
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._hotplug import POLICIES
+from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
+
+
+def act(module: AnsibleModule) -> dict:
+    """Plan; unless in check mode, move the device."""
+    params = module.params
+    engine = Engine()
+    hotplug = engine.hotplug
+    device, namespace = engine.device_of("Cannot choose a dax device", params["device"] or "", params["namespace"] or "")
+    reserved = namespace.size if namespace else None
+    shape = hotplug.shape(device, reserved)
+    if params["state"] == "system_ram":
+        hotplug.check_ram(shape)
+        changed = bool(hotplug.ram_changes(shape, params["online"]))
+        after = hotplug.as_ram(shape, params["online"])
+    else:
+        changed = shape.device.driver != "device_dax"
+        after = {"mode": "devdax", "online_bytes": 0, "blocks": {}}
+        if changed:
+            engine.dax.check_removable(shape.device)
+    result = {"changed": changed, "device": device, "before": shape.to_dict(), "after": after if changed else shape.to_dict()}
+    if changed and not module.check_mode:
+        if params["state"] == "system_ram":
+            hotplug.to_ram(shape, params["online"], params["timeout"])
+        else:
+            engine.dax.to_device_dax(shape.device)
+        shape = hotplug.shape(device, reserved)
+        result["after"] = shape.to_dict()
+    result.update(blocks=[block.to_dict() for block in shape.blocks], bytes_gained=shape.gained, bytes_lost=shape.lost)
+    return result
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec={
+            "device": {"type": "str"},
+            "namespace": {"type": "str"},
+            "state": {"type": "str", "choices": ["system_ram", "devdax"], "required": True},
+            "online": {"type": "str", "choices": list(POLICIES), "default": "movable"},
+            "timeout": {"type": "int", "default": 60},
+        },
+        mutually_exclusive=[("device", "namespace")],
+        supports_check_mode=True,
+    )
+    run(module, act)
+
+
+if __name__ == "__main__":
+    main()

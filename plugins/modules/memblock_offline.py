@@ -1,0 +1,197 @@
+# Copyright: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Take memory blocks offline, or bring them online."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: memblock_offline
+short_description: Take memory blocks offline, or bring them online
+version_added: 0.1.0
+description:
+  - Brings all memory blocks of a dax device, of a range, or of a list to a state, all of them or none.
+  - One deadline holds for all of them together. A block that doesn't get there in time, for instance because a process has pinned
+    a page of it, ends the attempt. What was changed is put back, and the error names the block, its range, its zone and the reason.
+  - With nothing given, the blocks of the only namespace's dax device are meant.
+extends_documentation_fragment:
+  - hotpmem.fleet.attributes.acts
+  - hotpmem.fleet.namespace
+options:
+  device:
+    description:
+      - The dax device (V(dax0.0)) whose blocks are meant.
+      - Together with O(start) or O(blocks), blocks outside of the device are refused.
+    type: str
+  start:
+    description: Physical start of a range, such as V(0x40000000). The blocks that lie whole inside the range are meant.
+    type: str
+  size:
+    description: Size of the range, such as V(512M).
+    type: str
+  blocks:
+    description: Numbers of memory blocks.
+    type: list
+    elements: int
+  state:
+    description: The state to bring them to. Only blocks in V(online_movable) can be counted on to go offline later.
+    type: str
+    choices: [offline, online_movable, online_kernel]
+    default: offline
+  timeout:
+    description: Seconds for all blocks together.
+    type: int
+    default: 60
+  retries:
+    description: How many more times blocks are tried that the kernel calls busy, within O(timeout).
+    type: int
+    default: 10
+author:
+  - The hotpmem.fleet authors (@hotpmem)
+seealso:
+  - module: hotpmem.fleet.dax_kmem
+"""
+
+EXAMPLES = r"""
+- name: Take the persistent memory offline
+  hotpmem.fleet.memblock_offline:
+    device: dax0.0
+    timeout: 30
+
+- name: Bring it online again
+  hotpmem.fleet.memblock_offline:
+    device: dax0.0
+    state: online_movable
+
+- name: Take a range offline
+  hotpmem.fleet.memblock_offline:
+    start: "0x40000000"
+    size: 512M
+"""
+
+RETURN = r"""
+blocks:
+  description: The blocks as they are afterwards. In check mode, as they are.
+  type: list
+  elements: dict
+  returned: success
+  sample: [{block: 8, range: 0x40000000-0x47ffffff, state: offline, zone: ""}]
+failed_blocks:
+  description: The blocks that did not get to the state, with block, range, zone, errno and reason.
+  type: list
+  elements: dict
+  returned: always
+  sample: [{block: 9, range: 0x48000000-0x4fffffff, zone: Normal, errno: EBUSY, reason: it holds an unmovable page}]
+rolled_back:
+  description: Numbers of the blocks that were put back after a failure.
+  type: list
+  elements: int
+  returned: always
+not_rolled_back:
+  description: Blocks that could not be put back after a failure, as in RV(failed_blocks).
+  type: list
+  elements: dict
+  returned: always
+before:
+  description: State of each block before, by number.
+  type: dict
+  returned: success
+after:
+  description: The same afterwards.
+  type: dict
+  returned: success
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory_blocks import STATES, Block, whole_blocks
+from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
+from ansible_collections.hotpmem.fleet.plugins.module_utils._size import format_range, parse_size
+
+WHAT = "Cannot choose memory blocks"
+
+
+def choose(engine: Engine, params: dict) -> list[Block]:
+    """The blocks meant. Raises HotpmemError when one is missing, or lies outside of the device."""
+    numbers: list[int] | None = None
+    if params["blocks"] is not None:
+        numbers = sorted(set(params["blocks"]))
+    elif params["start"] is not None:
+        start, size = parse_size(params["start"]), parse_size(params["size"])
+        numbers = list(whole_blocks(start, size, engine.dax.blocks.block_size()))
+        if not numbers:
+            raise HotpmemError(
+                WHAT, f"no whole memory block lies in {format_range(start, size)}", "See the block size in pmem_info, and widen the range"
+            )
+    if numbers is None or params["device"] or params["namespace"]:
+        name = engine.device_of(WHAT, params["device"] or "", params["namespace"] or "")[0]
+        device = engine.dax.read(name)
+        own = engine.dax.whole(device)
+        foreign = [number for number in numbers or [] if number not in own]
+        if foreign:
+            raise HotpmemError(
+                WHAT,
+                f"the memory blocks {', '.join(map(str, foreign))} lie outside of {name} ({format_range(device.start, device.size)})",
+                "Leave out device when they are meant all the same",
+                outside=foreign,
+            )
+        if numbers is None:
+            found = engine.dax.present(device)
+            if not found and params["state"] != "offline":
+                raise HotpmemError(
+                    WHAT, f"{name} has no memory blocks: kmem does not hold it", "Hand it over first: dax_kmem with state: system_ram"
+                )
+            return found
+    found = engine.dax.blocks.present(numbers)
+    missing = sorted(set(numbers) - {block.number for block in found})
+    if missing:
+        raise HotpmemError(WHAT, f"there are no memory blocks {', '.join(map(str, missing))}", "See pmem_info", missing=missing)
+    return found
+
+
+def outline(blocks: list[Block]) -> dict:
+    """What before and after compare."""
+    return {str(block.number): block.what_it_is for block in blocks}
+
+
+def act(module: AnsibleModule) -> dict:
+    """Plan; unless in check mode, bring the blocks to the state."""
+    params = module.params
+    engine = Engine()
+    memory = engine.dax.blocks
+    blocks = choose(engine, params)
+    todo = memory.to_change(blocks, params["state"])
+    result = {"changed": bool(todo), "before": outline(blocks), "failed_blocks": [], "rolled_back": [], "not_rolled_back": []}
+    if todo and module.check_mode:
+        result["after"] = dict.fromkeys(result["before"], params["state"])
+    else:
+        memory.set_state(todo, params["state"], params["timeout"], params["retries"])
+        blocks = memory.present([block.number for block in blocks])
+        result["after"] = outline(blocks)
+    result["blocks"] = [block.to_dict() for block in blocks]
+    return result
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec={
+            "device": {"type": "str"},
+            "namespace": {"type": "str"},
+            "start": {"type": "str"},
+            "size": {"type": "str"},
+            "blocks": {"type": "list", "elements": "int"},
+            "state": {"type": "str", "choices": list(STATES), "default": "offline"},
+            "timeout": {"type": "int", "default": 60},
+            "retries": {"type": "int", "default": 10},
+        },
+        mutually_exclusive=[("device", "namespace"), ("start", "blocks")],
+        required_together=[("start", "size")],
+        supports_check_mode=True,
+    )
+    run(module, act)
+
+
+if __name__ == "__main__":
+    main()

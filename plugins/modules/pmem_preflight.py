@@ -1,0 +1,107 @@
+# Copyright: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Is a host ready for a cycle."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pmem_preflight
+short_description: Check that a host is ready to save its state and reboot
+version_added: 0.1.0
+description:
+  - Looks for everything that would make a cycle fail, before anything is touched, and fails with all reasons at once.
+  - Checks that the namespace exists, that no memory leaked, that enough memory stays available once the persistent memory
+    is removed, that its memory blocks can be removed, that the items exist and can be read, that they fit, that the helper
+    works, and that a kernel can be loaded for kexec.
+  - Never changes anything.
+extends_documentation_fragment:
+  - hotpmem.fleet.attributes.looks
+  - hotpmem.fleet.namespace
+  - hotpmem.fleet.namespace.helper
+options:
+  items:
+    description: What would be saved. Each has C(name) and C(path). Other keys are ignored.
+    type: list
+    elements: dict
+    default: []
+  reserve:
+    description: How much memory must stay available after the persistent memory was removed, such as V(512M).
+    type: str
+    default: 256M
+  kexec:
+    description: Whether a kernel must be loadable for kexec.
+    type: bool
+    default: true
+author:
+  - The hotpmem.fleet authors (@hotpmem)
+"""
+
+EXAMPLES = r"""
+- name: Check before touching anything
+  hotpmem.fleet.pmem_preflight:
+    items:
+      - name: cache
+        path: /srv/state/cache
+    reserve: 512M
+"""
+
+RETURN = r"""
+ok:
+  description: Whether the host is ready.
+  type: bool
+  returned: always
+reasons:
+  description: Why it isn't, one sentence each.
+  type: list
+  elements: str
+  returned: always
+numbers:
+  description: In bytes, total, available, reserve, online (in the persistent memory), left (available once that is
+    removed), region, needed and capacity.
+  type: dict
+  returned: always
+  sample:
+    total_bytes: 2080374784
+    available_bytes: 1610612736
+    reserve_bytes: 268435456
+    online_bytes: 536870912
+    left_bytes: 1073741824
+    region_bytes: 538968064
+    needed_bytes: 209715200
+    capacity_bytes: 536870912
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
+from ansible_collections.hotpmem.fleet.plugins.module_utils._size import parse_size
+from ansible_collections.hotpmem.fleet.plugins.module_utils._state_copy import items_from
+
+
+def act(module: AnsibleModule) -> dict:
+    """Gather the reasons; raise when there is one."""
+    params = module.params
+    engine = Engine(helper=params["helper"])
+    items = items_from(params["items"], need_path=True)
+    numbers = engine.preflight.require(params["namespace"] or "", items, parse_size(params["reserve"]), params["kexec"])
+    return {"ok": True, "reasons": [], "numbers": numbers}
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec={
+            "namespace": {"type": "str"},
+            "items": {"type": "list", "elements": "dict", "default": []},
+            "helper": {"type": "path", "default": "/usr/local/sbin/pmem-state"},
+            "reserve": {"type": "str", "default": "256M"},
+            "kexec": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+    )
+    run(module, act)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+# Copyright: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Save state to persistent memory, or restore it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pmem_state_copy
+short_description: Save userland state to persistent memory, restore, verify or invalidate it
+version_added: 0.1.0
+description:
+  - Drives C(pmem-state), the copy helper.
+  - V(saved) looks first. When the device holds an image of this very boot and the sources still have the same bytes, nothing is copied.
+  - V(restored) of an image that was restored in this boot already changes nothing.
+  - A foreign, consumed or damaged image is never restored. The module fails and says why in RV(refused) and RV(exit).
+  - While a copy runs, F(/run/hotpmem/progress.json) on the host holds its progress, renewed each second, C(phase),
+    C(bytes_done), C(bytes_total), C(percent), C(rate) in bytes a second and C(eta_seconds). A module can't stream it to the terminal.
+extends_documentation_fragment:
+  - hotpmem.fleet.attributes.acts
+  - hotpmem.fleet.namespace.helper
+attributes:
+  idempotent:
+    details: V(saved) copies again when a source has changed in between.
+    support: partial
+options:
+  state:
+    description: What to have. V(verified) reads the whole image and checks it. V(absent) invalidates it.
+    type: str
+    choices: [saved, restored, verified, absent]
+    required: true
+  device:
+    description:
+      - Where the image is, such as V(/dev/pmem0), a dax device or a file.
+      - When left out, the block device of the only namespace, which must be raw.
+    type: path
+  items:
+    description:
+      - What to save, or which items to restore or verify. Each has C(name) and C(path). Other keys are ignored.
+      - Required with O(state=saved). When left out otherwise, all items of the image, to the places they came from.
+    type: list
+    elements: dict
+    default: []
+  threads:
+    description: Threads that copy. When left out, the helper decides.
+    type: int
+    default: 0
+  force:
+    description: Save over an image that was not restored. Restore a consumed or foreign image.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds for the whole copy. V(0) for no end. At the end the helper is stopped cleanly.
+    type: int
+    default: 0
+author:
+  - The hotpmem.fleet authors (@hotpmem)
+"""
+
+EXAMPLES = r"""
+- name: Save the cache
+  hotpmem.fleet.pmem_state_copy:
+    state: saved
+    device: /dev/pmem0
+    items:
+      - name: cache
+        path: /srv/state/cache
+
+- name: Restore everything the image holds
+  hotpmem.fleet.pmem_state_copy:
+    state: restored
+    device: /dev/pmem0
+"""
+
+RETURN = r"""
+bytes:
+  description: Bytes of the sources, holes included.
+  type: int
+  returned: when copied
+stored_bytes:
+  description: Bytes that the image takes, without all-zero chunks.
+  type: int
+  returned: when copied
+seconds:
+  description: How long the copy took.
+  type: float
+  returned: when copied
+rate:
+  description: Bytes a second.
+  type: int
+  returned: when copied
+chunks:
+  description: Chunks in the image.
+  type: int
+  returned: when copied
+zero_chunks:
+  description: Chunks that are all zero, and neither stored nor copied.
+  type: int
+  returned: when copied
+items:
+  description: What became of each item, with name, path, status, bytes, files and error.
+  type: list
+  elements: dict
+  returned: when copied
+left_out:
+  description: What was left out, with path and reason.
+  type: list
+  elements: dict
+  returned: when something was left out
+image:
+  description: The image's header.
+  type: dict
+  returned: success
+refused:
+  description: Why the helper refused, or null.
+  type: str
+  returned: always
+exit:
+  description:
+    - The helper's exit code. 0 done, 1 usage, 2 system error, 3 no image, 4 damaged, 5 refused, 6 some items done, some not.
+  type: int
+  returned: always
+before:
+  description: State and items of the image before.
+  type: dict
+  returned: success
+after:
+  description: The same afterwards.
+  type: dict
+  returned: success
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
+from ansible_collections.hotpmem.fleet.plugins.module_utils._state_copy import DONE, NO_IMAGE, REFUSED, failure, items_from
+
+VERBS = {"saved": "save", "restored": "restore", "verified": "verify", "absent": "invalidate"}
+
+
+def outline(image: dict) -> dict:
+    """What before and after compare."""
+    held = sorted(image.get("items") or []) if image["state"] != "none" else []
+    return {"state": image["state"], "items": held}
+
+
+class Copy:
+    """One run of the module: a method a state, each returns (changed, result of the helper, outline afterwards)."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.params = module.params
+        self.check_mode = module.check_mode
+        self.engine = Engine(helper=self.params["helper"])
+        self.copy = self.engine.copy
+        self.device = self.engine.block_device("Cannot choose a device", self.params["device"] or "")
+        self.items = items_from(self.params["items"], need_path=self.params["state"] == "saved")
+        self.timeout = self.params["timeout"] or None
+        self.now = self.copy.info(self.device)
+
+    def call(self, verb: str, **options) -> dict:
+        """Run a verb; raise when it doesn't end with 0."""
+        result = self.engine.helper.call(verb, self.device, self.items, timeout=self.timeout, **options)
+        if result["exit"] != DONE:
+            raise failure(f"Cannot {verb} {self.device}", result)
+        return result
+
+    def saved(self) -> tuple:
+        """Copy unless the same bytes are there."""
+        if not self.items:
+            raise HotpmemError("Cannot save nothing", "items is empty", "List what to save: name and path")
+        same = self.copy.already_saved(self.now, self.device, self.items, self.params["threads"], self.timeout)
+        if same:
+            return False, same, outline(self.now["image"])
+        options = {} if self.check_mode else {"threads": self.params["threads"], "force": self.params["force"]}
+        result = self.call("plan" if self.check_mode else "save", **options)
+        return True, result, {"state": "valid", "items": sorted(item.name for item in self.items)}
+
+    def restored(self) -> tuple:
+        """Restore unless this boot has done so."""
+        if self.copy.already_restored(self.now) and not self.params["force"]:
+            return False, self.now, outline(self.now["image"])
+        if self.check_mode:
+            reason = self.copy.why_not_restore(self.now, self.params["force"])
+            if reason:
+                code = NO_IMAGE if self.now["image"]["state"] == "none" else REFUSED
+                raise HotpmemError(f"Cannot restore {self.device}", reason, "Nothing was changed", exit=code, refused=reason)
+            result = self.now
+        else:
+            result = self.call("restore", threads=self.params["threads"], force=self.params["force"])
+        return True, result, dict(outline(self.now["image"]), state="consumed")
+
+    def verified(self) -> tuple:
+        """Read and check everything."""
+        return False, self.call("verify", threads=self.params["threads"]), outline(self.now["image"])
+
+    def absent(self) -> tuple:
+        """Invalidate what is there."""
+        if self.now["image"]["state"] == "none":
+            return False, self.now, outline(self.now["image"])
+        self.items = []
+        result = self.now if self.check_mode else self.call("invalidate")
+        return True, result, {"state": "none", "items": []}
+
+
+def act(module: AnsibleModule) -> dict:
+    """Do what state says, then look again."""
+    copy = Copy(module)
+    changed, answer, after = getattr(copy, module.params["state"])()
+    result = {key: value for key, value in answer.items() if key not in ("event", "error", "msg", "status")}
+    result.update(changed=changed, before=outline(copy.now["image"]), after=after)
+    result.setdefault("image", copy.now["image"])
+    if changed and not module.check_mode:
+        result["image"] = copy.copy.info(copy.device)["image"]
+        result["after"] = outline(result["image"])
+    return result
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": list(VERBS), "required": True},
+            "device": {"type": "path"},
+            "items": {"type": "list", "elements": "dict", "default": []},
+            "threads": {"type": "int", "default": 0},
+            "force": {"type": "bool", "default": False},
+            "helper": {"type": "path", "default": "/usr/local/sbin/pmem-state"},
+            "timeout": {"type": "int", "default": 0},
+        },
+        required_if=[("state", "saved", ["items"])],
+        supports_check_mode=True,
+    )
+    run(module, act)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pack hotpmem-node: the engine's own files and the package beside this one, in one file that Python runs.
+
+Usage: build.py MODULE_UTILS OUT [INTERPRETER]. Prints "built" or "unchanged". Python's standard library is all it takes. The
+same files give the same bytes: names in order, one date, one mode, nothing compressed (zlib's output differs by version).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import zipfile
+from typing import Dict
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ENGINE = "ansible_collections/hotpmem/fleet/plugins/module_utils"
+# The edge to Ansible: the one file of the engine that imports it.
+LEFT_OUT = ("_module.py",)
+DATE = (2020, 1, 1, 0, 0, 0)
+MAIN = "import sys\n\nfrom hotpmem_node.cli import main\n\nsys.exit(main())\n"
+
+
+def gather(module_utils: str) -> Dict[str, bytes]:
+    """Name in the archive -> content."""
+    found: Dict[str, bytes] = {"__main__.py": MAIN.encode()}
+    parts = ENGINE.split("/")
+    for depth in range(1, len(parts) + 1):
+        found["/".join(parts[:depth]) + "/__init__.py"] = b""
+    for source, target in ((module_utils, ENGINE), (os.path.join(HERE, "hotpmem_node"), "hotpmem_node")):
+        for name in sorted(os.listdir(source)):
+            if name.endswith(".py") and name not in LEFT_OUT:
+                with open(os.path.join(source, name), "rb") as file:
+                    found[f"{target}/{name}"] = file.read()
+    return found
+
+
+def pack(files: Dict[str, bytes], interpreter: str) -> bytes:
+    """The archive, with a first line that runs it. -I: nothing from the environment or the working directory gets in."""
+    target = io.BytesIO()
+    target.write(f"#!{interpreter} -I\n".encode())
+    with zipfile.ZipFile(target, "a", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, DATE)
+            entry.create_system = 3
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, files[name])
+    return target.getvalue()
+
+
+def main() -> int:
+    """Entry point."""
+    module_utils, out = sys.argv[1:3]
+    interpreter = sys.argv[3] if len(sys.argv) > 3 else "/usr/bin/python3"
+    data = pack(gather(module_utils), interpreter)
+    try:
+        with open(out, "rb") as file:
+            if file.read() == data:
+                print("unchanged")
+                return 0
+    except FileNotFoundError:
+        pass
+    os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
+    with open(out + ".new", "wb") as file:
+        file.write(data)
+    os.chmod(out + ".new", 0o755)  # noqa: S103
+    os.replace(out + ".new", out)
+    print("built")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

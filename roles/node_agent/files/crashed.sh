@@ -1,0 +1,26 @@
+#!/bin/sh
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# A state unit failed; run by hotpmem-crashed@ITEM.service. Usage: crashed ITEM LIMIT
+# When it was restored in this boot and has failed LIMIT times or more since (systemd's own restarts count), the item starts cold at the
+# next boot: what crashed it would crash it again. A handoff with the unit up takes that back.
+set -u
+umask 077
+item=$1 limit=${2:-3}
+root=${HOTPMEM_ROOT-}
+run=$root/run/hotpmem lib=$root/var/lib/hotpmem
+[ -e "$run/restored/$item" ] || exit 0
+unit=
+while IFS=' ' read -r name word; do
+    [ "$name" != "$item" ] || unit=$word
+done <"$root/etc/hotpmem/units.conf"
+mkdir -p "$run/crashes" "$lib/cold" || exit 2
+restarts=$(systemctl show --property=NRestarts --value "$unit" 2>/dev/null)
+case $restarts in '' | *[!0-9]*) restarts=0 ;; esac
+echo "$((restarts + 1))" >>"$run/crashes/$item"
+failed=0
+while read -r number; do failed=$((failed + number)); done <"$run/crashes/$item"
+[ "$failed" -ge "$limit" ] || exit 0
+reason="its unit $unit failed $failed times on the state restored in the boot before"
+echo "$reason" >"$lib/cold/$item"
+echo "$item starts cold at the next boot: $reason"

@@ -1,0 +1,70 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Exit codes, and how a verb's answer reaches people (text) and programs (one JSON object)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Dict, List, Optional
+
+from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+
+DONE, USAGE, FAILED, REFUSED, PARTLY, PUT_BACK, STUCK, BUSY = 0, 1, 2, 5, 6, 7, 8, 9
+
+EXITS = """\
+exit status:
+  0  done, or nothing to do
+  1  the command line or the settings can't be used
+  2  it could not be done; the message says where things stand
+  5  refused: not ready, nothing was touched
+  6  done in part: some items have their state, some have not
+  7  handoff failed before the jump: services and memory are as before
+  8  handoff failed before the jump, and something could not be put back: the message says what
+  9  another hotpmem-node is at work
+"""
+
+
+class Answer:
+    """What a verb has to say. lines: for people. facts: for programs."""
+
+    def __init__(self, lines: List[str], facts: Dict[str, Any], code: int = DONE) -> None:
+        self.lines = lines
+        self.facts = facts
+        self.code = code
+
+
+class VerbError(HotpmemError):
+    """A HotpmemError that ends with a code of its own."""
+
+    def __init__(self, code: int, what: str, said: str, todo: str, **details: Any) -> None:
+        self.code = code
+        super().__init__(what, said, todo, **details)
+
+    @classmethod
+    def of(cls, code: int, error: HotpmemError) -> VerbError:
+        """error, with a code."""
+        return cls(code, error.what, error.said, error.todo, **error.details)
+
+
+def show(answer: Answer, verb: str, as_json: bool) -> int:
+    """Print an answer; returns its exit code."""
+    if as_json:
+        print(json.dumps({"verb": verb, "exit": answer.code, "error": None, **answer.facts}))
+    else:
+        for line in answer.lines:
+            print(line)
+    sys.stdout.flush()
+    return answer.code
+
+
+def show_error(error: HotpmemError, verb: str, as_json: bool, code: Optional[int] = None) -> int:
+    """Print an error; returns the exit code."""
+    ended = code if code is not None else getattr(error, "code", FAILED)
+    if as_json:
+        said = {"what": error.what, "said": error.said, "todo": error.todo}
+        print(json.dumps({**error.details, "verb": verb, "exit": ended, "error": said, "msg": str(error)}, default=str))
+        sys.stdout.flush()
+    else:
+        print(f"hotpmem-node: {error}", file=sys.stderr)
+    return ended

@@ -1,0 +1,75 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs that follow a boot: hot-add --at-boot, outcome, cold-start."""
+
+from __future__ import annotations
+
+import argparse
+from typing import List
+
+from ansible_collections.hotpmem.fleet.plugins.module_utils._boot import Boot, Held
+from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._outcome import outcome_words
+from ansible_collections.hotpmem.fleet.plugins.module_utils._records import Records
+from ansible_collections.hotpmem.fleet.plugins.module_utils._services import Services
+from ansible_collections.hotpmem.fleet.plugins.module_utils._settings import Settings
+
+from .answer import DONE, FAILED, PARTLY, REFUSED, Answer, VerbError
+
+
+def boot_of(engine: Engine, settings: Settings) -> Boot:
+    """What this boot did."""
+    return Boot(engine, settings, Services(engine.runner, settings.stop_timeout))
+
+
+def _words(boot: Boot) -> List[str]:
+    outcomes = boot.outcomes()
+    if outcomes:
+        return [outcome_words(outcome) for outcome in outcomes]
+    if boot.result is None:
+        return ["hotpmem-restore.service has not run in this boot"]
+    return [f"nothing was to be restored: {boot.result.get('msg') or (boot.result.get('error') or {}).get('said') or 'no state was due'}"]
+
+
+def kept(error: HotpmemError) -> VerbError:
+    """The error of a hot-add: what would be lost is refused, and the next command said."""
+    if not error.details.get("destroys"):
+        return VerbError.of(FAILED, error)
+    todo = "When that may be lost: hotpmem-node hot-add --force"
+    return VerbError(REFUSED, error.what, error.said, todo, **error.details)
+
+
+def hot_add_at_boot(engine: Engine, settings: Settings) -> Answer:
+    """ExecStart of hotpmem-hot-add.service."""
+    boot = boot_of(engine, settings)
+    try:
+        with Records(engine.sysfs).lock(wait=60):
+            move = boot.hot_add()
+    except Held as error:
+        raise VerbError.of(REFUSED, error) from error
+    except HotpmemError as error:
+        raise kept(error) from error
+    lines = _words(boot) + ([f"done: {change}" for change in move.changes] or ["nothing to do"])
+    return Answer(lines, dict(move.to_dict(), outcomes=boot.outcomes()))
+
+
+def outcome(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
+    """What became of each item in this boot."""
+    boot = boot_of(engine, settings)
+    outcomes = boot.outcomes()
+    lines = _words(boot)
+    cold = [one for one in outcomes if one["status"] in ("cold", "down")]
+    if cold:
+        lines.append(f"the boot before ended so: {boot.last_end or 'it said nothing (a handoff, a power cut or a reset)'}")
+    if any(one["status"] == "down" for one in cold):
+        lines.append(f"to start without state: hotpmem-node cold-start {' '.join(one['name'] for one in cold if one['status'] == 'down')}")
+    facts = {"outcomes": outcomes, "due": boot.due, "restore": boot.result, "last_end": boot.last_end or None}
+    return Answer(lines, facts, PARTLY if cold else DONE)
+
+
+def cold_start(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
+    """Let held units start."""
+    boot = boot_of(engine, settings)
+    names = boot.cold_start(args.item, boot.services.start)
+    return Answer([f"{name} starts without its state" for name in names] or ["nothing is held down"], {"started": names})

@@ -1,0 +1,183 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs that end a boot: handoff, and save-at-shutdown for hotpmem-save.service."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+from typing import Any, Iterator, List
+
+from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._handoff import Handoff, HandoffFailed, Interrupted
+from ansible_collections.hotpmem.fleet.plugins.module_utils._jump import Jump
+from ansible_collections.hotpmem.fleet.plugins.module_utils._records import HANDOFF, Busy, Records
+from ansible_collections.hotpmem.fleet.plugins.module_utils._services import Services
+from ansible_collections.hotpmem.fleet.plugins.module_utils._settings import Settings
+from ansible_collections.hotpmem.fleet.plugins.module_utils._shutdown import ShutdownSave
+
+from .answer import BUSY, FAILED, PUT_BACK, REFUSED, STUCK, Answer, VerbError
+
+LOG = "/run/hotpmem/jump.log"  # what the controller reads; ends with "ended with N" when the old boot goes on
+UNIT = "hotpmem-handoff"
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def _parts(engine: Engine, settings: Settings) -> Handoff:
+    services = Services(engine.runner, settings.stop_timeout)
+    jump = Jump(settings.method, services, engine.sysfs, engine.runner, fast_stop=settings.fast_stop)
+    return Handoff(engine, settings, services, jump)
+
+
+class Log:
+    """Lines for whoever watches: standard output, and the log that outlives an ssh session. Neither may stop a handoff."""
+
+    def __init__(self, path: str = "") -> None:
+        self.path = path
+        if path:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            with open(path, "w", encoding="utf-8"):
+                pass
+
+    def say(self, line: str, shown: bool = True) -> None:
+        """Write a line."""
+        if shown:
+            with contextlib.suppress(OSError):
+                print(line, flush=True)
+        if self.path:
+            with contextlib.suppress(OSError), open(self.path, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+
+@contextlib.contextmanager
+def _signals(handoff: Handoff) -> Iterator[None]:
+    """A signal before the jump means: put everything back."""
+
+    def stop(number: int, frame: Any) -> None:
+        if handoff.jump.going:
+            # The shutdown that was asked for ends this process: nothing is left to do here.
+            raise SystemExit(0)
+        raise Interrupted(f"signal {signal.Signals(number).name}")
+
+    def shield() -> None:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+    handoff.shield = shield
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def detach_argv(settings: Settings, words: List[str], settings_file: str) -> List[str]:
+    """The command that runs the handoff as a unit of its own: the end of an ssh session does not end it.
+
+    After= hotpmem-save.service: when the machine is shut down meanwhile, this is ended first, and that saves.
+    """
+    patience = int(settings.stop_timeout + settings.offline_timeout + 30)
+    return [
+        "systemd-run",
+        f"--unit={UNIT}",
+        "--collect",
+        "--quiet",
+        "--description=Hand this machine over to its next boot",
+        "--property=After=hotpmem-save.service hotpmem-restore.service",
+        "--property=KillMode=mixed",
+        f"--property=TimeoutStopSec={patience}",
+        # Memory has just become less. Should it be killed all the same, what comes after puts everything back.
+        "--property=OOMScoreAdjust=-900",
+        f"--property=ExecStopPost={words[0]} put-back --settings {settings_file}",
+        *words,
+    ]
+
+
+def _detach(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
+    words = [os.path.abspath(sys.argv[0]), "handoff", "--method", settings.method, "--settings", args.settings, "--log", LOG]
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(engine.sysfs.path(LOG))
+    done = engine.runner.run(detach_argv(settings, words, args.settings), timeout=60)
+    if done.rc != 0:
+        code = BUSY if "already" in done.stderr else FAILED
+        todo = f"See systemctl status {UNIT}; stop it (it puts everything back) or wait for it"
+        raise VerbError(code, "Cannot start the handoff", done.words, todo, rc=done.rc)
+    return Answer([f"started: journalctl -fu {UNIT} follows it"], {"unit": f"{UNIT}.service", "log": LOG})
+
+
+def handoff(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
+    """From service to the jump."""
+    if args.method:
+        settings = dataclasses.replace(settings, method=args.method)
+    one = _parts(engine, settings)
+    if args.check:
+        try:
+            steps = one.plan()
+        except HotpmemError as error:
+            raise VerbError.of(REFUSED, error) from error
+        return Answer([f"would {step}" for step in steps], {"check": True, "steps": steps})
+    if args.detach:
+        return _detach(engine, settings, args)
+    log = Log(args.log)
+    one.say = lambda line: log.say(line, not args.json)
+    records = Records(engine.sysfs)
+    try:
+        with records.lock(), _signals(one):
+            one.run()
+    except HandoffFailed as error:
+        raise _ended(records, log, VerbError.of(STUCK if error.stuck else PUT_BACK, error)) from error
+    except Busy as error:
+        raise _ended(None, log, VerbError.of(BUSY, error)) from error
+    except HotpmemError as error:
+        # Preflight: nothing was touched.
+        raise _ended(records, log, VerbError.of(REFUSED, error)) from error
+    except Interrupted as error:
+        refused = HotpmemError("Handoff was interrupted", f"{error}; nothing was touched yet", "Run it again when you are ready")
+        raise _ended(records, log, VerbError.of(REFUSED, refused)) from error
+    return Answer(["on its way down"], {"stage": "jump"})
+
+
+def _ended(records: Any, log: Log, error: VerbError) -> VerbError:
+    """Leave the outcome where the controller and `status` look for it."""
+    if records is not None:
+        with contextlib.suppress(HotpmemError):
+            records.write_json(HANDOFF, dict(records.read_json(HANDOFF) or {}, exit=error.code, msg=str(error)))
+    if log.path:
+        log.say(str(error), False)
+        log.say(f"ended with {error.code}", False)
+    return error
+
+
+def put_back(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
+    """ExecStopPost of hotpmem-handoff.service: does nothing after a handoff that ended in order."""
+    one = _parts(engine, settings)
+    records = Records(engine.sysfs)
+    with records.lock(wait=10):
+        if not one.take_up():
+            return Answer(["nothing to put back"], {"changed": False})
+        killed = HotpmemError("The handoff was killed", "it ended without a word", "journalctl -k says who killed it")
+        error = one.put_back(killed)
+    code = STUCK if error.stuck else PUT_BACK
+    _ended(records, Log(), VerbError.of(code, error))
+    # The log of the controller says it as well.
+    with contextlib.suppress(OSError), open(engine.sysfs.path(LOG), "a", encoding="utf-8") as file:
+        file.write(f"{error}\nended with {code}\n")
+    if error.stuck:
+        raise VerbError.of(STUCK, error)
+    return Answer([str(error)], {"changed": True, "stage": one.stage})
+
+
+def save_at_shutdown(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
+    """ExecStop of hotpmem-save.service."""
+    deadline = args.deadline or settings.shutdown_timeout
+    services = Services(engine.runner, settings.stop_timeout)
+    # A handoff that is being ended holds the lock until it has put everything back.
+    with Records(engine.sysfs).lock(wait=deadline / 4):
+        answer = ShutdownSave(engine, settings, services).run(deadline * 3 / 4)
+    return Answer([answer["said"]], answer)

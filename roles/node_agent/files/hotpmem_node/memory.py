@@ -1,0 +1,98 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs about memory: status, preflight, hot-add, hot-remove."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Dict, List
+
+from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._info import Info
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kexec import Target
+from ansible_collections.hotpmem.fleet.plugins.module_utils._moves import Move
+from ansible_collections.hotpmem.fleet.plugins.module_utils._settings import Settings
+from ansible_collections.hotpmem.fleet.plugins.module_utils._size import format_size
+
+from .answer import REFUSED, Answer, VerbError
+from .boot import hot_add_at_boot, kept
+
+
+def target_of(engine: Engine, settings: Settings) -> Target:
+    """The kernel to jump to: the settings', and for what they leave out that of the running kernel."""
+    return engine.kexec.target(settings.kernel or None, settings.initrd or None, settings.command_line or None)
+
+
+def check(engine: Engine, settings: Settings) -> Dict[str, Any]:
+    """The preflight's numbers; refuses with all reasons."""
+    try:
+        return engine.preflight.require(settings.namespace, settings.state_items, settings.reserve, True, target_of(engine, settings))
+    except HotpmemError as error:
+        raise VerbError.of(REFUSED, error) from error
+
+
+def preflight(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
+    """Is this machine ready?"""
+    numbers = check(engine, settings)
+    lines = ["ready"]
+    if numbers["needed_bytes"]:
+        lines.append(f"state    {format_size(numbers['needed_bytes'])} at most, of {format_size(numbers['capacity_bytes'])}")
+    lines.append(f"memory   {format_size(numbers['left_bytes'])} stay available of {format_size(numbers['available_bytes'])}")
+    return Answer(lines, {"ok": True, "reasons": [], "numbers": numbers})
+
+
+def status(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
+    """All there is to know, and whether a handoff would be refused. Never fails."""
+    facts = Info(engine.sysfs, engine.runner, engine.helper).gather(settings.namespace)
+    try:
+        reasons, numbers = engine.preflight.check(
+            settings.namespace, settings.state_items, settings.reserve, True, target_of(engine, settings)
+        )
+    except HotpmemError as error:
+        reasons, numbers = [str(error)], {}
+    selected = facts["selected"] or {}
+    mode = "system-ram" if selected.get("driver") == "kmem" else selected.get("mode", "none")
+    image = facts["image"]
+    held = ", ".join(image.get("items") or [])
+    lines = [
+        f"namespace  {selected.get('namespace', 'none')} ({mode}), {format_size(selected.get('size') or 0)}",
+        f"gained     {format_size(selected.get('online_bytes') or 0)} of RAM",
+        f"memory     {format_size(facts['memory']['available_bytes'])} available of {facts['memory']['total']}",
+        f"image      {image['state']}{' (' + held + ')' if held else ''}",
+        f"items      {', '.join(kept.name for kept in settings.items) or 'none'}",
+        f"ready      {'yes' if not reasons else 'no'}",
+    ]
+    lines += [f"           {reason}" for reason in reasons]
+    lines += [f"warning    {warning}" for warning in facts["warnings"]]
+    return Answer(lines, {"hotpmem": facts, "ready": not reasons, "reasons": reasons, "numbers": numbers})
+
+
+def _moved(move: Move, checked: bool) -> Answer:
+    verb = "would " if checked else ""
+    lines: List[str] = [f"{verb}{change}" if checked else f"done: {change}" for change in move.changes] or ["nothing to do"]
+    if not checked and move.changes:
+        facts = move.namespace.to_dict()
+        lines.append(f"{facts['namespace']} is {facts['mode']} now{', ' + move.device if move.device else ''}")
+    return Answer(lines, dict(move.to_dict(), check=checked))
+
+
+def hot_remove(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
+    """System RAM -> raw."""
+    if args.check:
+        return _moved(engine.moves.plan_remove(settings.namespace), True)
+    return _moved(engine.moves.hot_remove(settings.namespace, settings.offline_timeout), False)
+
+
+def hot_add(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
+    """raw -> System RAM."""
+    if args.at_boot:
+        return hot_add_at_boot(engine, settings)
+    force = args.force or settings.force
+    try:
+        planned = engine.moves.plan_add(settings.namespace, force)
+    except HotpmemError as error:
+        raise kept(error) from error
+    if args.check:
+        return _moved(planned, True)
+    return _moved(engine.moves.hot_add(settings.namespace, settings.offline_timeout, force), False)

@@ -1,0 +1,144 @@
+#!/bin/sh
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Restores the saved state early in boot; run by hotpmem-restore.service. POSIX sh and the copy helper, nothing else: it waits for
+# neither network nor Python. Usage: restore SECONDS_TO_WAIT_FOR_THE_DEVICE [HELPER]
+#
+# Leaves in /run/hotpmem: restore.json (the helper's result, or why there was none), restored/NAME, cold/NAME (why that item was
+# not restored though it could have been), hold/NAME (the unit of that item stays down), due (a restore was due).
+# Exit: the helper's; 0 when there was nothing to restore and nothing was due; 3 when something was due and there is no image.
+set -u
+umask 077
+wait=${1:-10} helper=${2:-/usr/local/sbin/pmem-state}
+root=${HOTPMEM_ROOT-} # tests give a directory
+run=$root/run/hotpmem lib=$root/var/lib/hotpmem etc=$root/etc/hotpmem nd=$root/sys/bus/nd/devices
+result=$run/restore.json
+
+# Once a boot: a state unit that is started again pulls this unit in again.
+[ ! -e "$result" ] || exit 0
+mkdir -p "$run/hold" "$run/restored" "$run/cold" "$lib" || exit 2
+
+# pending: the last boot saved. serving: units have run with state; after a power cut there is no pending, but it is lost all the same.
+due=
+if [ -e "$lib/pending" ] || [ -e "$lib/serving" ]; then
+    due=1
+    : >"$run/due"
+    # From now on this machine has state to lose.
+    : >"$lib/serving"
+fi
+
+# Before anything else: should this be ended at its deadline, what must not start without its state does not start.
+if [ -n "$due" ] && [ -r "$etc/hold.conf" ]; then
+    while IFS= read -r name; do
+        case $name in '' | '#'*) continue ;; esac
+        echo "its state was not restored, and cold_start is false" >"$run/hold/$name"
+    done <"$etc/hold.conf"
+fi
+
+end() { # EXIT
+    rm -f "$lib/pending"
+    exit "$1"
+}
+
+# say STATUS EXIT SAID: a result as the helper writes them. No quotes or backslashes in SAID.
+say() {
+    printf '{"event": "result", "verb": "restore", "exit": %s, "status": "%s", "refused": null, "msg": "%s", "error": {"what": "Restoring the state", "said": "%s", "todo": "Start the services cold"}, "items": []}\n' \
+        "$2" "$1" "$3" "$3" >"$result"
+    echo "$3"
+}
+
+# At the deadline systemd sends SIGTERM to the helper as well; this runs when the helper has ended.
+trap 'say timeout 2 "the restore did not end within its deadline and was stopped; no item was replaced half way"; end 2' TERM INT
+
+nothing() { # SAID
+    say no_image 3 "$1"
+    [ -z "$due" ] || end 3
+    end 0
+}
+
+# Without it an image, should there be one, is older than what the units have done since: restoring it would take them back in time.
+[ -e "$lib/pending" ] || nothing "the boot before saved nothing"
+
+place=
+[ ! -r "$lib/place" ] || read -r place <"$lib/place"
+
+# Sets device, and count, when there is one; other: the namespace is claimed (devdax), so nothing was saved to it.
+look() {
+    device='' other='' count=0
+    for ns in "$nd"/namespace*; do
+        [ -r "$ns/size" ] || continue
+        read -r size <"$ns/size" || continue
+        [ "$size" != 0 ] || continue
+        if [ -n "$place" ]; then
+            start=
+            read -r start <"$ns/resource" || :
+            [ "$start" = "$place" ] || continue
+        fi
+        holder=
+        [ ! -r "$ns/holder" ] || read -r holder <"$ns/holder" || :
+        if [ -n "$holder" ]; then
+            # While the driver looks for info blocks it claims the namespace for a moment; a claim that holds has a driver of its own.
+            [ ! -e "$nd/$holder/driver" ] || other=$holder
+            continue
+        fi
+        for block in "$ns"/block/*; do
+            # The kernel makes the node itself (devtmpfs): no waiting for udev.
+            [ -e "$root/dev/${block##*/}" ] || continue
+            device=$root/dev/${block##*/}
+            count=$((count + 1))
+        done
+    done
+    [ "$count" -ge 1 ]
+}
+
+left=$((wait * 10))
+until look || [ -n "$other" ] || [ "$left" -le 0 ]; do
+    sleep 0.1
+    left=$((left - 1))
+done
+
+if [ "$count" -gt 1 ]; then
+    nothing "there are several raw namespaces, and no record of which one was saved to"
+elif [ -z "$device" ] && [ -n "$other" ]; then
+    nothing "the namespace is claimed by $other, not raw: nothing was saved to it"
+elif [ -z "$device" ]; then
+    nothing "there was no persistent memory device within $wait s: is its driver (nd_pmem) loaded early?"
+fi
+
+# An item whose unit crashed again and again on its restored state starts cold, this once.
+set --
+cold=
+while IFS= read -r line; do
+    case $line in '' | '#'*) continue ;; esac
+    name=${line%%=*}
+    if [ -e "$lib/cold/$name" ]; then
+        cold=1
+        mv -f "$lib/cold/$name" "$run/cold/$name"
+        # Down rather than cold holds here too; the reason is another one.
+        [ ! -e "$run/hold/$name" ] || cp "$run/cold/$name" "$run/hold/$name"
+        echo "$name is not restored: $(cat "$run/cold/$name")"
+    else
+        set -- "$@" --item "$line"
+    fi
+done <"$etc/items.conf"
+if [ $# -eq 0 ]; then
+    nothing "there is no item to restore"
+fi
+[ -n "$cold" ] || set -- --config "$etc/items.conf"
+
+"$helper" restore --device "$device" "$@" --json >"$result.new"
+code=$?
+mv -f "$result.new" "$result"
+
+# One item a line; a quote inside a path is escaped, so what is matched here can't be part of one.
+sed 's/"name":/\n&/g' "$result" |
+    sed -nE 's/^"name": ?"([A-Za-z0-9._-]+)", ?"path": ?"(\\.|[^"\\])*", ?"status": ?"restored".*/\1/p' |
+    while IFS= read -r name; do
+        : >"$run/restored/$name"
+        rm -f "$run/hold/$name"
+        echo "$name restored"
+    done
+
+[ "$code" -ne 3 ] || [ -n "$due" ] || code=0
+[ "$code" -eq 0 ] || echo "not everything was restored (pmem-state ended with $code): hotpmem-node outcome says what and why"
+end "$code"

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Builds pmem-state for one architecture on the controller, unless it is there already.
+# Usage: build.sh SOURCE_DIR BUILD_DIR ARCH PYTHON [CC]
+# Prints "built" or "cached", then the path of the binary, whose SHA-256 stands beside it in PATH.sha256.
+set -euo pipefail
+source_dir=$1 build_dir=$2 arch=$3 python=$4 cc=${5:-}
+
+die() { printf 'Cannot build pmem-state for %s: %s\n' "$arch" "$*" >&2; exit 1; }
+
+if [ -z "$cc" ]; then
+    if "$python" -c 'import ziglang' 2>/dev/null; then
+        cc="$python -m ziglang cc -target $arch-linux-musl"
+    elif [ "$arch" = "$(uname -m)" ] && command -v cc >/dev/null; then
+        cc=cc
+    else
+        die "no compiler. Run '$python -m pip install ziglang' on the controller, or set state_helper_cc to a cross compiler."
+    fi
+fi
+
+# The digest of the sources and of the compiler's version: a changed source or compiler gets a directory of its own.
+key=$({ cd "$source_dir"; find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; echo "$arch $cc"; $cc --version 2>/dev/null || true; } |
+    sha256sum | cut -c1-16)
+out=$build_dir/$arch-$key
+good() { [ -x "$out/pmem-state" ] && (cd "$out" && sha256sum --check --status pmem-state.sha256); }
+if good; then
+    echo cached
+else
+    # In a directory of its own, then moved: two plays may build the same helper at the same time.
+    mkdir -p "$build_dir"
+    new=$(mktemp -d "$out.XXXXXX")
+    trap 'rm -rf "$new"' EXIT
+    log=$new/build.log
+    make -C "$source_dir" ARCH="$arch" CC="$cc" OUT="$new" >"$log" 2>&1 || { tail -n 20 "$log" >&2; die "make failed: see above"; }
+    (cd "$new" && sha256sum pmem-state >pmem-state.sha256)
+    chmod 755 "$new"
+    good || { rm -rf "$out" && "$python" -c 'import os, sys; os.rename(sys.argv[1], sys.argv[2])' "$new" "$out"; } 2>/dev/null || good || die "cannot move $new to $out"
+    echo built
+fi
+echo "$out/pmem-state"

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "build.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "hooks.h"
+#include "reader.h"
+
+enum { OPEN_LEVELS = 128 };
+
+static void damaged(struct build *b, const char *why)
+{
+    item_mark(&b->run->report, b->item, ITEM_DAMAGED, 0, "%s", why);
+}
+
+static void give_back(struct build *b, struct build_job *job)
+{
+    pthread_mutex_lock(&b->lock);
+    job->next = b->free;
+    b->free = job;
+    pthread_mutex_unlock(&b->lock);
+}
+
+/* Brings a chunk to *data (NULL: all zero). 1, or 0 after marking the item. */
+static int load_chunk(struct build *b, const struct build_job *job, uint8_t *buffer, const uint8_t **data)
+{
+    struct run *run = b->run;
+    struct chunk c;
+    uint64_t sum, length = chunk_length(b->item->data_bytes, job->chunk, run->header.chunk_bytes);
+    *data = NULL;
+    if (job->chunk == NO_CHUNK)
+        return 1;
+    if (!table_data_chunk(&run->table, b->item, job->chunk, length, &c)) {
+        damaged(b, "a chunk lies outside the payload");
+        return 0;
+    }
+    if (c.offset == 0)
+        return 1;
+    int err = device_view(&run->device, buffer, length, c.offset, data, &sum);
+    if (err)
+        item_mark(&run->report, b->item, ITEM_DAMAGED, err, "reading chunk %" PRIu64 " at offset %" PRIu64 " failed: %s", job->chunk,
+                  c.offset, strerror(err));
+    else if (sum != c.sum)
+        item_mark(&run->report, b->item, ITEM_DAMAGED, 0, "the checksum of chunk %" PRIu64 " at offset %" PRIu64 " is wrong",
+                  job->chunk, c.offset);
+    return !err && sum == c.sum;
+}
+
+static void work(void *context, void *argument, int worker)
+{
+    struct build *b = context;
+    struct build_job *job = argument;
+    struct report *r = &b->run->report;
+    const uint8_t *data = NULL;
+    uint64_t bytes = 0;
+    int good = item_fine(b->item) && load_chunk(b, job, b->run->buffer[worker], &data);
+    for (uint32_t i = 0; i < job->segments; i++) {
+        struct build_segment *s = &job->segment[i];
+        if (good && item_fine(b->item) && build_file_open(b, s->file) == 0 && data && s->length)
+            build_file_write(b, s->file, data + s->at, s->length, s->file_offset);
+        bytes += s->length;
+        build_file_release(b, s->file);
+    }
+    if (job->chunk != NO_CHUNK) {
+        atomic_fetch_add(&r->chunks, 1);
+        atomic_fetch_add(data ? &r->stored_bytes : &r->zero_chunks,
+                         data ? chunk_length(b->item->data_bytes, job->chunk, b->run->header.chunk_bytes) : 1);
+    }
+    atomic_fetch_add(&r->bytes, bytes);
+    progress_add(&b->run->progress, bytes);
+    give_back(b, job);
+}
+
+static void submit(struct build *b)
+{
+    struct build_job *job = b->job;
+    b->job = NULL;
+    if (job)
+        pool_submit(&b->pool, job);
+}
+
+/* The job for `segments` segments of a chunk. bytes: memory of a file that comes with them, 0 when it has come already. */
+static struct build_job *job_for(struct build *b, uint64_t chunk, uint32_t segments, uint32_t bytes)
+{
+    struct build_job *job = b->job;
+    int other_chunk = job && job->chunk != NO_CHUNK && chunk != NO_CHUNK && job->chunk != chunk;
+    if (job && (other_chunk || job->segments + segments > BUILD_SEGMENTS || (bytes && job->bytes + bytes > BUILD_JOB_BYTES)))
+        submit(b);
+    if (!b->job) {
+        pthread_mutex_lock(&b->lock);
+        b->job = b->free; /* there are more jobs than the queue and the threads can hold */
+        b->free = b->job->next;
+        pthread_mutex_unlock(&b->lock);
+        b->job->chunk = NO_CHUNK;
+        b->job->segments = 0;
+        b->job->bytes = 0;
+    }
+    if (chunk != NO_CHUNK)
+        b->job->chunk = chunk;
+    b->job->bytes += bytes;
+    return b->job;
+}
+
+static void add_segment(struct build *b, uint64_t chunk, struct build_segment s)
+{
+    struct build_job *job = job_for(b, chunk, 1, 0);
+    atomic_fetch_add(&s.file->refs, 1);
+    job->segment[job->segments++] = s;
+}
+
+/* Adds the part of the extent that is in its first chunk, and takes it off. */
+static void add_piece(struct build *b, struct build_file *f, struct extent *e)
+{
+    uint64_t size = b->run->header.chunk_bytes, in_chunk = e->data_offset % size, n = size - in_chunk;
+    if (n > e->length)
+        n = e->length;
+    add_segment(b, e->data_offset / size, (struct build_segment){f, e->file_offset, (uint32_t)n, (uint32_t)in_chunk});
+    *e = (struct extent){e->file_offset + n, e->length - n, e->data_offset + n};
+}
+
+static void add_extents(struct build *b, struct build_file *f, const struct record *r)
+{
+    for (uint32_t i = 0; i < r->extent_count; i++) {
+        struct extent e = record_extent(r, i);
+        while (e.length && item_fine(b->item))
+            add_piece(b, f, &e);
+    }
+}
+
+/* Adds pieces of the big files in turn, until no more than `keep` of them are left. */
+static void add_bigs(struct build *b, int keep)
+{
+    while (b->bigs > keep) {
+        struct build_big *big = &b->big[b->turn++ % b->bigs];
+        if (item_fine(b->item))
+            add_piece(b, big->file, &big->rest);
+        if (big->rest.length == 0 || !item_fine(b->item)) {
+            build_file_release(b, big->file);
+            *big = b->big[--b->bigs];
+        }
+    }
+}
+
+/* Whether all the data of a file is in one chunk, so that one job can make the whole file. */
+static int in_one_chunk(const struct record *r, uint64_t size, uint64_t *chunk)
+{
+    *chunk = NO_CHUNK;
+    if (r->flags & (RECORD_MORE | RECORD_LINKED))
+        return 0;
+    if (r->extent_count == 0)
+        return 1;
+    struct extent first = record_extent(r, 0), last = record_extent(r, r->extent_count - 1);
+    *chunk = first.data_offset / size;
+    return (last.data_offset + last.length - 1) / size == *chunk;
+}
+
+static void make_file(struct build *b, const struct record *r, struct build_dir *dir, int root)
+{
+    uint64_t chunk;
+    struct build_file *f = build_file_new(b, r, dir, root);
+    if (!f)
+        return;
+    uint32_t bytes = (uint32_t)sizeof *f + r->name_bytes + r->xattr_bytes;
+    if (in_one_chunk(r, b->run->header.chunk_bytes, &chunk)) {
+        /* Made by the thread that has its data. All its segments stay in one job. */
+        job_for(b, chunk, r->extent_count + 1, bytes);
+        if (r->extent_count == 0)
+            add_segment(b, NO_CHUNK, (struct build_segment){f, 0, 0, 0});
+    } else if (build_file_open(b, f) == 0) {
+        /* Several threads will write to it: made here, with its full size. */
+        build_file_size(b, f);
+        if (r->flags & RECORD_LINKED)
+            build_link_first(b, r, dir);
+        if (r->extent_count == 1 && !(r->flags & RECORD_MORE)) {
+            int most = b->pool.threads < BUILD_BIGS ? b->pool.threads : BUILD_BIGS;
+            add_bigs(b, most - 1);
+            b->big[b->bigs++] = (struct build_big){f, record_extent(r, 0)};
+            return;
+        }
+    }
+    add_extents(b, f, r);
+    if (r->flags & RECORD_MORE)
+        b->file = f;
+    else
+        build_file_release(b, f);
+}
+
+static void drain(struct build *b)
+{
+    add_bigs(b, 0);
+    submit(b);
+    pool_drain(&b->pool);
+}
+
+static int push(struct build *b, struct build_dir *d)
+{
+    if (b->depth == b->room) {
+        int room = b->room ? b->room * 2 : 64;
+        struct build_dir **bigger = realloc(b->level, (size_t)room * sizeof *bigger);
+        if (!bigger) {
+            item_mark(&b->run->report, b->item, ITEM_FAILED, ENOMEM, "out of memory");
+            return 0;
+        }
+        b->level = bigger;
+        b->room = room;
+    }
+    /* Directories far above are closed while nobody needs them; level 0 is the directory that the item is in. */
+    if (b->depth > OPEN_LEVELS) {
+        struct build_dir *far = b->level[b->depth - OPEN_LEVELS];
+        if (far->fd >= 0 && atomic_load(&far->refs) > 1)
+            drain(b);
+        if (far->fd >= 0)
+            close(far->fd);
+        far->fd = -1;
+    }
+    b->level[b->depth++] = d;
+    return 1;
+}
+
+static void make_dir(struct build *b, const struct record *r)
+{
+    struct build_dir *up = b->level[b->depth - 1];
+    char name[MAX_NAME + 1];
+    int root = b->depth == 1;
+    memcpy(name, r->name, r->name_bytes);
+    name[r->name_bytes] = 0;
+    const char *made = root ? b->place.temp : name;
+    kill_point("create");
+    int fd = mkdirat(up->fd, made, 0700) == 0 ? open_child_dir(up->fd, made) : -1;
+    if (fd < 0) {
+        item_mark(&b->run->report, b->item, ITEM_FAILED, errno, "making the directory '%s' in %s failed: %s", name, b->item->path,
+                  strerror(errno));
+        return;
+    }
+    if (root) /* or everything inside would inherit it */
+        (void)fremovexattr(fd, "system.posix_acl_default");
+    struct build_dir *d = build_dir_new(b, r, fd, root);
+    if (d && !push(b, d))
+        build_dir_release(b, d);
+}
+
+static void go_up(struct build *b)
+{
+    struct build_dir *d = b->level[--b->depth], *up = b->level[b->depth - 1];
+    struct stat st;
+    if (up->fd < 0 && item_fine(b->item)) {
+        up->fd = openat(d->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (up->fd < 0 || fstat(up->fd, &st) != 0 || st.st_dev != up->dev || st.st_ino != up->ino)
+            item_mark(&b->run->report, b->item, ITEM_FAILED, 0, "somebody moved a directory of %s while it was being restored",
+                      b->item->path);
+    }
+    build_dir_release(b, d);
+}
+
+static void one_record(struct build *b, const struct record *r)
+{
+    struct build_dir *dir = b->level[b->depth - 1];
+    switch (r->type) {
+    case RECORD_DIR:
+        make_dir(b, r);
+        break;
+    case RECORD_UP:
+        go_up(b);
+        break;
+    case RECORD_FILE:
+        make_file(b, r, dir, b->depth == 1);
+        break;
+    case RECORD_EXTENTS:
+        add_extents(b, b->file, r);
+        if (!(r->flags & RECORD_MORE)) {
+            build_file_release(b, b->file);
+            b->file = NULL;
+        }
+        break;
+    case RECORD_LINK:
+        build_link(b, r, dir);
+        break;
+    default:
+        build_special(b, r, dir);
+        if (r->flags & RECORD_LINKED)
+            build_link_first(b, r, dir);
+    }
+    b->item->files += r->type != RECORD_UP && r->type != RECORD_EXTENTS;
+}
+
+static void read_records(struct build *b)
+{
+    struct reader rd;
+    struct record r;
+    int got = 0;
+    reader_start(&rd, b->run, b->item, b->run->buffer[MAX_THREADS]);
+    while (item_fine(b->item) && (got = reader_next(&rd, &r)) > 0)
+        one_record(b, &r);
+    if (got < 0)
+        damaged(b, rd.bad);
+}
+
+void build_item(struct build *b, struct item *it)
+{
+    const char *what;
+    int left = 0;
+    b->item = it;
+    it->files = 0;
+    b->depth = 0;
+    b->links = -1;
+    b->file = NULL;
+    b->bigs = b->turn = 0;
+    int err = place_open(&b->place, it->path, &what);
+    if (err) {
+        item_mark(&b->run->report, it, ITEM_FAILED, err, "%s (%s): %s", what, it->path, strerror(err));
+        place_close(&b->place);
+        return;
+    }
+    struct build_dir *above = build_dir_new(b, NULL, dup(b->place.parent), 0);
+    if (above && push(b, above))
+        read_records(b);
+    if (b->file)
+        build_file_release(b, b->file);
+    drain(b);
+    while (b->depth > 0) /* the directory above, and what a failure left open */
+        build_dir_release(b, b->level[--b->depth]);
+    if (b->links >= 0)
+        close(b->links);
+    if (item_fine(it)) {
+        err = place_commit(&b->place, &left);
+        if (err)
+            item_mark(&b->run->report, it, ITEM_FAILED, err, "renaming the finished item to %s failed: %s", it->path, strerror(err));
+    }
+    if (item_fine(it)) {
+        atomic_store(&it->status, ITEM_RESTORED);
+        if (left)
+            report_left_out(&b->run->report, b->place.temp, "what was there before could not be removed");
+    } else {
+        place_abandon(&b->place);
+    }
+    place_close(&b->place);
+}
+
+int build_start(struct build *b, struct run *run, struct problem *p)
+{
+    memset(b, 0, sizeof *b);
+    pthread_mutex_init(&b->lock, NULL);
+    b->run = run;
+    b->place.parent = -1;
+    int rc = run_start_pool(run, &b->pool, run->header.chunk_bytes, work, b);
+    for (int i = 0; i < POOL_QUEUE + b->pool.threads + 2 && rc == 0; i++) {
+        struct build_job *job = malloc(sizeof *job);
+        if (!job)
+            return problem_set(p, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Getting ready to copy");
+        give_back(b, job);
+    }
+    return rc;
+}
+
+void build_stop(struct build *b)
+{
+    pool_stop(&b->pool);
+    while (b->free) {
+        struct build_job *job = b->free;
+        b->free = job->next;
+        free(job);
+    }
+    free(b->level);
+    pthread_mutex_destroy(&b->lock);
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Turns a SIGBUS on mapped memory (poisoned page, shrunk file) into an error of the thread that touched it. */
+#ifndef GUARD_H
+#define GUARD_H
+
+#include <setjmp.h>
+
+extern _Thread_local sigjmp_buf *guard_point;
+
+void guard_install(void); /* once, before threads start */
+
+/* if (GUARD_BEGIN(env)) { touch memory; GUARD_END(); } else { it was bad: EIO } */
+#define GUARD_BEGIN(env) (guard_point = &(env), sigsetjmp(env, 0) == 0)
+#define GUARD_END() (guard_point = 0)
+
+#endif

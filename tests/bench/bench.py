@@ -1,0 +1,276 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measures pmem-state beside the limit of the machine and beside the usual tools, in one run, interleaved.
+
+Everything is in memory: sources on tmpfs, the device a file of huge pages (mounting that needs root; a dax device has such pages
+too). dd, tar and fio write to the device as well; cp, rsync and zstd, which can't, to files on tmpfs. Each round runs every
+tool once; the first round warms up and does not count. The best of the rounds is compared, the others are in the JSON file.
+Usage: bench.py [--size BYTES] [--rounds N] [--out FILE] [--case NAME ...] [--tool NAME ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "helper"))
+from tree import small_files
+
+TOP = Path(__file__).parents[2]
+HELPER = TOP / "build" / platform.machine() / "pmem-state"
+LIMIT = TOP / "build" / "bench" / "limit"
+CPUS = len(os.sched_getaffinity(0))
+
+
+def run(*words, **how) -> subprocess.CompletedProcess:
+    return subprocess.run([str(w) for w in words], check=True, **how)
+
+
+def shell(command: str) -> Callable[[], None]:
+    return lambda: run("bash", "-o", "pipefail", "-c", command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) and None
+
+
+def random_file(path: Path, size: int, zero_half: bool = False) -> None:
+    """size random bytes; with zero_half, every other MiB is zeros."""
+    with open(path, "wb") as f:
+        for at in range(0, size, 1 << 20):
+            n = min(1 << 20, size - at)
+            f.write(bytes(n) if zero_half and at >> 20 & 1 else os.urandom(n))
+
+
+def make_source(case: str, path: Path, size: int) -> None:
+    path.mkdir()
+    if case in ("one-file", "half-zero"):
+        random_file(path / "f", size, case == "half-zero")
+    elif case == "64-files":
+        for i in range(64):
+            random_file(path / f"f{i}", size // 64)
+    else:
+        small_files(path, 20000, 32768)
+
+
+class Bench:
+    """One case: its sources, a device and the tools."""
+
+    def __init__(self, case: str, size: int, source: Path, huge: Path) -> None:
+        self.case, self.source, self.huge = case, source, huge
+        self.target = source.parent / "target"
+        self.files = sorted(p for p in source.rglob("*") if p.is_file())
+        self.bytes = sum(p.stat().st_size for p in self.files)
+        self.device = huge / "device"
+        room = self.bytes + self.bytes // 16 + (64 << 20)
+        run("fallocate", "-l", room // (2 << 20) * (2 << 20), self.device)
+        self.many = case == "small-files"
+
+    def limit(self, how: str, threads: int, files: list[str]) -> float:
+        return float(run(LIMIT, how, threads, self.device, *files, stdout=subprocess.PIPE, text=True).stdout)
+
+    def save_tools(self) -> dict[str, Callable[[], float | None]]:
+        s, d, t = self.source, self.device, self.source.parent / "copy"
+        to_device = f"dd of={d} bs=4M iflag=fullblock conv=notrunc"
+        item = f"s={s}" if self.many or self.case == "64-files" else f"s={s}/f"
+        tools: dict = (
+            {f"limit/{n}": (lambda n=n: self.limit("copy", n, [str(p) for p in self.files])) for n in sorted({1, 2, min(4, CPUS), CPUS})}
+            if not self.many
+            else {}
+        )
+        tools["pmem-state"] = shell(f"{HELPER} save --force --device {d} --item {item}")
+        tools["cp -a"] = shell(f"cp -a {s} {t}")
+        tools["tar"] = shell(f"tar -C {s} -cf - . | {to_device}")
+        tools["rsync -aHAXS"] = shell(f"rsync -aHAXS {s}/ {t}/")
+        tools["zstd -1 -T0"] = shell(
+            f"tar -C {s} -cf - . | zstd -q -1 -T0 -o {t}" if len(self.files) > 1 else f"zstd -q -1 -T0 -o {t} {s}/f"
+        )
+        if len(self.files) == 1:
+            tools["dd bs=4M"] = shell(f"dd if={s}/f of={d} bs=4M conv=notrunc")
+            tools["fio"] = shell(
+                f"fio --name=w --rw=write --bs=1M --ioengine=psync --numjobs={CPUS} --size={self.bytes // CPUS} "
+                f"--offset_increment={self.bytes // CPUS} --filename={d} --fallocate=none --refill_buffers=0"
+            )
+        return tools
+
+    def prepare_restore(self) -> None:
+        """What the tools restore from: the image and an archive, a copy."""
+        self.save_tools()["pmem-state"]()
+        shell(
+            f"cp -a {self.source} {self.huge}/copy && tar -C {self.source} -cf {self.huge}/tar . && "
+            f"zstd -q -1 -T0 -o {self.huge}/zst {self.huge}/tar"
+        )()
+
+    def restore_tools(self) -> dict[str, Callable[[], float | None]]:
+        t, d = self.target, self.device
+        tools: dict = {}
+        if not self.many:
+            new = [f"{t}/{p.name}:{p.stat().st_size}" for p in self.files]
+
+            def limit(how: str, n: int) -> float:
+                t.mkdir()
+                return self.limit(how, n, new)
+
+            for how in ("pwrite", "map"):
+                tools.update({f"limit {how}/{n}": (lambda how=how, n=n: limit(how, n)) for n in sorted({1, 2, min(4, CPUS), CPUS})})
+        tools["pmem-state"] = shell(f"{HELPER} restore --force --device {d} --item s={t}")
+        tools["cp -a"] = shell(f"cp -a {self.huge}/copy {t}")
+        tools["tar"] = shell(f"mkdir {t} && tar -C {t} -xf {self.huge}/tar")
+        tools["rsync -aHAXS"] = shell(f"rsync -aHAXS {self.huge}/copy/ {t}/")
+        tools["zstd -1 -T0"] = shell(f"mkdir {t} && zstd -q -d -c {self.huge}/zst | tar -C {t} -xf -")
+        if len(self.files) == 1:
+            tools["dd bs=4M"] = shell(f"dd if={self.huge}/copy/f of={t} bs=4M")
+        return tools
+
+    def clean(self) -> None:
+        for path in (self.target, self.source.parent / "copy"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def measure(bench: Bench, tools: dict, rounds: int, op: str) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in tools}
+    for n in range(rounds + 1):
+        for name, tool in tools.items():
+            run(LIMIT, "warm", bench.bytes + bench.bytes // 8 + (64 << 20))
+            start = time.monotonic()
+            inner = tool()
+            wall = time.monotonic() - start
+            if n:
+                seconds[name].append(inner if inner is not None else wall)
+            if op == "restore":
+                shutil.rmtree(bench.target) if bench.target.is_dir() else bench.target.unlink(missing_ok=True)
+            else:
+                bench.clean()
+            if sys.stderr.isatty():
+                print(f"\r{bench.case:12} {op:8} round {n}/{rounds} {name:16}", end="", file=sys.stderr, flush=True)
+    print("\r" * sys.stderr.isatty() + f"{bench.case} {op} done", file=sys.stderr)
+    return seconds
+
+
+def rows_of(bench: Bench, op: str, seconds: dict[str, list[float]]) -> list[dict]:
+    """One row a tool; of the limits only the best kind and thread count."""
+    limits = {k: v for k, v in seconds.items() if k.startswith("limit")}
+    rows = []
+    if limits:
+        best = min(limits, key=lambda k: min(limits[k]))
+        rows.append(
+            {
+                "case": bench.case,
+                "op": op,
+                "tool": "limit",
+                "threads": int(best.split("/")[1]),
+                "seconds": limits[best],
+                "how": best.split("/")[0],
+            }
+        )
+    for name, s in seconds.items():
+        if name not in limits:
+            threads = min(4, CPUS) if name == "pmem-state" else CPUS if name in ("fio", "zstd -1 -T0") else 1
+            rows.append({"case": bench.case, "op": op, "tool": name, "threads": threads, "seconds": s})
+    for row in rows:
+        row["gbps"] = round(bench.bytes / min(row["seconds"]) / 1e9, 3)
+    return rows
+
+
+def table(rows: list[dict]) -> str:
+    out, ours = [], {}
+    for row in rows:
+        if row["tool"] == "pmem-state":
+            ours[row["case"], row["op"]] = row["gbps"]
+    for key in dict.fromkeys((r["case"], r["op"]) for r in rows):
+        group = [r for r in rows if (r["case"], r["op"]) == key]
+        limit = next((r["gbps"] for r in group if r["tool"] == "limit"), None)
+        out.append(f"\n{key[0]}, {key[1]}\n  {'tool':16} {'best s':>9} {'GB/s':>7} {'of limit':>9} {'pmem-state is':>14}")
+        for r in sorted(group, key=lambda r: -r["gbps"]):
+            share = f"{r['gbps'] / limit:9.2f}" if limit else f"{'':9}"
+            times = "" if r["tool"] in ("limit", "pmem-state") else f"{ours[key] / r['gbps']:12.1f} x"
+            out.append(f"  {r['tool']:16} {min(r['seconds']):9.3f} {r['gbps']:7.2f} {share} {times:>14}")
+    return "\n".join(out)
+
+
+def goals(rows: list[dict]) -> list[str]:
+    """The goals that can be measured here, and whether this run meets them."""
+    at = {(r["case"], r["op"], r["tool"]): r["gbps"] for r in rows}
+    out = []
+
+    def goal(case: str, op: str, other: str, factor: float) -> None:
+        if (case, op, "pmem-state") in at and (case, op, other) in at:
+            got = at[case, op, "pmem-state"] / at[case, op, other]
+            out.append(f"{'met   ' if got >= factor else 'MISSED'} {case}, {op}: {got:.2f} of {other}, wanted {factor}")
+
+    for case in ("one-file", "64-files"):
+        goal(case, "save", "limit", 0.6)
+        goal(case, "restore", "limit", 0.8)
+        goal(case, "restore", "cp -a", 2)
+        for other in ("cp -a", "tar", "rsync -aHAXS", "zstd -1 -T0", "dd bs=4M"):
+            goal(case, "save", other, 8)
+    goal("small-files", "save", "tar", 3)
+    goal("small-files", "restore", "tar", 3)
+    return out
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--size", default="2G")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=TOP / "build" / "bench" / "copy.json")
+    parser.add_argument("--case", action="append", choices=["one-file", "64-files", "small-files", "half-zero"])
+    parser.add_argument("--tool", action="append", help="only these (and the limit)")
+    args = parser.parse_args()
+    size = int(args.size[:-1]) << {"M": 20, "G": 30}[args.size[-1]] if args.size[-1] in "MG" else int(args.size)
+    rows: list[dict] = []
+    work = Path(tempfile.mkdtemp(prefix="hotpmem-bench-", dir="/dev/shm"))
+    huge = work / "huge"
+    huge.mkdir()
+    mounted = os.geteuid() == 0
+    if mounted:
+        run("mount", "-t", "tmpfs", "-o", "huge=always", "tmpfs", huge)
+    else:
+        print("bench: not root, so the device has small pages: the limit is out of reach of a mapping", file=sys.stderr)
+    load = os.getloadavg()[0]
+    try:
+        for case in args.case or ["one-file", "64-files", "small-files", "half-zero"]:
+            make_source(case, work / "source", size)
+            bench = Bench(case, size, work / "source", huge)
+            for op in ("save", "restore"):
+                if op == "restore":
+                    bench.prepare_restore()
+                tools = bench.save_tools() if op == "save" else bench.restore_tools()
+                if args.tool:
+                    tools = {k: v for k, v in tools.items() if k in args.tool or k.startswith("limit")}
+                rows += rows_of(bench, op, measure(bench, tools, args.rounds, op))
+            for path in [work / "source", *huge.iterdir()]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    finally:
+        if mounted:
+            run("umount", huge)
+        shutil.rmtree(work)
+    with open("/proc/cpuinfo", encoding="ascii") as f:
+        cpu = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), platform.machine())
+    machine = {
+        "cpu": cpu,
+        "cpus": CPUS,
+        "kernel": platform.release(),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "device": "file of huge pages" if mounted else "file",
+        "load_before": load,
+        "load_after": os.getloadavg()[0],
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps({"machine": machine, "size": size, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    print(f"{cpu}, {CPUS} CPUs, load {load:.1f} before and {machine['load_after']:.1f} after, best of {args.rounds}")
+    print(table(rows))
+    print("\n" + "\n".join(goals(rows)) + f"\n\n{args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* LD_PRELOAD: makes calls on one file fail. FAULT_CALL (pread, pwrite, fsync, openat, getdents) FAULT_PATH (a part of the
+ * path) FAULT_AT (the first call that fails, from 1; all later ones fail too) FAULT_ERRNO (number). */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int fails(const char *call, const char *path)
+{
+    static _Atomic long count;
+    const char *want = getenv("FAULT_CALL"), *part = getenv("FAULT_PATH");
+    if (!want || !part || strcmp(want, call) != 0 || !strstr(path, part))
+        return 0;
+    if (atomic_fetch_add(&count, 1) + 1 < atol(getenv("FAULT_AT")))
+        return 0;
+    errno = atoi(getenv("FAULT_ERRNO"));
+    return 1;
+}
+
+static int fails_fd(const char *call, int fd)
+{
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    path[n < 0 ? 0 : n] = 0;
+    return fails(call, path);
+}
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+ssize_t pread(int fd, void *buf, size_t n, off_t at) { return fails_fd("pread", fd) ? -1 : REAL(pread)(fd, buf, n, at); }
+ssize_t pwrite(int fd, const void *buf, size_t n, off_t at) { return fails_fd("pwrite", fd) ? -1 : REAL(pwrite)(fd, buf, n, at); }
+int fsync(int fd) { return fails_fd("fsync", fd) ? -1 : REAL(fsync)(fd); }
+
+int openat(int dir, const char *path, int flags, ...)
+{
+    va_list ap;
+    va_start(ap, flags);
+    int mode = flags & O_CREAT ? va_arg(ap, int) : 0;
+    va_end(ap);
+    return fails("openat", path) ? -1 : REAL(openat)(dir, path, flags, mode);
+}

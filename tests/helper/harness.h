@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Runs pmem-state inside this process, over and over, in a directory of its own in memory. For mutate.c and fuzz.c. */
+#ifndef HARNESS_H
+#define HARNESS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "command.h"
+
+enum { IMAGE_BYTES = 3 << 20, ITEMS = 3 };
+extern const char *const item_names[ITEMS]; /* "a": a tree, "b": a file, "c": a small file */
+
+struct harness {
+    char dir[64]; /* holds device, src/{a,b,c} and out/{a,b,c} */
+    char device[96];
+    struct command command; /* of the last run */
+};
+
+void harness_start(struct harness *h);
+void harness_end(struct harness *h);
+
+/* Makes the sources of one generation (1 or 2), replacing those there are. Sizes are divided by `shrink`. */
+void harness_sources(struct harness *h, int generation, unsigned shrink);
+
+/* Saves the sources; reads the device into image (IMAGE_BYTES). */
+void harness_save(struct harness *h, uint8_t *image);
+
+/* Makes the device anew: `bytes` long, holding the headers and the payload of the image up to `used`. */
+void harness_device(struct harness *h, const uint8_t *image, size_t used, size_t bytes);
+
+/* Restores all three items below out/. Returns the exit code; ends the process when anything else appeared or changed. */
+int harness_restore(struct harness *h);
+int harness_verify(struct harness *h);
+void harness_clean(struct harness *h); /* empties out/, frees what the last run left */
+
+/* A digest of everything a copy has to keep. 0: there is nothing. */
+uint64_t harness_digest(struct harness *h, const char *where, int item);
+
+/* Says what went wrong and aborts. */
+void harness_die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+
+#endif

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The test programs in C, and the shipped binaries themselves."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+
+import pytest
+from conftest import BUILD, Helper, make_device
+from tree import assert_same, hostile
+
+MUTATIONS = os.environ.get("MUTATIONS", "10000")
+
+
+def run(*words, **how) -> str:
+    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, check=False, **how)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_sums_and_copies():
+    """Every instruction set this CPU has gives the sums of the specification."""
+    assert "ok" in run(BUILD / "sums")
+
+
+def test_sums_on_aarch64():
+    if not (BUILD / "sums-aarch64").exists() or not shutil.which("qemu-aarch64"):
+        pytest.skip("no cross compiler (ziglang), or no qemu-aarch64")
+    assert "neon ok" in run("qemu-aarch64", BUILD / "sums-aarch64")
+
+
+def test_mutations():
+    """10,000 damages (MUTATIONS=): detected or harmless, every one."""
+    assert f"{MUTATIONS} damages" in run(BUILD / "mutate", MUTATIONS)
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
+def test_shipped_binaries(work, arch):
+    """What is shipped, static: the same round trip, aarch64 under emulation; no test hooks inside."""
+    binary = BUILD.parent / arch / "pmem-state"
+    argv = [str(binary)] if arch == platform.machine() else [f"qemu-{arch}", str(binary)]
+    if not binary.exists() or not shutil.which(argv[0]):
+        pytest.skip(f"{binary} is not built, or {argv[0]} is missing")
+    image = binary.read_bytes()
+    assert b"PMEM_STATE_" not in image and os.fsencode(os.getcwd()) not in image
+    helper = Helper(binary, make_device(work, "file", 64 << 20)[0])
+    if argv[0] != str(binary):
+        helper.argv = lambda verb, *words: [*argv, verb, "--device", str(helper.device), *words, "--json"]
+    hostile(work / "src", deep=400)
+    machine_id = os.path.exists("/etc/machine-id")
+    helper("save", "--item", f"t={work}/src", *([] if machine_id else ["--force"]))
+    helper("compare", "--item", f"t={work}/src")
+    helper("verify")
+    helper.restore(f"t={work}/dst", force=not machine_id)
+    assert_same(work / "src", work / "dst")

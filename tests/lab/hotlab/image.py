@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The root file system: Debian from the mirror, the lab's own files, one raw ext4 image, its kernel and initrd beside it."""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from . import cache, kernels, mirror, progress
+from .errors import LabError
+
+DATA = Path(__file__).resolve().parent.parent / "image"
+DISK_SIZE = "3G"
+COMMAND_LINE = (
+    "console=ttyS0 nokaslr mitigations=off init_on_alloc=0 apparmor=0 audit=0 nowatchdog cryptomgr.notests rcupdate.rcu_expedited=1"
+    " norandmaps"
+)
+"""Every machine's. nokaslr because some kernels place themselves inside a memmap= region. The second line is what
+emulation pays dearly for and no test here is about: a fifth of a boot's processor time (tests/lab/README.md). The third:
+with randomised addresses the emulator translates each program anew at each start; without, a program starts in 18 ms of processor
+time instead of 55, and a boot takes 34 s of it instead of 45."""
+
+QUIET = 15.0
+"""Seconds without output after which a line says that the work goes on."""
+
+TOOLS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "mmdebstrap": "mmdebstrap",
+    "mke2fs": "e2fsprogs",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+}
+"""Command -> Debian/Ubuntu package, for what the lab runs on this machine."""
+
+
+def require_tools() -> None:
+    """Fail with the one line that installs all that is missing."""
+    missing = sorted({package for tool, package in TOOLS.items() if not _which(tool)})
+    if mirror.needs_keyring():
+        missing.append("debian-archive-keyring")
+    if missing:
+        raise LabError(
+            f"The lab needs {', '.join(missing)}",
+            "not installed on this machine",
+            f"Run: {'' if os.geteuid() == 0 else 'sudo '}apt-get install --yes --no-install-recommends {' '.join(missing)}",
+        )
+
+
+def _which(tool: str) -> str | None:
+    return shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+
+
+def keys() -> Path:
+    """The folder with the lab's two ed25519 key pairs, made once a cache: `id` logs in, `host` is every machine's."""
+    folder = cache.root() / "ssh"
+    with cache.lock("ssh"):
+        folder.mkdir(exist_ok=True, mode=0o700)
+        for name in ("id", "host"):
+            if not (folder / f"{name}.pub").exists():
+                (folder / name).unlink(missing_ok=True)
+                command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "hotpmem-lab", "-f", str(folder / name)]
+                subprocess.run(command, check=True)
+    return folder
+
+
+def ensure(kernel: str) -> Path:
+    """The cache entry with root.raw, vmlinuz, initrd.img, grub.img for this kernel; built when it isn't there (a minute)."""
+    row = kernels.find(kernel)
+    require_tools()
+    folder = keys()
+    # Placeholders instead of paths: the key is about what is built, not where.
+    made_by = [_bootstrap(row, Path("tree"), folder, Path("data")), _file_system(Path("tree"), Path("image")), str(folder)]
+    public = [(folder / name).read_text() for name in ("id.pub", "host.pub")]
+    key = cache.digest([made_by, public, DATA])
+    return cache.entry("images", f"{kernel}-{key}", lambda new: _build(new, row, folder))
+
+
+def _bootstrap(row: kernels.Kernel, tree: Path, folder: Path, data: Path = DATA) -> list[str]:
+    """The mmdebstrap command without its mirror lines."""
+    customize = [str(data / "customize.sh"), str(folder / "id.pub"), str(folder / "host"), COMMAND_LINE]
+    script, *arguments = (shlex.quote(word) for word in customize)
+    return [
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        "--include=" + ",".join([*sorted(kernels.PACKAGES), row.package]),
+        f'--essential-hook=cp -rT {shlex.quote(str(data / "files"))} "$1"',
+        f'--customize-hook={script} "$1" {" ".join(arguments)}',
+        row.suite,
+        str(tree),
+    ]
+
+
+def _file_system(tree: Path, target: Path) -> list[str]:
+    """The mke2fs command; nothing is left for the first mount to initialise in the background."""
+    options = ["-L", "hotpmem-lab", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"]
+    return [_which("mke2fs") or "mke2fs", "-q", "-t", "ext4", *options, "-d", str(tree), str(target), DISK_SIZE]
+
+
+def _build(new: Path, row: kernels.Kernel, folder: Path) -> None:
+    suites = [row.suite, *row.extra_suites]
+    progress.say(f"image: building from {', '.join(suites)} (about a minute)")
+    tree = new / "root"
+    sources = mirror.lines(suites)
+    _run([*_as_root(), *_bootstrap(row, tree, folder), *sources], new / "mmdebstrap.log")
+    progress.say("image: writing the file system")
+    _run([*_as_root(), *_file_system(tree, new / "root.raw")], new / "mke2fs.log")
+    for source, name in (("vmlinuz", "vmlinuz"), ("initrd.img", "initrd.img"), ("boot/lab-grub-disk.img", "grub.img")):
+        # The links in / are absolute on some releases; followed by hand, they stay inside the tree.
+        path = tree / source
+        while path.is_symlink():
+            path = tree / os.readlink(path).lstrip("/")
+        shutil.copyfile(path, new / name)
+    _run([*_as_root(), "rm", "-rf", "--one-file-system", str(tree)], new / "rm.log")
+
+
+def _as_root() -> list[str]:
+    """How to run what needs root: as it is, or through sudo."""
+    return [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+
+
+def _run(command: list[str], log: Path) -> None:
+    """Run a command with its output in `log`; a line of progress for each of mmdebstrap's steps and each quiet QUIET seconds."""
+    env = {**os.environ, "LC_ALL": "C", "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
+    step = os.path.basename(command[len(_as_root())])
+    with open(log, "wb") as handle:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
+        assert process.stdout is not None
+        begin, pending = time.monotonic(), b""
+        try:
+            while True:
+                if not select.select([process.stdout], [], [], QUIET)[0]:
+                    progress.say(f"image: still {step} ({time.monotonic() - begin:.0f} s)")
+                    continue
+                data = os.read(process.stdout.fileno(), 65536)
+                if not data:
+                    break
+                handle.write(data)
+                *lines, pending = (pending + data).split(b"\n")
+                for line in lines:
+                    if line.startswith(b"I: ") and line.endswith(b"..."):
+                        begin, step = time.monotonic(), line[3:-3].decode(errors="replace")
+                        progress.say(f"image: {step}")
+        except BaseException:
+            process.terminate()
+            raise
+        finally:
+            # The end of its output is not yet the end of the process: it is waited for, not hurried.
+            process.wait()
+    if process.returncode:
+        tail = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-25:])
+        raise LabError(
+            f"Building the image: {os.path.basename(command[len(_as_root())])} failed with status {process.returncode}",
+            tail.rstrip(),
+            "Is the package mirror reachable (apt-get update)? HOTPMEM_DEBIAN_MIRROR names another one.",
+        )

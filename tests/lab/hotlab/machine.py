@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One QEMU machine: its command line, its start, and the wait for its sshd."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from . import image, process, progress, ssh
+from .errors import LabError
+from .qmp import Qmp
+
+MIB = 1 << 20
+BLOCK = 128 * MIB
+"""The x86 memory block (block_size_bytes) of machines up to 64 GiB."""
+PMEM_BYTES = 514 * MIB
+"""512 MiB to gain, and the 2 MiB that a devdax namespace's info block and alignment take in front."""
+E820_START = 8 * BLOCK - 2 * MIB
+NFIT_START = (4 << 30) + 9 * BLOCK - 2 * MIB
+"""Both 2 MiB below a memory block boundary, so that all four blocks can become RAM."""
+CONSOLE_LINES = 40
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What machines of one lab have in common, and what a snapshot of them depends on."""
+
+    kernel: str = "6.1"
+    pmem: str = "e820"
+    boot: str = "snapshot"
+    memory: str = "2G"
+    cpus: int = 2
+    accel: str = "tcg"
+
+    def check(self) -> None:
+        """Refuse combinations that could not work, before anything is started."""
+        size = parse_size(self.memory)
+        if size < 1 << 30 or (self.pmem == "e820" and size < E820_START + PMEM_BYTES + 256 * MIB):
+            raise LabError(f"--memory {self.memory} is too little", "", "A lab machine needs 1G, and 2G with --pmem e820.")
+        if size >= 2816 * MIB:
+            raise LabError(f"--memory {self.memory} is too much", "", "Above 2.75G QEMU splits the RAM; stay below it.")
+        if self.boot == "grub" and self.pmem == "e820":
+            raise LabError(
+                "--boot grub --pmem e820: a machine that boots its own disk takes its command line from there",
+                "",
+                "Use --pmem none and let the machine reserve memory (role reserve_memory), or --pmem nfit.",
+            )
+
+    def command_line(self) -> str:
+        """The kernel command line given from outside (boot=snapshot)."""
+        reserve = f" memmap={PMEM_BYTES // MIB}M!{E820_START // MIB}M" if self.pmem == "e820" else ""
+        return f"root=/dev/vda rw {image.COMMAND_LINE}{reserve}"
+
+    def as_dict(self) -> dict[str, object]:
+        """All fields, for the cache key and the lab's record."""
+        return asdict(self)
+
+
+def parse_size(text: str) -> int:
+    """`2G`, `1536M` in bytes."""
+    match = re.fullmatch(r"(\d+)([MG])", text)
+    if not match:
+        raise LabError(f"{text!r} is not a size", "", "Write it like 1536M or 2G.")
+    return int(match[1]) * (MIB if match[2] == "M" else 1 << 30)
+
+
+@functools.lru_cache(maxsize=None)
+def qemu_version() -> str:
+    """The first line of qemu-system-x86_64 --version; a saved state belongs to the QEMU that wrote it."""
+    done = subprocess.run(["qemu-system-x86_64", "--version"], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.splitlines()[0]
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 nobody listens on now; someone may take it before QEMU does, so the start is retried."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def command(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, port: int) -> list[str]:
+    """QEMU's argv for a machine in `folder` on the image `base`.
+
+    The RAM is a file: the template maps it shared, so it holds the RAM's content when the template ends; machines map
+    the same file privately, so restoring one copies nothing. x-ignore-shared leaves RAM out of the saved device state.
+    """
+    size = parse_size(spec.memory)
+    argv = ["qemu-system-x86_64", "-name", folder.name, "-nodefaults", "-display", "none", "-vga", "none"]
+    argv += ["-machine", "q35,nvdimm=on,memory-backend=ram0", "-smp", str(spec.cpus)]
+    argv += ["-accel", "kvm" if spec.accel == "kvm" else "tcg,thread=multi,tb-size=256"]
+    # Five-level page tables cost an emulated boot a tenth of its time. (svm=off looks as harmless and isn't: with it,
+    # QEMU 7.2 machines failed in mount namespaces with EBUSY, four boots of four.)
+    argv += ["-cpu", "host" if spec.accel == "kvm" else "max,la57=off"]
+    argv += ["-m", f"{size // MIB}M,slots=4,maxmem=16G"]
+    argv += ["-object", f"memory-backend-file,id=ram0,size={size},mem-path={ram},share={'on' if template else 'off'}"]
+    argv += ["-drive", f"file={folder}/disk.qcow2,format=qcow2,if=none,id=root,cache=unsafe,discard=unmap"]
+    argv += ["-device", "virtio-blk-pci,drive=root" + (",bootindex=2" if spec.boot == "grub" else "")]
+    if spec.boot == "grub":
+        argv += ["-drive", f"file={base}/grub.img,format=raw,if=none,id=loader,snapshot=on"]
+        argv += ["-device", "virtio-blk-pci,drive=loader,bootindex=1"]
+    else:
+        argv += ["-kernel", f"{base}/vmlinuz", "-initrd", f"{base}/initrd.img", "-append", spec.command_line()]
+    argv += ["-netdev", f"user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"]
+    argv += ["-device", "virtio-net-pci,netdev=net0,romfile=", "-device", "virtio-rng-pci"]
+    if spec.pmem == "nfit":
+        argv += ["-object", f"memory-backend-file,id=pmem0,size={PMEM_BYTES},mem-path={folder}/pmem.img,share=on"]
+        argv += ["-device", f"nvdimm,id=nvdimm0,memdev=pmem0,addr={NFIT_START:#x}"]
+    argv += ["-serial", "file:serial.log", "-serial", "file:journal.log"]
+    argv += ["-qmp", "unix:qmp,server=on,wait=off", "-monitor", "unix:monitor,server=on,wait=off"]
+    return argv if template else [*argv, "-S", "-incoming", "defer"]
+
+
+def start(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool) -> int:
+    """Start QEMU in `folder` (its pid is recorded there) and return the loopback port of its sshd."""
+    for _ in range(5):
+        port = free_port()
+        argv = command(spec, folder, base, ram, template=template, port=port)
+        with open(folder / "qemu.log", "w") as log:
+            # A session of its own: an interrupt at the terminal is for the lab command, which then ends it in order.
+            child = subprocess.Popen(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        try:
+            process.record(folder / "pid", child.pid)
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline and child.poll() is None:
+                if _listening(port):
+                    return port
+                time.sleep(0.02)
+        except BaseException:
+            child.kill()
+            raise
+        if child.poll() is None:
+            process.end(folder / "pid")
+            raise LabError(f"{folder.name}: QEMU did not open port {port} within 30 s", (folder / "qemu.log").read_text())
+        said = (folder / "qemu.log").read_text().strip()
+        if "host forwarding" not in said:
+            raise LabError(f"{folder.name}: QEMU ended with status {child.returncode}", said)
+        progress.say(f"{folder.name}: port {port} was taken meanwhile; trying another")
+    raise LabError(f"{folder.name}: found no free port in five attempts")
+
+
+def _listening(port: int) -> bool:
+    """True when 127.0.0.1:port has a listener, read from /proc/net/tcp so that no connection is spent on asking."""
+    wanted = f"0100007F:{port:04X}"
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1] == wanted and fields[3] == "0A":
+            return True
+    return False
+
+
+def wait_ssh(name: str, folder: Path, connection: Sequence[str], port: int, deadline: float) -> None:
+    """Wait until sshd answers and a command runs; LabError with the console's tail after `deadline` seconds."""
+    begin = time.monotonic()
+    told = begin
+    while True:
+        left = begin + deadline - time.monotonic()
+        if process.running(folder / "pid") is None:
+            said = (folder / "qemu.log").read_text().strip()
+            raise LabError(f"{name}: QEMU ended while its ssh was awaited", said, console_tail(folder))
+        if "Kernel panic" in readable(folder / "serial.log"):
+            raise LabError(f"{name}: the kernel panicked while its ssh was awaited", console_tail(folder))
+        if left <= 0:
+            raise LabError(
+                f"{name}: no answer from ssh on 127.0.0.1:{port} within {deadline:.0f} s",
+                console_tail(folder),
+                f"The whole console is {folder}/serial.log, the journal {folder}/journal.log.",
+            )
+        if ssh.banner(port, min(left, 5.0)) and ssh.run(connection, "true", timeout=max(left, 5.0)).returncode == 0:
+            return
+        if time.monotonic() - told > 15:
+            told = time.monotonic()
+            progress.say(f"{name}: waiting for ssh ({told - begin:.0f} s); console: {last_line(folder)}")
+        time.sleep(0.1)
+
+
+def console_tail(folder: Path, lines: int = CONSOLE_LINES) -> str:
+    """The last lines of the serial console, headed by what they are."""
+    text = readable(folder / "serial.log")
+    return f"--- last {lines} lines of {folder.name}'s console\n" + "\n".join(text.splitlines()[-lines:])
+
+
+def readable(path: Path) -> str:
+    """A serial log as plain text: no colours, no carriage returns, nothing that could upset a terminal."""
+    try:
+        text = path.read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    text = re.sub(r"\x1b(\[[0-9;?]*[A-Za-z]|[()].|c)", "", text).replace("\r", "")
+    return "".join(c for c in text if c in {"\n", "\t"} or c.isprintable())
+
+
+def last_line(folder: Path) -> str:
+    """The newest line of the console, cut to fit a line of progress."""
+    lines = [line for line in readable(folder / "serial.log").splitlines() if line.strip()]
+    return lines[-1].strip()[:90] if lines else "(silent)"
+
+
+def reset(folder: Path) -> None:
+    """Pull and release the reset line of a running machine (it boots again; e820 and NFIT memory keep their content)."""
+    with Qmp(folder / "qmp") as qmp:
+        qmp.execute("system_reset")
+
+
+def end(folder: Path) -> bool:
+    """End the machine recorded in `folder`, when it runs. True when it did."""
+    return process.end(folder / "pid")
+
+
+def interrupt_as_exception() -> None:
+    """Let SIGTERM and SIGHUP unwind like an interrupt, so that what was started is ended."""
+
+    def raise_interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, raise_interrupt)
+
+
+def proves_kvm() -> bool:
+    """Whether KVM is worth an attempt here: the CPU says so and the device opens. Booting is the proof."""
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    return bool(flags & {"svm", "vmx"}) and os.access("/dev/kvm", os.R_OK | os.W_OK)

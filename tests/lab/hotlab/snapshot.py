@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine booted once and kept: its RAM, its disk and its devices' state, from which others start in a second."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+from pathlib import Path
+
+from . import cache, image, machine, progress, ssh
+from .errors import LabError
+from .machine import Spec
+from .qmp import Qmp
+
+BOOT_DEADLINE = 300.0
+"""Seconds for a cold boot under emulation on a busy machine; a quiet one takes 30 to 60."""
+KVM_DEADLINE = 90.0
+STATE_FORMAT = 1
+"""Count up when what _build() keeps changes in a way its commands don't show."""
+
+
+def ensure(spec: Spec) -> tuple[Spec, Path, Path]:
+    """(spec with the accelerator decided, image entry, snapshot entry), both built when they aren't there."""
+    base = image.ensure(spec.kernel)
+    if spec.accel != "auto":
+        return spec, base, _entry(spec, base)
+    decision = cache.root() / "accel"
+    if not machine.proves_kvm() or (decision.exists() and decision.read_text().strip() == "tcg"):
+        spec = dataclasses.replace(spec, accel="tcg")
+        return spec, base, _entry(spec, base)
+    kvm = dataclasses.replace(spec, accel="kvm")
+    try:
+        return kvm, base, _entry(kvm, base)
+    except LabError as error:
+        # A CPU flag and a device are no proof (nested machines): a boot is. Remembered until the cache is removed.
+        progress.say(f"KVM did not boot this kernel; emulating from now on ({str(error).splitlines()[0]})")
+        decision.write_text("tcg\n")
+        spec = dataclasses.replace(spec, accel="tcg")
+        return spec, base, _entry(spec, base)
+
+
+def _entry(spec: Spec, base: Path) -> Path:
+    argv = machine.command(spec, Path("machine"), Path("image"), Path("ram"), template=True, port=0)
+    key = cache.digest([argv, _settled(spec), base.name, machine.qemu_version(), STATE_FORMAT])
+    name = f"{spec.kernel}-{spec.pmem}-{spec.boot}-{key}"
+    return cache.entry("snapshots", name, lambda new: _build(spec, base, new))
+
+
+def _build(spec: Spec, base: Path, new: Path) -> None:
+    if spec.accel == "tcg" and spec.kernel != "6.1" and " 7.2." in machine.qemu_version():
+        progress.say(f"snapshot: QEMU 7.2's emulation crashed kernel 6.12 in every attempt; {spec.kernel} may do the same")
+    progress.say(f"snapshot: booting a {spec.kernel} machine, {spec.pmem}, {spec.boot}, {spec.accel} (about a minute)")
+    overlay(base / "root.raw", "raw", new / "disk.qcow2")
+    if spec.pmem == "nfit":
+        with open(new / "pmem.img", "wb") as handle:
+            handle.truncate(machine.PMEM_BYTES)
+    keys = image.keys()
+    try:
+        port = machine.start(spec, new, base, new / "ram", template=True)
+        known_hosts = new / "known_hosts"
+        known_hosts.write_text(ssh.known_hosts_line(keys, port))
+        connection = ssh.command(keys, known_hosts, port)
+        machine.wait_ssh("snapshot", new, connection, port, KVM_DEADLINE if spec.accel == "kvm" else BOOT_DEADLINE)
+        progress.say("snapshot: ssh answers; waiting for the boot to finish")
+        _settle(spec, new, connection)
+        with Qmp(new / "qmp") as qmp:
+            qmp.execute("stop")
+            capability = {"capability": "x-ignore-shared", "state": True}
+            qmp.execute("migrate-set-capabilities", capabilities=[capability])
+            qmp.execute("migrate", uri=f"exec:cat >{new}/state")
+            qmp.wait_migration(60)
+            qmp.execute("quit")
+    finally:
+        machine.end(new)
+    # Pages the guest never wrote, or wrote zeros to, become holes: a 2 GiB RAM file takes about 0.4 GiB.
+    subprocess.run(["fallocate", "--dig-holes", str(new / "ram")], check=False)
+    for name in ("known_hosts", "qmp", "monitor"):
+        (new / name).unlink(missing_ok=True)
+    progress.say(f"snapshot: kept ({(new / 'ram').stat().st_blocks * 512 >> 20} MiB of RAM)")
+
+
+def _settled(spec: Spec) -> str:
+    """The script that ends well when the boot is over and the machine is one the tests can use."""
+    wanted = "region0 namespace0.0" if spec.pmem != "none" else ""
+    return f"""systemctl is-system-running --wait
+        systemctl is-active systemd-udevd systemd-journald || exit 1
+        for name in {wanted}; do ls -d /sys/bus/nd/devices/$name || exit 1; done
+        sync"""
+
+
+def _settle(spec: Spec, folder: Path, connection: list[str]) -> None:
+    done = ssh.run(connection, _settled(spec), timeout=BOOT_DEADLINE)
+    if done.returncode:
+        said = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
+        raise LabError(
+            f"The machine booted, but udevd, journald or the persistent memory ({spec.pmem}) is missing",
+            said.strip(),
+            machine.console_tail(folder),
+        )
+
+
+def overlay(base: Path, base_format: str, path: Path) -> None:
+    """A qcow2 disk at `path` that holds only its differences from `base`."""
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", base_format, "-b", os.fspath(base), os.fspath(path)]
+    subprocess.run(command, check=True)

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+from hotlab import lab, machine, ssh
+from hotlab.errors import LabError
+from hotlab.machine import BLOCK, MIB, Spec
+from hotlab.qmp import Qmp
+
+
+@pytest.mark.parametrize("start", [machine.E820_START, machine.NFIT_START])
+def test_both_kinds_of_region_gain_four_whole_blocks(start: int) -> None:
+    info_block = 2 * MIB
+    assert (start + info_block) % BLOCK == 0
+    assert machine.PMEM_BYTES - info_block == 4 * BLOCK
+
+
+def test_the_command_line_of_e820_machines_reserves_the_region() -> None:
+    assert "memmap=514M!1022M" in Spec(pmem="e820").command_line().split()
+    assert "nokaslr" in Spec(pmem="e820").command_line().split()
+    assert "memmap" not in Spec(pmem="nfit").command_line()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"memory": "1G"}, "too little"),
+        ({"memory": "512M", "pmem": "none"}, "too little"),
+        ({"memory": "3G"}, "too much"),
+        ({"memory": "2g"}, "not a size"),
+        ({"boot": "grub"}, "reserve_memory"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_starts(change: dict[str, str], words: str) -> None:
+    Spec().check()
+    with pytest.raises(LabError, match=words):
+        dataclasses.replace(Spec(), **change).check()  # type: ignore[arg-type]
+
+
+def test_machines_differ_from_their_template_only_in_ram_and_start() -> None:
+    for spec in (Spec(), Spec(pmem="nfit"), Spec(boot="grub", pmem="none")):
+        paths = Path("/m"), Path("/i"), Path("/r")
+        template = machine.command(spec, *paths, template=True, port=1)
+        clone = machine.command(spec, *paths, template=False, port=1)
+        assert [word.replace("share=on", "share=off") if word.startswith("memory-backend-file,id=ram0") else word for word in template] + [
+            "-S",
+            "-incoming",
+            "defer",
+        ] == clone
+        assert "hostfwd=tcp:127.0.0.1:1-:22" in " ".join(clone)
+        assert "restrict=on" in " ".join(clone)
+
+
+def test_listening_ports_are_seen_without_connecting() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+        assert not machine._listening(port)
+        server.listen()
+        assert machine._listening(port)
+
+
+def test_a_silent_listener_is_no_ssh() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        assert ssh.banner(server.getsockname()[1], timeout=0.2) is False
+
+
+def test_the_console_is_made_readable(tmp_path: Path) -> None:
+    (tmp_path / "serial.log").write_bytes(b"\x1b[2J\x1b[0;32mok\x1b[0m\r\nnext\x07\xff\r\n")
+    assert machine.readable(tmp_path / "serial.log") == "ok\nnext\ufffd\n"
+    assert machine.last_line(tmp_path) == "next\ufffd"
+    assert machine.console_tail(tmp_path, 1).splitlines()[1:] == ["next\ufffd"]
+
+
+@pytest.mark.parametrize("name", ["", "../x", "A", "-x", "a" * 40, "a/b"])
+def test_names_that_would_leave_the_folder_are_refused(name: str) -> None:
+    with pytest.raises(LabError, match="no name for a lab"):
+        lab.folder(name)
+
+
+def test_a_lab_that_is_not_up(cache_home: Path) -> None:
+    assert lab.down("demo") == 0
+    assert lab.status("demo") == []
+    with pytest.raises(LabError, match="has no machine node1"):
+        lab.node("demo", "node1")
+
+
+def test_inventory_and_ssh_configuration(cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = cache_home / "ssh"
+    keys.mkdir(parents=True)
+    (keys / "host.pub").write_text("ssh-ed25519 AAAA comment\n")
+    monkeypatch.setattr("hotlab.image.keys", lambda: keys)
+    home = lab.folder("demo")
+    home.mkdir(parents=True)
+    lab._write_access(home, Spec(), {"node1": 2201, "node2": 2202})
+    inventory = yaml.safe_load((home / "inventory.yml").read_text())
+    assert sorted(inventory["lab"]["hosts"]) == ["node1", "node2"]
+    assert inventory["lab"]["vars"]["ansible_python_interpreter"] == "/usr/bin/python3"
+    assert f"-F {home}/ssh_config" in inventory["lab"]["vars"]["ansible_ssh_common_args"]
+    assert (home / "known_hosts").read_text() == "[127.0.0.1]:2201 ssh-ed25519 AAAA\n[127.0.0.1]:2202 ssh-ed25519 AAAA\n"
+    blocks = (home / "ssh_config").read_text().split("Host ")[1:]
+    assert [block.splitlines()[0] for block in blocks] == ["node1", "node2"]
+    assert all("StrictHostKeyChecking yes" in block for block in blocks)
+    assert json.loads((home / "lab.json").read_text())["ports"] == {"node1": 2201, "node2": 2202}
+
+
+def test_qmp_speaks_and_reports_errors(tmp_path: Path) -> None:
+    """Against a server that answers as QEMU does, in a folder whose path is longer than a socket address may be."""
+    deep = tmp_path.joinpath(*["d" * 40] * 4)
+    deep.mkdir(parents=True)
+    server = socket.socket(socket.AF_UNIX)
+    (tmp_path / "short").symlink_to(deep)
+    server.bind(str(tmp_path / "short" / "qmp"))
+    server.listen()
+
+    def answer() -> None:
+        connection, _ = server.accept()
+        with connection, connection.makefile("rw") as stream:
+            stream.write('{"QMP": {}}\n')
+            stream.flush()
+            for line in stream:
+                name = json.loads(line)["execute"]
+                stream.write('{"event": "STOP"}\n')
+                stream.write('{"error": {"class": "x", "desc": "no such thing"}}\n' if name == "bad" else '{"return": {"a": 1}}\n')
+                stream.flush()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    with Qmp(deep / "qmp") as qmp:
+        assert qmp.execute("good") == {"a": 1}
+        with pytest.raises(LabError, match="no such thing"):
+            qmp.execute("bad")
+    thread.join()
+    server.close()
+    with pytest.raises(LabError, match="Cannot reach QEMU"), Qmp(tmp_path / "missing"):
+        pass

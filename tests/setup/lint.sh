@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Every linter over everything; all of them run, and it fails when one did.
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit
+bin=$PWD/.venv/bin
+export PATH=$bin:$PATH ANSIBLE_CONFIG=$PWD/ansible.cfg ANSIBLE_COLLECTIONS_PATH=$PWD/.venv/collections
+failed=()
+run() { local name=$1; shift; "$@" || failed+=("$name"); }
+
+mapfile -t shell < <(git ls-files '*.sh' .ci/run)
+run ruff "$bin/ruff" check --quiet plugins tests roles
+run ruff-format "$bin/ruff" format --quiet --check plugins tests roles
+run mypy "$bin/mypy" --no-error-summary tests/lab/lab.py tests/demo/demo.py plugins/filter/text_table.py plugins/filter/item_outcomes.py plugins/filter/memory_map_picture.py
+run yamllint "$bin/yamllint" --strict .
+run shellcheck shellcheck "${shell[@]}"
+run ansible-lint "$bin/ansible-lint" --nocolor --strict
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "lint: FAILED: ${failed[*]}" >&2
+    exit 1
+fi
+echo "lint: clean"

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Runs one molecule scenario on lab machines; on failure prints the serial console and the journal of each. Ends the machines always.
+# Usage: molecule.sh SCENARIO [molecule command, default "test"]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+scenario=$1 command=${2:-test}
+
+export HOTPMEM_CHECKOUT=$PWD
+export HOTPMEM_LABS=${XDG_CACHE_HOME:-$HOME/.cache}/hotpmem/labs
+# Two checkouts may run the same scenario side by side.
+HOTPMEM_LAB=$scenario-$(printf '%s' "$PWD" | sha256sum | cut -c1-6)
+export HOTPMEM_LAB HOTPMEM_KERNEL=${KERNEL:-6.1} HOTPMEM_PMEM=e820 HOTPMEM_BOOT=snapshot HOTPMEM_NODE_AGENT=false
+export ANSIBLE_CONFIG=$PWD/ansible.cfg ANSIBLE_COLLECTIONS_PATH=$PWD/.venv/collections
+export PATH=$PWD/.venv/bin:$PATH NO_COLOR=1 ANSIBLE_NOCOLOR=1
+case $scenario in
+    nfit) HOTPMEM_PMEM=nfit ;;
+    grub) HOTPMEM_PMEM=none HOTPMEM_BOOT=grub ;;
+    agent) HOTPMEM_NODE_AGENT=true ;;
+esac
+mkdir -p "build/molecule/$HOTPMEM_LAB"
+# Molecule's notes of what it has created. Its own place for them is the same for every checkout of a user: a scenario then
+# skips "create" because another checkout's machines were created, and every play after it has no hosts and "passes".
+export MOLECULE_EPHEMERAL_DIRECTORY=$PWD/build/molecule/$HOTPMEM_LAB/state
+
+end() { .venv/bin/python tests/lab/lab.py down --name "$HOTPMEM_LAB" >/dev/null; }
+failed() {
+    .venv/bin/python tests/lab/lab.py report --name "$HOTPMEM_LAB" node1 || true
+    end
+    echo "molecule: scenario $scenario FAILED"
+    exit 1
+}
+destroy=()
+[ "$command" != test ] || { destroy=(--destroy=never); trap end INT TERM; end; rm -rf "$MOLECULE_EPHEMERAL_DIRECTORY"; }
+start=$SECONDS
+(cd extensions && molecule --base-config molecule/base.yml "$command" --no-command-borders --scenario-name "$scenario" "${destroy[@]}") || failed
+[ "$command" != test ] || end
+echo "molecule: scenario $scenario passed in $((SECONDS - start)) s"

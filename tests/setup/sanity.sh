@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ansible-test sanity, without docker. It wants to stand in ansible_collections/hotpmem/fleet, so it gets a copy of what git has, but
+# for what no collection ships: the lab, the helper's tests (ruff and mypy see to them), and captured sysfs trees.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+root=$PWD
+copy=$root/build/sanity/ansible_collections/hotpmem/fleet
+python=$(readlink -f .venv/bin/python)
+version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+rm -rf "$copy"
+mkdir -p "$copy"
+git ls-files -z --cached --others --exclude-standard | grep -zEv '^(\.ci|tests/(bench|demo|helper|lab|setup|unit/fixtures))/' | rsync -a --from0 --files-from=- ./ "$copy/"
+git -C "$copy" init --quiet
+git -C "$copy" add --all
+
+# ansible-test fetches get-pip.py to make its virtual environments; the pip that comes with Python does the same.
+cache=$HOME/.ansible/test/cache
+mkdir -p "$cache"
+pip_version=$(sed -nE "s/^ +pip='([0-9.]+)',$/\1/p" "$root"/.venv/lib/python*/site-packages/ansible_test/_internal/python_requirements.py | head -n 1)
+get_pip=$cache/get_pip_${pip_version//./_}.py
+[ -e "$get_pip" ] || printf 'import ensurepip\n\nensurepip.bootstrap()\n' >"$get_pip"
+cd "$copy"
+"$root/.venv/bin/ansible-test" sanity --local --python "$version" --color no "$@"

@@ -1,0 +1,98 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The jump: answers, patience, and the command that starts it, run by a real shell."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+
+import pytest
+from ansible_collections.hotpmem.fleet.plugins.action import kexec_jump as kj
+
+BOOT = "11111111-2222-3333-4444-555555555555"
+
+
+@pytest.mark.parametrize(
+    "text, answer",
+    [
+        (f"{BOOT}\n12.34 20.00\n", kj.Answer(BOOT, 12.34, "")),
+        (f"{BOOT}\n12.34 20.00\nfailed\nended with 1\n", kj.Answer(BOOT, 12.34, "failed\nended with 1")),
+        ("", None),
+        (f"{BOOT}\n", None),
+        ("System is going down.\nnow\n", None),
+        (f"{BOOT}\nnonsense\n", None),
+    ],
+)
+def test_parse_answer(text, answer):
+    assert kj.parse_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    "log, failed", [("", False), ("ended with 0", False), ("nothing loaded\nended with 1", True), ("x\nended with 0\n", False)]
+)
+def test_failed(log, failed):
+    assert kj.Answer(BOOT, 1.0, log).failed is failed
+
+
+def test_no_attempt_is_long_while_the_host_should_come_back():
+    assert [kj.connect_timeout(attempt, 5) for attempt in range(5)] == [2, 2, 2, 5, 2]
+    assert max(kj.connect_timeout(attempt, 100) for attempt in range(3)) == 10
+
+
+def test_a_call_that_was_given_up_leaves_no_process():
+    def wait():
+        child = subprocess.Popen(["sleep", "1000"])
+        pids.append(child.pid)
+        os.waitpid(child.pid, 0)
+
+    pids = []
+    with pytest.raises(kj.Lost) as caught, kj.limit(0.2):
+        wait()
+    kj.end_left_over(caught.value)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
+def test_limit_ends_a_call_that_waits_for_ever():
+    with pytest.raises(kj.Lost), kj.limit(0.2):
+        subprocess.run(["sleep", "1000"], check=False)
+    with kj.limit(1000):
+        pass
+
+
+@pytest.mark.parametrize("jump, last", [("echo not loaded; false", "ended with 1"), ("true", "ended with 0")])
+def test_start_returns_at_once_and_leaves_word(tmp_path, jump, last):
+    log = tmp_path / "jump.log"
+    command = kj.START.replace("/run/hotpmem", str(tmp_path)).format(log=log, jump=jump)
+    # As an ssh session does, this waits until nobody holds its output any more.
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == (b"", b"")
+    deadline = time.monotonic() + 60
+    while not (log.exists() and "ended with" in log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert log.read_text().strip().endswith(last)
+
+
+def test_start_outlives_the_terminal_of_its_session(tmp_path):
+    log = tmp_path / "jump.log"
+    command = kj.START.replace("/run/hotpmem", str(tmp_path)).format(log=log, jump="echo jumped")
+    child, terminal = os.forkpty()
+    if child == 0:
+        os.execvp("sh", ["sh", "-c", command])  # noqa: S606
+    os.waitpid(child, 0)
+    os.close(terminal)
+    deadline = time.monotonic() + 60
+    while not (log.exists() and "ended with" in log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert log.read_text() == "jumped\nended with 0\n"
+
+
+def test_methods_are_one_word_of_a_shell():
+    for jump in kj.METHODS.values():
+        assert "'" not in jump
+        assert subprocess.run(["sh", "-n", "-c", kj.START.format(log="/x", jump=jump)], check=False).returncode == 0
+        assert subprocess.run(["sh", "-n", "-c", jump], check=False).returncode == 0

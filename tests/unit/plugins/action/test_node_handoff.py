@@ -1,0 +1,66 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The handoff from the controller: what it starts, and what it says when the host goes on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible_collections.hotpmem.fleet.plugins.action import node_handoff as nh
+from ansible_collections.hotpmem.fleet.plugins.action.kexec_jump import Answer
+
+BOOT = "11111111-2222-3333-4444-555555555555"
+REASON = "Handoff failed at save: Cannot save: it changed. The units run, as before."
+
+
+@pytest.fixture
+def action():
+    """The action, without a connection; answers what the test says."""
+    one = nh.ActionModule.__new__(nh.ActionModule)
+    one.asked = []
+
+    def execute(command):
+        one.asked.append(command)
+        return one.answer
+
+    one._low_level_execute_command = execute
+    one.answer = {"rc": 0, "stdout": f"{BOOT}\n", "stderr": ""}
+    return one
+
+
+@pytest.mark.parametrize(
+    "log, said",
+    [
+        (f"preflight\nsave\n{REASON}\nended with 7\n", REASON),
+        ("ended with 2", "it said nothing: see journalctl -u hotpmem-handoff"),
+        ("", "it said nothing: see journalctl -u hotpmem-handoff"),
+    ],
+)
+def test_the_last_word(action, log, said):
+    assert nh.words(log) == said
+    assert action._came_back(Answer(BOOT, 3.0, log), 5.0).endswith(said)
+    assert Answer(BOOT, 3.0, log).failed is bool(log)
+
+
+def test_what_is_started(action):
+    assert action._command({"agent": "/opt/x y", "method": None}) == "'/opt/x y' handoff --detach --json"
+    assert action._command({"agent": nh.AGENT, "method": "fast"}).endswith("--json --method fast")
+    assert action._loaded() == BOOT and action.asked == ["cat /proc/sys/kernel/random/boot_id"]
+    assert action._settle > 1e9
+
+
+def test_check(action):
+    action.answer = {"rc": 0, "stdout": json.dumps({"steps": ["save"]}) + "\n", "stderr": ""}
+    assert action._checked({}, {"agent": nh.AGENT, "method": None}) == {"steps": ["save"]}
+    action.answer = {"rc": 5, "stdout": json.dumps({"msg": "This host is not ready: no kernel."}), "stderr": ""}
+    with pytest.raises(AnsibleActionFail, match=r"\(exit code 5\): This host is not ready: no kernel"):
+        action._checked({}, {"agent": nh.AGENT, "method": None})
+    action.answer = {"rc": 127, "stdout": "", "stderr": "not found"}
+    with pytest.raises(AnsibleActionFail, match=r"127.*not found"):
+        action._checked({}, {"agent": nh.AGENT, "method": None})
+
+
+def test_message():
+    assert nh.message("nonsense") == "nonsense" and nh.message("") == "it said nothing" and nh.message("[]") == "[]"

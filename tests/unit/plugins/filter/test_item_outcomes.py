@@ -1,0 +1,61 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+from ansible_collections.hotpmem.fleet.plugins.filter.item_outcomes import item_outcomes, outcome_words
+from ansible_collections.hotpmem.fleet.plugins.filter.text_table import text_table
+
+CACHE = {"name": "cache", "path": "/srv/cache", "unit": "cache.service"}
+MUST = {"name": "must", "path": "/srv/must", "unit": "must.service", "cold_start": False}
+
+
+@pytest.mark.parametrize(
+    ("items", "result", "running", "expected"),
+    [
+        pytest.param(
+            [CACHE, MUST],
+            {
+                "items": [
+                    {"name": "cache", "status": "restored", "bytes": 7},
+                    {"name": "must", "status": "damaged", "error": "chunk 3: bad sum"},
+                ]
+            },
+            [],
+            [("cache", "restored", "", 7), ("must", "down", "chunk 3: bad sum", 0)],
+            id="one-restored-one-damaged",
+        ),
+        pytest.param(
+            [CACHE],
+            {"msg": "Cannot restore: no image.", "items": []},
+            [],
+            [("cache", "cold", "Cannot restore: no image.", 0)],
+            id="no-image",
+        ),
+        pytest.param([CACHE], {"items": []}, [], [("cache", "cold", "the image does not hold it", 0)], id="not-in-the-image"),
+        pytest.param(
+            [CACHE], None, ["cache"], [("cache", "running", "its unit ran already, so its state was not replaced", 0)], id="running"
+        ),
+        pytest.param([], None, [], [], id="nothing-to-keep"),
+    ],
+)
+def test_item_outcomes(items, result, running, expected):
+    outcomes = item_outcomes(items, result, running)
+    assert [(one["name"], one["status"], one["reason"], one["bytes"]) for one in outcomes] == expected
+    assert [one["unit"] for one in outcomes] == [one["unit"] for one in items]
+
+
+def test_outcome_words():
+    assert outcome_words({"name": "cache", "status": "restored", "reason": ""}) == "cache restored"
+    assert outcome_words({"name": "cache", "status": "cold", "reason": "no image"}) == "cache cold: no image"
+
+
+def test_text_table_aligns_numbers_to_the_right():
+    assert text_table([["node1", "2 GiB"], ["n2", "10 GiB"]], ["host", "RAM"]) == "\n".join(
+        ["host      RAM", "node1   2 GiB", "n2     10 GiB"]
+    )
+
+
+def test_text_table_refuses_a_crooked_row():
+    with pytest.raises(ValueError, match="a row has 1 cells, and there are 2 headers"):
+        text_table([["x"]], ["a", "b"])

@@ -1,0 +1,298 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A captured tree that answers writes the way the kernel was measured to; and a runner that records.
+
+For the branches that a machine can't be made to take on demand: a block that stays busy twice and then moves, a kernel that
+lies. What a machine can show is shown on machines, by the scenarios.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from typing import Callable, Dict, List
+
+import pytest
+from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError, SystemCallError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._handoff import Handoff
+from ansible_collections.hotpmem.fleet.plugins.module_utils._jump import Jump
+from ansible_collections.hotpmem.fleet.plugins.module_utils._run import Completed, ToolMissing
+from ansible_collections.hotpmem.fleet.plugins.module_utils._services import Services
+from ansible_collections.hotpmem.fleet.plugins.module_utils._settings import from_dict
+from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs
+
+MEMORY = "/sys/devices/system/memory"
+DAX = "/sys/devices/platform/e820_pmem/ndbus0/region0/dax0.0/dax0.0"
+
+
+class Kernel(Sysfs):
+    """Memory blocks 8 to 11 belong to dax0.0. ``busy`` maps a block to the errnos its next offlinings answer."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.writes: List[str] = []
+        self.busy: Dict[int, List[int]] = {}
+        self.ids: List[str] = []
+        self.kmem_takes = True
+        self.zone_given = {"online_movable": "Movable", "online_kernel": "Normal", "online": "Normal"}
+        self.now = 0.0
+
+    def clock(self) -> float:
+        """Time passes only where the test says so."""
+        return self.now
+
+    def pause(self, seconds: float) -> None:
+        """Sleeping moves the clock."""
+        self.now += seconds
+
+    def write_until(self, name: str, value: str, seconds: float) -> None:
+        self.write(name, value)
+
+    def write(self, name: str, value: str) -> None:
+        self.writes.append(f"{value} > {os.path.basename(os.path.dirname(name))}/{os.path.basename(name)}")
+        if "/memory/memory" in name:
+            self._block(int(name.split("/memory/memory")[1].split("/", maxsplit=1)[0]), name, value)
+        elif name.startswith("/sys/bus/dax/drivers/"):
+            self._driver(name.split("/")[-2], name.rsplit("/", maxsplit=1)[-1], value)
+        else:
+            super().write(name, value)
+
+    def set(self, name: str, value: str) -> None:
+        """Change a file without recording it."""
+        super().write(name, value)
+
+    def block(self, number: int, state: str, zones: str) -> None:
+        """Make or change a block."""
+        base = self.path(f"{MEMORY}/memory{number}")
+        os.makedirs(base, exist_ok=True)
+        for attribute, value in (("state", state), ("valid_zones", zones)):
+            with open(f"{base}/{attribute}", "w", encoding="utf-8") as file:
+                file.write(value + "\n")
+
+    def _block(self, number: int, name: str, value: str) -> None:
+        online = self.get(name) != "offline"
+        if value == "offline":
+            if not online:
+                raise SystemCallError("write", errno.EINVAL, "todo")
+            if self.busy.get(number):
+                answer = self.busy[number].pop(0)
+                if answer == errno.ETIMEDOUT:
+                    self.now += 1e6
+                raise SystemCallError("write", answer, "todo")
+            self.block(number, "offline", "Normal Movable")
+        elif online:
+            raise SystemCallError("write", errno.EINVAL, "todo")
+        else:
+            self.block(number, "online", self.zone_given[value])
+
+    def _driver(self, driver: str, action: str, device: str) -> None:
+        link = self.path(f"{DAX}/driver")
+        if action == "remove_id":
+            self.ids = [one for one in self.ids if one != device]
+            return
+        if action == "new_id":
+            self.ids.append(device)
+            if os.path.islink(link) or not self.kmem_takes:
+                return
+        if action == "unbind":
+            os.unlink(link)
+            if driver == "kmem":
+                leaked = any(self.get(f"{MEMORY}/memory{n}/state", "offline") != "offline" for n in range(8, 12))
+                self._iomem(kmem=leaked)
+                for number in () if leaked else range(8, 12):
+                    shutil.rmtree(self.path(f"{MEMORY}/memory{number}"), ignore_errors=True)
+            return
+        os.symlink(f"../../../../../../../bus/dax/drivers/{driver}", link)
+        if driver == "kmem":
+            self._iomem(kmem=True)
+            policy = self.get(f"{MEMORY}/auto_online_blocks")
+            for number in range(8, 12):
+                self.block(
+                    number,
+                    "offline" if policy == "offline" else "online",
+                    "Normal Movable" if policy == "offline" else self.zone_given[policy],
+                )
+
+    def _iomem(self, kmem: bool) -> None:
+        lines = [line for line in self.read("/proc/iomem").splitlines() if "(kmem)" not in line]
+        if kmem:
+            place = next(index for index, line in enumerate(lines) if line.endswith("dax0.0"))
+            lines.insert(place + 1, "    40000000-5fffffff : System RAM (kmem)")
+        self.set("/proc/iomem", "\n".join(lines))
+
+
+@pytest.fixture
+def kernel(tree: Callable[[str], str]) -> Callable[[str], Kernel]:
+    """A captured machine that answers writes."""
+    return lambda name: Kernel(tree(name))
+
+
+class Recorder:
+    """A runner that records argv and answers from a table: first words of a command -> (rc, stdout, stderr), or a function."""
+
+    def __init__(self, answers: Dict[str, object]) -> None:
+        self.answers = answers
+        self.calls: List[List[str]] = []
+
+    def which(self, name: str) -> object:
+        """There when the table knows it."""
+        return name if any(key.split()[0] == name for key in self.answers) else None
+
+    def run(self, argv: List[str], timeout: object = None, on_line: object = None) -> Completed:
+        """Answer."""
+        self.calls.append(list(argv))
+        line = " ".join(argv)
+        for key, answer in self.answers.items():
+            if line.startswith(key):
+                return Completed(tuple(argv), *(answer() if callable(answer) else answer))
+        raise ToolMissing(f"Cannot run {argv[0]}", "it is not installed", "Install it", missing=argv[0])
+
+    def check(self, argv: List[str], what: str, todo: str, timeout: object = None) -> Completed:
+        """As the real one, without the error."""
+        return self.run(argv)
+
+
+@pytest.fixture
+def recorder() -> Callable[..., Recorder]:
+    """Make a recording runner."""
+    return Recorder
+
+
+BASE = "/sys/bus/nd/devices/namespace0.0"
+BOOT = "11111111-2222-3333-4444-555555555555"
+SETTINGS = {
+    "items": [
+        {"name": "cache", "path": "/srv/cache", "unit": "cache.service"},
+        {"name": "must", "path": "/srv/must", "unit": "must.service", "cold_start": False},
+    ],
+    "kernel": "/boot/vmlinuz",
+    "initrd": "/boot/initrd",
+}
+
+
+class Machine:
+    """A captured machine with units, a helper, kexec and ndctl: a runner that changes what a real one would change."""
+
+    def __init__(self, fake):
+        self.fake = fake
+        self.active = {"cache.service", "must.service", "db.service"}
+        self.calls = []
+        self.fails = {}
+        self.state = "running"
+        self.jobs = ""
+        self.image = {"state": "none"}
+
+    def which(self, name):
+        return name
+
+    def check(self, argv, what, todo, timeout=None):
+        done = self.run(argv, timeout)
+        if done.rc:
+            raise HotpmemError(what, done.words, todo, rc=done.rc)
+        return done
+
+    def run(self, argv, timeout=None, on_line=None):
+        line = " ".join(argv)
+        self.calls.append(line)
+        for key, answer in self.fails.items():
+            if line.startswith(key):
+                if isinstance(answer, BaseException):
+                    raise answer
+                return Completed(tuple(argv), *answer)
+        return Completed(tuple(argv), *self._answer(argv, line))
+
+    def _answer(self, argv, line):
+        name, verb = argv[0], argv[1] if len(argv) > 1 else ""
+        if name == "systemctl":
+            return self._systemctl(verb, argv[2:])
+        if name.endswith("pmem-state"):
+            return self._helper(verb)
+        if line.startswith("ndctl create-namespace --mode raw"):
+            self.fake.set(f"{BASE}/holder", "")
+            self.fake.set(f"{BASE}/holder_class", "")
+            os.makedirs(self.fake.path(f"{BASE}/block/pmem0"))
+            os.symlink("../../../../../../bus/nd/drivers/nd_pmem", self.fake.path(f"{BASE}/driver"))
+        elif line.startswith("ndctl create-namespace --mode devdax"):
+            self.fake.set(f"{BASE}/holder", "dax0.0")
+            self.fake.set(f"{BASE}/holder_class", "dax")
+            shutil.rmtree(self.fake.path(f"{BASE}/block"))
+            os.unlink(self.fake.path(f"{BASE}/driver"))
+            self.image = {"state": "none"}
+        elif line.startswith("kexec -s -l"):
+            self.fake.set("/sys/kernel/kexec_loaded", "1")
+        elif line.startswith("kexec -s -u"):
+            self.fake.set("/sys/kernel/kexec_loaded", "0")
+        elif line.startswith("kexec -e"):
+            return 1, "", "nothing happened"
+        elif name == "ndctl":
+            return 0, "", ""
+        return (2 if name == "blkid" else 0), "{}" if name == "ndctl" else "", ""
+
+    def _systemctl(self, verb, units):
+        if verb == "stop":
+            self.active -= set(units)
+        elif verb == "start":
+            self.active |= set(units)
+        elif verb == "is-active":
+            return 3, "\n".join("active" if unit in self.active else "inactive" for unit in units), ""
+        elif verb == "is-system-running":
+            return 1, self.state, ""
+        elif verb == "list-jobs":
+            return 0, self.jobs, ""
+        elif verb == "kexec":
+            self.state = "stopping"
+        return 0, "", ""
+
+    def _helper(self, verb):
+        result = {"event": "result", "verb": verb, "exit": 0, "refused": None, "items": [], "image": self.image}
+        if verb == "--version":
+            return 0, "pmem-state 0.1.0 (image format 1)", ""
+        if verb == "save":
+            self.image = result["image"] = {"state": "valid", "boot_id": BOOT, "sequence": 2, "items": ["cache", "must"]}
+            result.update(bytes=1000, stored_bytes=900, seconds=0.5)
+        if verb == "cycles":
+            result["clock"] = {"cycles": 5_000_000, "boottime_ns": 1_000_000, "cycles_per_second": 2_000_000_000}
+        return 0, json.dumps(result), ""
+
+    @property
+    def acts(self):
+        """What changed something, in order."""
+        asks = ("systemctl is-", "systemctl list-jobs", "blkid", "pmem-state info", "pmem-state --version", "pmem-state plan")
+        return [line for line in self.calls if not line.replace("/usr/local/sbin/", "").startswith(asks)]
+
+
+@pytest.fixture
+def machine(kernel):
+    """(machine, handoff for settings)."""
+    fake = kernel("6.1-e820-system_ram")
+    for name in ("/srv/cache", "/srv/must", "/boot", "/dev", "/proc/self"):
+        os.makedirs(fake.path(name), exist_ok=True)
+    for name in ("/boot/vmlinuz", "/boot/initrd"):
+        with open(fake.path(name), "w", encoding="utf-8") as file:
+            file.write("x")
+    os.makedirs(fake.path("/proc/sys/kernel/random"), exist_ok=True)
+    for name, text in (("random/boot_id", BOOT), ("kexec_load_disabled", "0")):
+        with open(fake.path(f"/proc/sys/kernel/{name}"), "w", encoding="utf-8") as file:
+            file.write(text)
+    for name, text in (("/sys/kernel/kexec_loaded", "0"), ("/proc/sysrq-trigger", "")):
+        os.makedirs(os.path.dirname(fake.path(name)), exist_ok=True)
+        with open(fake.path(name), "w", encoding="utf-8") as file:
+            file.write(text)
+    one = Machine(fake)
+    engine = Engine(fake.root, one)
+    for part in (engine.namespaces, engine.dax, engine.dax.blocks, engine.holders, engine.kexec, engine.preflight, engine.copy):
+        part.sysfs = fake
+    engine.sysfs = fake
+    engine.dax.blocks.clock = engine.dax.clock = fake.clock
+    engine.dax.blocks.pause = engine.dax.pause = fake.pause
+
+    def build(**changes):
+        settings = from_dict({**SETTINGS, **changes})
+        services = Services(one, 10)
+        jump = Jump(settings.method, services, fake, one, fast_stop=settings.fast_stop, clock=fake.clock, pause=fake.pause)
+        return Handoff(engine, settings, services, jump)
+
+    return one, engine, build

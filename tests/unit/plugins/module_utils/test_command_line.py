@@ -1,0 +1,104 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading and merging kernel command lines."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from ansible_collections.hotpmem.fleet.plugins.module_utils import _command_line as lines
+from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+
+M, G = 1 << 20, 1 << 30
+
+
+@pytest.mark.parametrize(
+    "text, memmaps, limit, exact",
+    [
+        ("quiet", [], None, False),
+        ("memmap=514M!1022M", [(1022 * M, 514 * M, "!")], None, False),
+        ("memmap=64K$0x18690000 memmap=1M#2G,1M@3G", [(0x18690000, 65536, "$"), (2 * G, M, "#"), (3 * G, M, "@")], None, False),
+        (r"memmap=64K\$1G", [(G, 65536, "$")], None, False),
+        ("memmap=exactmap", [], None, True),
+        ("memmap=2G", [], 2 * G, False),
+        ("mem=4G", [], 4 * G, False),
+        ("mem=nopentium", [], None, False),
+        ("memmap=1M%1G-1+2", [(G, M, "%")], None, False),
+    ],
+)
+def test_memory_words(text, memmaps, limit, exact):
+    said = lines.memory_words(text)
+    assert ([(one.start, one.size, one.kind) for one in said.memmaps], said.limit, said.exact) == (memmaps, limit, exact)
+
+
+def test_only_what_kaslr_avoids_counts():
+    assert lines.memory_words("memmap=1M!1G,1M$2G memmap=1M#3G memmap=1M@4G memmap=1M%5G").kaslr_entries == 3
+
+
+@pytest.mark.parametrize("word", ["memmap=oops", "memmap=1M!", "memmap=!1G"])
+def test_unknown_forms_are_refused(word):
+    with pytest.raises(HotpmemError, match="of no known form"):
+        lines.memory_words(word)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("quiet", []),
+        ("crashkernel=256M", [(256 * M, None, "low")]),
+        ("crashkernel=64M@16M", [(64 * M, 16 * M, "low")]),
+        ("crashkernel=1G,high", [(G, None, "high"), (256 * M, None, "low")]),
+        ("crashkernel=1G,high crashkernel=72M,low", [(G, None, "high"), (72 * M, None, "low")]),
+        ("crashkernel=1G,high crashkernel=0,low", [(G, None, "high")]),
+        ("crashkernel=auto", [(512 * M, None, "low")]),
+        ("crashkernel=1G-4G:192M,4G-64G:256M,64G-:512M", [(256 * M, None, "low")]),
+        ("crashkernel=1G-4G:192M,4G-64G:256M@2G", [(256 * M, 2 * G, "low")]),
+        ("crashkernel=16G-:512M", []),
+        ("crashkernel=512M,cma", [(512 * M, None, "any")]),
+        ("crashkernel=unheard-of", [(512 * M, None, "low")]),
+    ],
+)
+def test_crash_requests(text, expected):
+    assert [(one.size, one.start, one.place) for one in lines.crash_requests(text, 8 * G)] == expected
+
+
+@pytest.mark.parametrize(
+    "start, size, word",
+    [(1022 * M, 514 * M, "memmap=514M!1022M"), (4 * G, 2 * G, "memmap=2G!4G"), (4096, 5000, "memmap=0x1388!4K")],
+)
+def test_memmap_word(start, size, word):
+    assert lines.memmap_word(start, size) == word
+
+
+OURS = ["memmap=514M!1022M", "nokaslr"]
+
+
+@pytest.mark.parametrize(
+    "line, ours, wanted, expected, owned",
+    [
+        ("ro quiet", [], OURS, "ro quiet memmap=514M!1022M nokaslr", OURS),
+        ("ro memmap=514M!1022M quiet nokaslr", OURS, OURS, "ro memmap=514M!1022M quiet nokaslr", OURS),
+        ("ro memmap=514M!1022M nokaslr", OURS, ["memmap=2G!4G", "nokaslr"], "ro nokaslr memmap=2G!4G", ["memmap=2G!4G", "nokaslr"]),
+        ("ro memmap=514M!1022M nokaslr", OURS, [], "ro", []),
+        # What an operator wrote is not ours, stays, and is not doubled.
+        ("nokaslr memmap=64K$1G", [], OURS, "nokaslr memmap=64K$1G memmap=514M!1022M", ["memmap=514M!1022M"]),
+        ("memmap=1G!8G memmap=514M!1022M", ["memmap=514M!1022M"], [], "memmap=1G!8G", []),
+        ("memmap=1G!8G", ["memmap=514M!1022M"], [], "memmap=1G!8G", []),
+        # A word that merely begins like ours.
+        ("memmap=514M!1022M,1M$4G", ["memmap=514M!1022M"], [], "memmap=514M!1022M,1M$4G", []),
+        ('dyndbg="file x +p" ro', [], ["nokaslr"], 'dyndbg="file x +p" ro nokaslr', ["nokaslr"]),
+    ],
+)
+def test_merge(line, ours, wanted, expected, owned):
+    assert lines.merge(line, ours, wanted) == (expected, owned)
+
+
+def test_merge_is_idempotent_and_can_be_undone():
+    words = ["ro", "nokaslr", "memmap=64K$1G", "memmap=514M!1022M", "console=ttyS0"]
+    for count in range(len(words) + 1):
+        for start in itertools.permutations(words, count):
+            line = " ".join(start)
+            once, owned = lines.merge(line, [], OURS)
+            assert lines.merge(once, owned, OURS) == (once, owned)
+            assert lines.merge(once, owned, []) == (line, [])

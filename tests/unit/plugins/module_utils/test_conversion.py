@@ -1,0 +1,195 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Conversions: what is planned, what is refused, what is run."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from ansible_collections.hotpmem.fleet.plugins.module_utils._conversion import align_for
+from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._namespace import Region
+
+M = 1 << 20
+ND = "/sys/bus/nd/devices"
+
+
+@pytest.mark.parametrize(
+    "start, size, align, expected",
+    [
+        (0x3FE00000, 0x20200000, 16 * M, 2 * M),
+        (0x3FE00000, 0x20200000, 2 * M, 0),
+        (0x3F000000, 0x21000000, 16 * M, 0),
+        (0x3F000000, 0x20800000, 16 * M, 8 * M),
+        (0x40000000, 0x20000000, 16 * M, 0),
+        (0x3FF00000, 0x20100000, 16 * M, 2 * M),  # hopeless: ndctl says so
+        (None, 0x20200000, 16 * M, 0),
+        (0x3FE00000, 0x20200000, 0, 0),
+    ],
+)
+def test_align_for(start, size, align, expected):
+    assert align_for(Region("region0", "e820", start, size, align, 0, False)) == expected
+
+
+@pytest.fixture
+def make(kernel, recorder):
+    """An engine on a captured machine; ndctl answers what the test says, and may change the tree."""
+
+    def build(name, image="", **answers):
+        fake = kernel(name)
+        runner = recorder({key.replace("_", " "): value for key, value in answers.items()})
+        engine = Engine(fake.root, runner)
+        for part in (engine.namespaces, engine.dax, engine.dax.blocks, engine.holders, engine.kexec):
+            part.sysfs = fake
+        engine.converter.image_of = lambda device: image
+        return fake, runner, engine.converter
+
+    return build
+
+
+def become_devdax(fake):
+    """What the kernel shows after raw -> devdax."""
+
+    def answer():
+        fake.set(f"{ND}/namespace0.0/holder", "dax0.0")
+        fake.set(f"{ND}/namespace0.0/holder_class", "dax")
+        base = fake.path(f"{ND}/dax0.0")
+        os.makedirs(f"{base}/dax0.0", exist_ok=True)
+        if not os.path.islink(f"{base}/driver"):
+            os.symlink("../../../../../../bus/nd/drivers/dax_pmem", f"{base}/driver")
+        return 0, '{"dev":"namespace0.0","mode":"devdax","map":"mem"}', ""
+
+    return answer
+
+
+def test_nothing_to_do(make):
+    fake, runner, converter = make("6.1-e820-devdax")
+    plan = converter.plan("", "", "devdax")
+    converter.allow(plan, False)
+    assert converter.apply(plan).mode == "devdax"
+    assert (plan.changes, plan.destroys, runner.calls, fake.writes) == ([], [], [], [])
+
+
+def test_e820_raw_is_raw_though_ndctl_says_fsdax(make):
+    converter = make("6.1-e820-raw")[2]
+    assert converter.plan("", "", "raw").changes == []
+    assert converter.plan("", "", "fsdax").changes == ["raw -> fsdax"]
+
+
+@pytest.mark.parametrize(
+    "mapping, align, changes",
+    [("", 0, []), ("mem", 2 * M, []), ("dev", 0, ["map mem -> dev"]), ("", 4096, ["align 0x200000 -> 0x1000"])],
+)
+def test_map_and_align_count_only_when_asked_for(make, mapping, align, changes):
+    assert make("6.1-e820-devdax")[2].plan("", "", "devdax", mapping, align).changes == changes
+
+
+def test_convert(make):
+    fake, runner, converter = make("6.1-nfit-raw", blkid=(2, "", ""))
+    runner.answers["ndctl"] = become_devdax(fake)
+    os.makedirs(fake.path("/sys/bus/nd/drivers/dax_pmem"), exist_ok=True)
+    os.makedirs(fake.path("/sys/bus/dax/drivers/device_dax"), exist_ok=True)
+    plan = converter.plan("0x147e00000", "", "devdax")
+    converter.allow(plan, False)
+    assert runner.calls == [["blkid", "-p", "-o", "export", "/dev/pmem0"]]
+    assert fake.writes == []
+    after = converter.apply(plan)
+    assert (after.mode, after.enabled, after.chardev) == ("devdax", True, "dax0.0")
+    assert fake.writes == ["0x200000 > region0/align"]
+    assert runner.calls[1:] == [plan.argv]
+
+
+def test_ndctl_that_changes_nothing_is_found_out(make):
+    converter = make("6.1-e820-raw", blkid=(2, "", ""), modprobe=(0, "", ""), ndctl=(0, '{"dev":"namespace0.0"}', ""))[2]
+    with pytest.raises(HotpmemError, match=r"answered success, but namespace0\.0 is raw"):
+        converter.apply(converter.plan("", "", "fsdax"))
+
+
+def test_left_over_id_is_removed_before_devdax_goes(make):
+    fake, _runner, converter = make("6.1-e820-devdax", ndctl=(1, "", "no"))
+    fake.ids = ["dax0.0"]
+    with pytest.raises(HotpmemError, match="no"):
+        converter.apply(converter.plan("", "", "raw"))
+    assert fake.ids == []
+
+
+def test_system_ram_is_refused_even_with_force(make):
+    converter = make("6.1-e820-system_ram")[2]
+    with pytest.raises(HotpmemError, match="in use as System RAM: hot-remove it first"):
+        converter.allow(converter.plan("", "", "raw"), True)
+
+
+def test_leaked_memory_is_refused_even_with_force(make):
+    fake, _runner, converter = make("6.1-e820-system_ram")
+    fake.write("/sys/bus/dax/drivers/kmem/unbind", "dax0.0")
+    with pytest.raises(HotpmemError, match=r"leaked.*Only a reboot"):
+        converter.allow(converter.plan("", "", "raw"), True)
+
+
+@pytest.mark.parametrize(
+    "file, text, said",
+    [
+        ("/proc/self/mountinfo", "30 1 259:0 / /mnt rw - ext4 /dev/pmem0 rw\n", "/dev/pmem0 is mounted on /mnt (ext4)"),
+        ("/proc/swaps", "Filename Type Size Used Priority\n/dev/pmem0 partition 524284 0 -2\n", "/dev/pmem0 is swap space"),
+    ],
+)
+def test_held_is_refused_even_with_force(make, file, text, said):
+    fake, _runner, converter = make("6.1-e820-raw", blkid=(2, "", ""))
+    os.makedirs(os.path.dirname(fake.path(file)), exist_ok=True)
+    with open(fake.path(file), "w", encoding="utf-8") as written:
+        written.write(text)
+    plan = converter.plan("", "", "devdax")
+    assert plan.refuses == [said]
+    with pytest.raises(HotpmemError, match="force does not override"):
+        converter.allow(plan, True)
+
+
+@pytest.mark.parametrize(
+    "image, blkid, destroys",
+    [
+        ("", (0, "TYPE=ext4\nLABEL=data\n", ""), ['ext4 "data" on /dev/pmem0']),
+        ("", (0, "PTTYPE=gpt\n", ""), ["gpt partition table on /dev/pmem0"]),
+        ("sequence 7, items cache", (2, "", ""), ["the state image on /dev/pmem0 (sequence 7, items cache), which has not been restored"]),
+    ],
+)
+def test_loss_needs_force_and_is_said(make, image, blkid, destroys):
+    converter = make("6.1-e820-raw", image=image, blkid=blkid)[2]
+    plan = converter.plan("", "", "devdax")
+    assert plan.destroys == destroys
+    with pytest.raises(HotpmemError, match="it would destroy") as caught:
+        converter.allow(plan, False)
+    assert caught.value.details["destroys"] == destroys
+    converter.allow(plan, True)
+
+
+def test_labelled_namespace_of_odd_size(make):
+    fake, _runner, converter = make("6.1-nfit-raw", blkid=(2, "", ""))
+    fake.set(f"{ND}/region0/nstype", "5")
+    assert "no multiple of 16 MiB" in converter.plan("", "", "devdax").destroys[0]
+
+
+def test_disabled_namespace_is_enabled(make):
+    fake, runner, converter = make("6.1-e820-devdax")
+    link = fake.path(f"{ND}/dax0.0/driver")
+    target = os.readlink(link)
+    os.unlink(link)
+
+    def enable():
+        os.symlink(target, link)
+        return 0, "", ""
+
+    runner.answers["ndctl enable-namespace namespace0.0"] = enable
+    plan = converter.plan("", "", "devdax")
+    assert plan.changes == ["enable namespace0.0"]
+    assert converter.apply(plan).enabled
+
+
+def test_empty_region_gets_a_namespace(make):
+    fake, _runner, converter = make("6.1-nfit-raw")
+    fake.set(f"{ND}/namespace0.0/size", "0")
+    plan = converter.plan("", "region0", "devdax")
+    assert plan.changes == ["create a devdax namespace in region0"]
+    assert plan.argv[-2:] == ["--region", "region0"]
+    assert plan.region_align == 2 * M

@@ -1,0 +1,223 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The handoff: its order, and that from every stage at which it may fail the machine comes back as it was, services first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._handoff import HandoffFailed, Interrupted
+from ansible_collections.hotpmem.fleet.plugins.module_utils._jump import writable
+from ansible_collections.hotpmem.fleet.plugins.module_utils._records import HANDOFF, PENDING, PLACE, SAVED, SAVED_HERE, Busy, Records
+from ansible_collections.hotpmem.fleet.plugins.module_utils._shutdown import ShutdownSave
+
+BOOT = "11111111-2222-3333-4444-555555555555"
+
+
+def online(engine):
+    return [block.what_it_is for block in engine.dax.blocks.present(range(8, 12))]
+
+
+def test_order(machine):
+    one, engine, build = machine
+    handoff = build()
+    handoff.run()
+    acts = one.acts
+    order = ["sync", "kexec -s -l", "ndctl create-namespace --mode raw", "/usr/local/sbin/pmem-state cycles"]
+    order += ["systemctl stop cache.service must.service", "/usr/local/sbin/pmem-state save", "systemctl kexec"]
+    assert [next(act for act in acts if act.startswith(start)) for start in order] == acts
+    assert online(engine) == []
+    assert one.fake.get(PLACE) == "0x3fe00000"
+    assert one.fake.exists(PENDING) and json.loads(one.fake.get(SAVED))["boot_id_before"] == BOOT
+    assert one.fake.exists(SAVED_HERE)
+    save = next(act for act in acts if "pmem-state save" in act)
+    assert "--cycles-per-second 2000000000 --mark preflight=" in save and "--mark units_stopped=" in save
+
+
+def test_plan_changes_nothing(machine):
+    one, _engine, build = machine
+    steps = build().plan()
+    assert one.acts == [] and one.fake.writes == []
+    assert steps == [
+        "load /boot/vmlinuz with /boot/initrd",
+        "take the memory blocks 8, 9, 10, 11 offline",
+        "take dax0.0 away from kmem",
+        "make namespace0.0 raw",
+        "stop cache.service, must.service",
+        "save cache, must",
+        "systemctl kexec",
+    ]
+
+
+FAILURES = {
+    "kexec_load": ("kexec -s -l", (1, "", "no signature")),
+    "hot_remove": ("ndctl create-namespace --mode raw", (1, "", "no such luck")),
+    "stop": ("systemctl stop cache.service", (1, "", "will not stop")),
+    "save": ("/usr/local/sbin/pmem-state save", (6, json.dumps({"event": "result", "exit": 6, "items": [], "error": None}), "")),
+    "jump": ("systemctl kexec", (1, "", "no way")),
+}
+
+
+@pytest.mark.parametrize("stage", list(FAILURES))
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_put_back(machine, stage, interrupted):
+    one, engine, build = machine
+    start, answer = FAILURES[stage]
+    one.fails[start] = Interrupted("signal SIGTERM") if interrupted else answer
+    handoff = build()
+    shielded = []
+    handoff.shield = lambda: shielded.append(one.active.copy())
+    with pytest.raises(HandoffFailed) as caught:
+        handoff.run()
+    error = caught.value
+    assert handoff.stage == stage and f"Handoff failed at {stage.replace('_', ' ')}" in str(error)
+    assert "as before" in str(error) and error.todo.endswith("Then: hotpmem-node handoff --method systemd")
+    assert one.active == {"cache.service", "must.service", "db.service"}
+    assert online(engine) == ["online_movable"] * 4 and engine.dax.read("dax0.0").driver == "kmem"
+    assert one.fake.get("/sys/kernel/kexec_loaded") == "0" and not one.fake.exists(PENDING)
+    assert not one.fake.exists(SAVED_HERE)
+    assert shielded and error.stuck == []
+    if stage in ("save", "jump"):
+        acts = one.acts
+        assert acts.index("systemctl start cache.service must.service") < next(
+            index for index, act in enumerate(acts) if act.startswith("ndctl create-namespace --mode devdax")
+        )
+
+
+def test_what_was_down_stays_down(machine):
+    one, _engine, build = machine
+    one.active = {"cache.service"}
+    one.fails["systemctl kexec"] = (1, "", "no way")
+    with pytest.raises(HandoffFailed):
+        build().run()
+    assert one.active == {"cache.service"}
+
+
+def test_what_can_not_be_put_back_is_said_with_its_command(machine):
+    one, _engine, build = machine
+    one.fails["systemctl kexec"] = (1, "", "no way")
+    one.fails["systemctl start"] = (1, "", "it crashed")
+    one.fails["ndctl create-namespace --mode devdax"] = (1, "", "busy")
+    with pytest.raises(HandoffFailed, match=r"NOT put back: cache\.service, must\.service did not start") as caught:
+        build().run()
+    assert [command for _sentence, command in caught.value.stuck] == [
+        "systemctl start cache.service must.service",
+        "hotpmem-node hot-add --force",
+    ]
+
+
+def test_preflight_refuses_before_anything(machine):
+    one, _engine, build = machine
+    shutil.rmtree(one.fake.path("/srv/must"))
+    with pytest.raises(HotpmemError, match="the item must is missing") as caught:
+        build().run()
+    assert not isinstance(caught.value, HandoffFailed)
+    assert one.acts == [] and json.loads(one.fake.get(HANDOFF))["stage"] == "preflight"
+
+
+def test_an_image_that_waits_is_not_overwritten(machine):
+    one, engine, build = machine
+    engine.moves.hot_remove("", 10)
+    one.image = {"state": "valid", "sequence": 7, "items": ["must"], "boot_id": "older"}
+    with pytest.raises(HotpmemError, match=r"sequence 7, items must\) that was not restored"):
+        build().run()
+    build(force=True).preflight()
+
+
+def test_fast(machine):
+    one, engine, build = machine
+    mounts = one.fake.path("/proc/mounts")
+    with open(mounts, "w", encoding="utf-8") as file:
+        file.write("/dev/vda / ext4 rw,relatime 0 0\ntmpfs /run tmpfs rw 0 0\n/dev/vdb /ro ext4 ro 0 0\n")
+    with pytest.raises(HandoffFailed, match="kexec -e came back"):
+        build(method="fast", fast_stop=["db.service"]).run()
+    acts = one.acts
+    stop = acts.index("systemctl stop db.service")
+    assert stop < acts.index("systemctl stop cache.service must.service") < acts.index("kexec -e")
+    assert [write for write in one.fake.writes if "sysrq" in write] == ["s > proc/sysrq-trigger", "u > proc/sysrq-trigger"]
+    assert (
+        acts.index("kexec -e") < acts.index("mount -o remount,rw /") < acts.index("systemctl start cache.service must.service db.service")
+    )
+    assert online(engine) == ["online_movable"] * 4
+
+
+def test_writable():
+    assert writable("/dev/vda / ext4 rw,a 0 0\n/dev/vdb /b ext4 ro,rw_x 0 0\nproc /proc proc rw 0 0\nshort\n") == ["/"]
+
+
+def test_a_kexec_that_systemd_only_promised(machine):
+    one, _engine, build = machine
+    one.fails["systemctl kexec"] = (0, "", "")
+    with pytest.raises(HandoffFailed, match="30 s later the system is not on its way down"):
+        build().run()
+    assert one.active == {"cache.service", "must.service", "db.service"}
+
+
+def test_interrupted_by_a_shutdown_nothing_is_started(machine):
+    one, _engine, build = machine
+    one.fails["/usr/local/sbin/pmem-state save"] = Interrupted("signal SIGTERM")
+    one.state = "stopping"
+    with pytest.raises(HandoffFailed, match=r"the state is saved by hotpmem-save\.service"):
+        build().run()
+    assert not any(act.startswith("systemctl start") for act in one.acts)
+
+
+JOBS = "12 {target} start waiting\n13 cache.service stop running\n"
+
+
+@pytest.mark.parametrize(
+    "target, image, saved, said",
+    [
+        ("reboot.target", {"state": "none"}, True, "saved 2 items"),
+        ("kexec.target", {"state": "none"}, True, "saved 2 items"),
+        ("poweroff.target", {"state": "none"}, False, "nothing to do at poweroff"),
+        ("basic.target", {"state": "none"}, False, "not shutting down"),
+    ],
+)
+def test_save_at_shutdown(machine, target, image, saved, said):
+    one, engine, build = machine
+    one.jobs = JOBS.format(target=target)
+    one.active = set()
+    one.image = image
+    handoff = build()
+    answer = ShutdownSave(engine, handoff.settings, handoff.services, one.fake.clock).run(100)
+    assert answer["saved"] is saved and said in answer["said"]
+    assert one.fake.exists(PENDING) is saved
+    assert any("pmem-state save" in act for act in one.acts) is saved
+
+
+def test_shutdown_after_a_handoff_finds_the_work_done(machine):
+    one, engine, build = machine
+    handoff = build()
+    handoff.run()
+    one.jobs = JOBS.format(target="kexec.target")
+    calls = len(one.acts)
+    answer = ShutdownSave(engine, handoff.settings, handoff.services, one.fake.clock).run(100)
+    assert answer["saved"] and "the handoff saved it" in answer["said"] and len(one.acts) == calls
+
+
+def test_shutdown_keeps_an_image_that_waits_and_does_not_save_under_a_running_unit(machine):
+    one, engine, build = machine
+    one.jobs = JOBS.format(target="reboot.target")
+    handoff = build()
+    save = ShutdownSave(engine, handoff.settings, handoff.services, one.fake.clock)
+    with pytest.raises(HotpmemError, match=r"cache\.service, must\.service still runs"):
+        save.run(100)
+    one.active = set()
+    engine.moves.hot_remove("", 10)
+    one.image = {"state": "valid", "boot_id": "another"}
+    with pytest.raises(HotpmemError, match="was not restored, and it is kept"):
+        save.run(100)
+    assert not any("pmem-state save" in act for act in one.acts)
+    assert json.loads(one.fake.get("/var/lib/hotpmem/shutdown.json"))["saved"] is False
+
+
+def test_lock(tmp_path, kernel):
+    records = Records(kernel("6.1-e820-raw"))
+    with records.lock(), pytest.raises(Busy, match=r"process .* is at work"), records.lock():
+        pass
+    with records.lock():
+        pass

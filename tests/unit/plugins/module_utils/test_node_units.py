@@ -1,0 +1,300 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The units of the role node_agent, judged by systemd itself; and the scripts that they run, run by a real shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+jinja2 = pytest.importorskip("jinja2")
+
+ROLE = Path(__file__).resolve().parents[4] / "roles" / "node_agent"
+ITEMS = [
+    {"name": "cache", "path": "/srv/state/cache", "unit": "cache.service"},
+    {"name": "must", "path": "/srv/must", "unit": "must.service", "cold_start": False},
+    {"name": "plain", "path": "/srv/plain", "unit": ""},
+]
+VARIABLES = {
+    "ansible_managed": "Ansible managed",
+    "node_agent_items": ITEMS,
+    "node_agent_units": ["cache.service", "must.service"],
+    "node_agent_path": "/bin/true",
+    "node_agent_helper": "/usr/local/sbin/pmem-state",
+    "node_agent_offline_timeout": 60,
+    "node_agent_restore_timeout": 120,
+    "node_agent_shutdown_timeout": 120,
+    "node_agent_device_wait": 10,
+    "node_agent_crash_limit": 3,
+}
+OURS = ("hotpmem-restore.service", "hotpmem-save.service", "hotpmem-hot-add.service", "hotpmem-crashed@.service")
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None or os.geteuid() != 0, reason="systemd-analyze is not installed, or this is not root"
+)
+
+
+def rendered(name, **more):
+    """A template as Ansible renders it."""
+    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string((ROLE / "templates" / f"{name}.j2").read_text(encoding="utf-8")).render(**VARIABLES, **more)
+
+
+@pytest.fixture
+def units(tmp_path):
+    """A directory with our units and two state units with their drop-ins."""
+    for name in OURS:
+        # What they run is not installed here.
+        text = re.sub(r"^(Exec\w+=)/usr/local/lib/hotpmem/\w+", r"\1/bin/true", rendered(name), flags=re.MULTILINE)
+        (tmp_path / name).write_text(text)
+    for unit in VARIABLES["node_agent_units"]:
+        (tmp_path / unit).write_text(
+            "[Unit]\nDescription=State\n[Service]\nExecStart=/bin/sleep 1\n[Install]\nWantedBy=multi-user.target\n"
+        )
+        (tmp_path / f"{unit}.d").mkdir()
+        (tmp_path / f"{unit}.d" / "60-hotpmem-node.conf").write_text(rendered("dropin.conf", item=unit))
+    # As enabled: multi-user.target wants them, though one of them comes after it.
+    (tmp_path / "multi-user.target.wants").mkdir()
+    for name in (*OURS[:3], *VARIABLES["node_agent_units"]):
+        (tmp_path / "multi-user.target.wants" / name).symlink_to(tmp_path / name)
+    return tmp_path
+
+
+@needs_systemd
+def test_systemd_finds_nothing_wrong(units):
+    names = [str(units / name) for name in (*OURS[:3], "cache.service", "must.service")]
+    names.append("/lib/systemd/system/multi-user.target")
+    names.append(str(shutil.copy(units / "hotpmem-crashed@.service", units / "hotpmem-crashed@cache.service")))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", *names],
+        capture_output=True, text=True, check=False, env={**os.environ, "SYSTEMD_UNIT_PATH": f"{units}:"},
+    )  # fmt: skip
+    own = [line for line in done.stderr.splitlines() if "hotpmem" in line or "cache.service" in line or "must.service" in line]
+    assert own == [], done.stderr
+    assert "ordering cycle" not in done.stderr
+
+
+@needs_systemd
+@pytest.mark.parametrize(
+    "name, most",
+    [("hotpmem-restore.service", 60), ("hotpmem-save.service", 80), ("hotpmem-hot-add.service", 80), ("hotpmem-crashed@.service", 30)],
+)
+def test_exposure(units, name, most):
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", f"--threshold={most}", "--no-pager", str(units / name)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-400:] + done.stderr
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_nothing_waits_for_ever(name):
+    text = rendered(name)
+    for key in ("TimeoutStartSec", "TimeoutStopSec", "JobTimeoutSec"):
+        (value,) = re.findall(rf"^{key}=(\d+)$", text, flags=re.MULTILINE)
+        assert 0 < int(value) <= 1800
+
+
+def test_dropin():
+    text = rendered("dropin.conf", item="must.service")
+    assert "OnFailure=hotpmem-crashed@must.service" in text and "ConditionPathExists=!/run/hotpmem/hold/must" in text
+    assert "Condition" not in rendered("dropin.conf", item="cache.service")
+    assert rendered("hold.conf").splitlines()[-1] == "must"
+    assert rendered("units.conf").splitlines()[-2:] == ["cache cache.service", "must must.service"]
+
+
+# -- the scripts
+
+HELPER = """#!/bin/sh
+echo "$@" >>{root}/calls
+[ ! -e {root}/slow ] || sleep 30
+cat {root}/answer
+exit $(cat {root}/code)
+"""
+
+
+class Host:
+    """A directory that stands in for a machine, with a raw namespace and a helper that answers what the test says."""
+
+    def __init__(self, root):
+        self.root = root
+        for name in ("etc/hotpmem", "var/lib/hotpmem", "dev", "run"):
+            (root / name).mkdir(parents=True)
+        (root / "etc/hotpmem/items.conf").write_text("# items\n" + "".join(f"{one['name']}={one['path']}\n" for one in ITEMS[:2]))
+        (root / "etc/hotpmem/hold.conf").write_text(rendered("hold.conf"))
+        (root / "etc/hotpmem/units.conf").write_text(rendered("units.conf"))
+        self.namespace("namespace0.0", "0x3fe00000", "pmem0")
+        (root / "helper").write_text(HELPER.format(root=root))
+        (root / "helper").chmod(0o755)
+        self.answer(0, cache="restored", must="restored")
+        (root / "var/lib/hotpmem/pending").touch()
+
+    def namespace(self, name, start, block="", holder=""):
+        base = self.root / "sys/bus/nd/devices" / name
+        base.mkdir(parents=True, exist_ok=True)
+        for attribute, value in (("size", "538968064"), ("resource", start), ("holder", holder)):
+            (base / attribute).write_text(value + "\n")
+        if block:
+            (base / "block" / block).mkdir(parents=True)
+            (self.root / "dev" / block).touch()
+
+    def answer(self, code, **items):
+        entries = [{"name": name, "path": '/srv/a "name": "x"', "status": status, "error": None} for name, status in items.items()]
+        (self.root / "answer").write_text(
+            json.dumps({"event": "result", "exit": code, "image": {"state": "valid"}, "items": entries}) + "\n"
+        )
+        (self.root / "code").write_text(str(code))
+
+    def run(self, wait=0):
+        return subprocess.run(
+            ["sh", str(ROLE / "files/restore.sh"), str(wait), str(self.root / "helper")],
+            env={**os.environ, "HOTPMEM_ROOT": str(self.root)}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    def names(self, where):
+        directory = self.root / where
+        return sorted(os.listdir(directory)) if directory.exists() else []
+
+    @property
+    def result(self):
+        return json.loads((self.root / "run/hotpmem/restore.json").read_text())
+
+    @property
+    def calls(self):
+        path = self.root / "calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def host(tmp_path):
+    return Host(tmp_path)
+
+
+def pending(host):
+    (host.root / "var/lib/hotpmem/pending").touch()
+
+
+def test_restore(host):
+    pending(host)
+    done = host.run()
+    assert done.returncode == 0, done.stderr
+    assert host.calls == [f"restore --device {host.root}/dev/pmem0 --config {host.root}/etc/hotpmem/items.conf --json"]
+    assert host.names("run/hotpmem/restored") == ["cache", "must"] and host.names("run/hotpmem/hold") == []
+    assert not (host.root / "var/lib/hotpmem/pending").exists()
+    assert host.result["items"][0]["status"] == "restored"
+    assert host.run().returncode == 0 and len(host.calls) == 1  # once a boot
+
+
+def test_what_must_not_start_cold_is_held(host):
+    pending(host)
+    host.answer(6, cache="restored", must="damaged")
+    assert host.run().returncode == 6
+    assert host.names("run/hotpmem/hold") == ["must"] and host.names("run/hotpmem/restored") == ["cache"]
+
+
+@pytest.mark.parametrize("flag, code, held", [("pending", 3, ["must"]), ("serving", 3, ["must"]), ("", 0, [])])
+def test_no_image(host, flag, code, held):
+    (host.root / "var/lib/hotpmem/pending").unlink()
+    if flag:
+        (host.root / "var/lib/hotpmem" / flag).touch()
+    host.answer(3)
+    assert host.run().returncode == code
+    # An image that nobody announced is stale, or somebody else's business.
+    assert len(host.calls) == (flag == "pending")
+    assert host.names("run/hotpmem/hold") == held
+
+
+def test_a_namespace_that_is_not_raw_is_not_waited_for(host):
+    shutil.rmtree(host.root / "sys/bus/nd/devices/namespace0.0/block")
+    host.namespace("namespace0.0", "0x3fe00000", holder="dax0.0")
+    (host.root / "sys/bus/nd/devices/dax0.0/driver").mkdir(parents=True)
+    began = time.monotonic()
+    done = host.run(wait=20)
+    assert (done.returncode, host.calls) == (3, []) and time.monotonic() - began < 5
+    assert "claimed by dax0.0" in host.result["msg"] and host.result["exit"] == 3
+
+
+def test_a_claim_for_a_moment_is_no_claim(host):
+    """The driver, while it looks for info blocks (nd_pfn_devinit, nd_dax_devinit)."""
+    pending(host)
+    holder = host.root / "sys/bus/nd/devices/namespace0.0/holder"
+    holder.write_text("pfn0.0\n")
+    child = subprocess.Popen(
+        ["sh", str(ROLE / "files/restore.sh"), "20", str(host.root / "helper")], env={**os.environ, "HOTPMEM_ROOT": str(host.root)}
+    )
+    time.sleep(0.5)
+    holder.write_text("\n")
+    assert child.wait(15) == 0 and host.names("run/hotpmem/restored") == ["cache", "must"]
+
+
+def test_a_device_that_never_comes(host):
+    shutil.rmtree(host.root / "sys/bus/nd/devices/namespace0.0")
+    pending(host)
+    assert host.run(wait=1).returncode == 3
+    assert "no persistent memory device within 1 s" in host.result["msg"] and host.names("run/hotpmem/hold") == ["must"]
+
+
+def test_which_of_several(host):
+    host.namespace("namespace1.0", "0x100000000", "pmem1")
+    assert host.run().returncode == 3 and "several raw namespaces" in host.result["msg"]
+    (host.root / "run/hotpmem/restore.json").unlink()
+    pending(host)
+    (host.root / "var/lib/hotpmem/place").write_text("0x100000000\n")
+    assert host.run().returncode == 0
+    assert f"--device {host.root}/dev/pmem1 " in host.calls[0]
+
+
+def test_deadline(host):
+    """systemd sends SIGTERM to all of the unit's processes."""
+    pending(host)
+    (host.root / "slow").touch()
+    child = subprocess.Popen(
+        ["sh", str(ROLE / "files/restore.sh"), "0", str(host.root / "helper")],
+        env={**os.environ, "HOTPMEM_ROOT": str(host.root)}, start_new_session=True,
+    )  # fmt: skip
+    while not host.calls:
+        time.sleep(0.05)
+    os.killpg(child.pid, signal.SIGTERM)
+    assert child.wait(10) == 2
+    assert "did not end within its deadline" in host.result["msg"]
+    assert host.names("run/hotpmem/hold") == ["must"] and not (host.root / "var/lib/hotpmem/pending").exists()
+
+
+def crash(host, item="cache", limit=3):
+    return subprocess.run(
+        ["sh", str(ROLE / "files/crashed.sh"), item, str(limit)],
+        env={**os.environ, "HOTPMEM_ROOT": str(host.root)}, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+
+
+def test_a_crash_loop_gets_a_cold_start_once(host):
+    host.run()
+    assert crash(host) == crash(host) == ""
+    assert "cache starts cold at the next boot: its unit cache.service failed 3 times" in crash(host)
+    shutil.rmtree(host.root / "run/hotpmem")
+    pending(host)
+    host.answer(0, must="restored")
+    assert host.run().returncode == 0
+    assert host.calls[-1].split(" --item ")[1:] == ["must=/srv/must --json"]
+    assert "failed 3 times" in (host.root / "run/hotpmem/cold/cache").read_text()
+    assert host.names("var/lib/hotpmem/cold") == []
+
+
+def test_a_crash_without_restored_state_counts_for_nothing(host):
+    host.answer(3)
+    host.run()
+    assert crash(host, limit=1) == "" and host.names("var/lib/hotpmem/cold") == []
+
+
+@pytest.mark.parametrize("name", ["restore.sh", "crashed.sh", "shutdown.sh"])
+def test_posix(name):
+    if shutil.which("dash") is None:
+        pytest.skip("dash is not installed")
+    subprocess.run(["dash", "-n", str(ROLE / "files" / name)], check=True)

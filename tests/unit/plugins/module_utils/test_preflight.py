@@ -1,0 +1,153 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Preflight: each reason by itself, and all of them at once."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from ansible_collections.hotpmem.fleet.plugins.module_utils import _preflight as pf
+from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory_blocks import Block
+from ansible_collections.hotpmem.fleet.plugins.module_utils._state_copy import Item
+
+M = 1 << 20
+
+
+def test_meminfo():
+    assert pf.meminfo("MemTotal: 2031616 kB\nMemAvailable:    1245412 kB\nHugePages_Total: 3\n\nbroken\n") == {
+        "MemTotal": 2031616 * 1024,
+        "MemAvailable": 1245412 * 1024,
+    }
+
+
+@pytest.mark.parametrize(
+    "available, removed, reserve, said",
+    [
+        (1024 * M, 512 * M, 256 * M, None),
+        (768 * M, 512 * M, 256 * M, None),
+        (767 * M, 512 * M, 256 * M, "short by 1 MiB"),
+        (
+            300 * M,
+            512 * M,
+            256 * M,
+            "would stay available after removing 512 MiB: 300 MiB are available now, and 256 MiB must stay (short by 468 MiB)",
+        ),
+        (100 * M, 0, 256 * M, "short by 156 MiB"),
+    ],
+)
+def test_memory(available, removed, reserve, said):
+    reasons = pf.memory_reasons(available, removed, reserve)
+    assert reasons == [] if said is None else said in reasons[0]
+
+
+def test_zones():
+    blocks = [
+        Block(8, 8 * 128 * M, 128 * M, "online", ("Movable",)),
+        Block(9, 9 * 128 * M, 128 * M, "online", ("Normal",)),
+        Block(10, 0, 128 * M, "offline", ("Normal",)),
+    ]
+    (reason,) = pf.zone_reasons(blocks)
+    assert "1 of 3 memory blocks" in reason and "9 (0x48000000-0x4fffffff, zone Normal)" in reason
+    assert pf.zone_reasons(blocks[:1] + blocks[2:]) == []
+
+
+@pytest.mark.parametrize(
+    "plan, said",
+    [
+        ({"exit": 0}, None),
+        (
+            {"exit": 5, "refused": "does_not_fit", "needed_bytes": 600 * M, "capacity_bytes": 512 * M},
+            "may need 600 MiB, the region holds 512 MiB (short by 88 MiB)",
+        ),
+        ({"exit": 5, "refused": "mount_point", "error": {"said": "/srv is a mount point"}}, "/srv is a mount point"),
+        ({"exit": 2, "error": None}, "exit code 2"),
+    ],
+)
+def test_fit(plan, said):
+    reasons = pf.fit_reasons(plan, 512 * M)
+    assert reasons == [] if said is None else said in reasons[0]
+
+
+@pytest.fixture
+def host(kernel, recorder):
+    """A captured machine with an item, a kernel, and a helper that answers plan."""
+
+    def build(name, plan=(0, {}), version="pmem-state 0.1.0"):
+        fake = kernel(name)
+        os.makedirs(fake.path("/srv/cache"))
+        os.makedirs(fake.path("/boot"))
+        release = fake.read("/proc/sys/kernel/osrelease")
+        for file in (f"/boot/vmlinuz-{release}", f"/boot/initrd.img-{release}"):
+            with open(fake.path(file), "w", encoding="utf-8"):
+                pass
+        os.makedirs(fake.path("/sys/kernel"), exist_ok=True)
+        with open(fake.path("/sys/kernel/kexec_loaded"), "w", encoding="utf-8") as file:
+            file.write("0\n")
+        result = json.dumps(dict(plan[1], event="result"))
+        answers = {"kexec": (0, "", ""), "/helper --version": (0, version, ""), "/helper plan": (plan[0], result, "")}
+        engine = Engine(fake.root, recorder(answers), "/helper")
+        return fake, pf.Preflight(engine.sysfs, engine.namespaces, engine.dax, engine.kexec, engine.helper)
+
+    return build
+
+
+ITEMS = [Item("cache", "/srv/cache")]
+
+
+def test_ready(host):
+    _fake, preflight = host("6.1-e820-system_ram", (0, {"needed_bytes": 100 * M, "capacity_bytes": 510 * M}))
+    reasons, numbers = preflight.check("", ITEMS, 256 * M, True)
+    assert reasons == []
+    assert (numbers["online_bytes"], numbers["region_bytes"], numbers["needed_bytes"]) == (512 * M, 514 * M, 100 * M)
+    assert numbers["left_bytes"] == numbers["available_bytes"] - 512 * M
+
+
+def test_nothing_is_changed(host):
+    fake, preflight = host("6.1-e820-system_ram")
+    before = {path: files for path, _dirs, files in os.walk(fake.root)}
+    preflight.check("", ITEMS, 0, True)
+    assert {path: files for path, _dirs, files in os.walk(fake.root)} == before
+    assert fake.writes == []
+
+
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        (lambda fake: fake.block(9, "online", "Normal"), "not in zone Movable"),
+        (lambda fake: fake.write("/sys/bus/dax/drivers/kmem/unbind", "dax0.0"), "leaked"),
+        (lambda fake: os.rmdir(fake.path("/srv/cache")), "the item cache is missing"),
+        (lambda fake: fake.set("/sys/kernel/kexec_loaded", "") or os.unlink(fake.path("/sys/kernel/kexec_loaded")), "has no kexec"),
+        (lambda fake: fake.set("/sys/bus/nd/devices/namespace0.0/size", "0"), "the namespaces are: none"),
+    ],
+)
+def test_one_reason(host, spoil, said):
+    fake, preflight = host("6.1-e820-system_ram")
+    spoil(fake)
+    (reason,) = preflight.check("", ITEMS, 256 * M, True)[0]
+    assert said in reason
+
+
+def test_mount_point(host):
+    fake, preflight = host("6.1-e820-system_ram")
+    os.makedirs(fake.path("/proc/self"), exist_ok=True)
+    with open(fake.path("/proc/self/mountinfo"), "w", encoding="utf-8") as file:
+        file.write("30 1 0:50 / /srv/cache rw - tmpfs tmpfs rw\n")
+    (reason,) = preflight.check("", ITEMS, 0, False)[0]
+    assert "is a mount point (/srv/cache)" in reason
+
+
+def test_wrong_helper(host):
+    (reason,) = host("6.1-e820-raw", version="GNU tar")[1].check("", ITEMS, 0, False)[0]
+    assert "calls itself 'GNU tar'" in reason
+
+
+def test_everything_at_once(host):
+    fake, preflight = host("6.1-e820-system_ram", (5, {"refused": "does_not_fit", "needed_bytes": 600 * M, "capacity_bytes": 510 * M}))
+    fake.block(8, "online", "DMA32")
+    os.unlink(fake.path("/sys/kernel/kexec_loaded"))
+    reasons, numbers = preflight.check("", ITEMS, 4096 * M, True)
+    assert [any(part in reason for reason in reasons) for part in ("short by", "zone DMA32", "does not fit", "no kexec")] == [True] * 4
+    assert numbers["needed_bytes"] == 600 * M

@@ -1,0 +1,95 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The timeline: arithmetic on cycles, checked against a cycle whose every moment is known."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.hotpmem.fleet.plugins.module_utils import _timeline as tl
+
+RATE = 2_000_000_000
+START = 500 * RATE  # the counter when the new kernel's clock begins
+
+
+def at(seconds):
+    """A reading, seconds after the kernel's start."""
+    return {"cycles": START + round(seconds * RATE), "boottime_ns": round(seconds * 1e9), "cycles_per_second": 0}
+
+
+OLD = {"preflight": -30.0, "stopping": -10.0, "units_stopped": -9.5, "saved": -9.3, "jump": -7.0}
+IMAGE = {"marks": {name: START + round(seconds * RATE) for name, seconds in OLD.items()}, "cycles_per_second": RATE}
+TIMES = {"userspace_start": 3_000_000_000, "units_ready": 6_000_000_000, "hot_added": 20_000_000_000}
+
+
+def test_a_whole_cycle():
+    found = tl.marks_of(IMAGE, at(5.0), at(21.0), TIMES)
+    assert found["cycles_per_second"] == RATE and found["marks"]["kernel_start"] == START
+    told = tl.summary(found["marks"], RATE)
+    assert [(phase["mark"], phase["seconds"], phase["down"]) for phase in told["phases"]] == [
+        ("stopping", 20.0, False),
+        ("units_stopped", 0.5, True),
+        ("saved", 0.2, True),
+        ("jump", 2.3, True),
+        ("kernel_start", 7.0, True),
+        ("userspace_start", 3.0, True),
+        ("restored", 2.0, True),
+        ("units_ready", 1.0, True),
+        ("hot_added", 14.0, False),
+    ]
+    assert told["down_seconds"] == 16.0 == sum(phase["seconds"] for phase in told["phases"] if phase["down"])
+    assert told["slowest"] == "kexec: purgatory, decompression"
+    text = tl.lines({"boot_id": "b", "boot_id_before": "a", "method": "systemd", "timeline": {**told, "systemd": {"kernel": 2.5}}})
+    assert text[0] == "boot b, from a by systemd"
+    assert any("7.000 s  <- slowest" in line for line in text) and text[-1] == "  systemd says: kernel 2.500 s"
+    assert any(line.endswith("20.000 s  (up)") for line in text) and any(
+        "down, stop to ready" in line and "16.000" in line for line in text
+    )
+
+
+def test_a_missing_mark_joins_its_neighbour():
+    marks = tl.marks_of(IMAGE, at(5.0), at(21.0), TIMES)["marks"]
+    del marks["jump"]
+    told = tl.summary(marks, RATE)
+    assert next(phase["seconds"] for phase in told["phases"] if phase["mark"] == "kernel_start") == 9.3
+    assert told["down_seconds"] == 16.0
+
+
+def test_a_counter_that_began_again_spans_nothing():
+    late = {"marks": {"saved": START + 1}}
+    found = tl.marks_of(late, at(5.0), at(21.0), TIMES)
+    assert "saved" not in found["marks"] and tl.summary(found["marks"], RATE)["down_seconds"] is None
+
+
+@pytest.mark.parametrize(
+    "first, second, rate",
+    [
+        (at(5), at(21), RATE),
+        (at(5), at(5.5), 0),
+        (at(5), dict(at(5.5), cycles_per_second=7), 7),
+        (dict(at(5), cycles_per_second=9), None, 9),
+        (None, None, 0),
+        (at(21), at(5), 0),
+    ],
+)
+def test_frequency(first, second, rate):
+    assert tl.frequency(first, second) == rate
+
+
+def test_without_a_counter():
+    found = tl.marks_of({}, None, None, TIMES)
+    assert found == {"marks": {}, "cycles_per_second": 0}
+    assert tl.summary({}, 0) == {"phases": [], "down_seconds": None, "slowest": None}
+    assert "no phases" in tl.lines({"timeline": {}})[1]
+
+
+def test_systemd_times():
+    printed = {
+        "FirmwareTimestampMonotonic": "0",
+        "LoaderTimestampMonotonic": "0",
+        "InitRDTimestampMonotonic": "1500000",
+        "UserspaceTimestampMonotonic": "4000000",
+        "FinishTimestampMonotonic": "9250000",
+    }
+    assert tl.systemd_times(printed) == {"kernel": 1.5, "initrd": 2.5, "userspace": 5.25}
+    assert tl.systemd_times({**printed, "InitRDTimestampMonotonic": "0", "FinishTimestampMonotonic": "0"}) == {"kernel": 4.0}
+    assert tl.systemd_times({}) == {}
