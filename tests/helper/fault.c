@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* LD_PRELOAD: makes calls on one file fail. FAULT_CALL (pread, pwrite, fsync, openat, getdents) FAULT_PATH (a part of the
- * path) FAULT_AT (the first call that fails, from 1; all later ones fail too) FAULT_ERRNO (number). */
+/* LD_PRELOAD: makes calls on one file fail. FAULT_CALL (pread, pwrite, fsync, openat) FAULT_PATH (the last names of the
+ * path, whole: "src/big") FAULT_AT (the first call that fails, from 1; all later ones fail too) FAULT_ERRNO (number). */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -12,11 +12,17 @@
 #include <string.h>
 #include <unistd.h>
 
+static int ends_with(const char *path, const char *names)
+{
+    size_t all = strlen(path), end = strlen(names);
+    return end <= all && !strcmp(path + all - end, names) && (end == all || path[all - end - 1] == '/');
+}
+
 static int fails(const char *call, const char *path)
 {
     static _Atomic long count;
-    const char *want = getenv("FAULT_CALL"), *part = getenv("FAULT_PATH");
-    if (!want || !part || strcmp(want, call) != 0 || !strstr(path, part))
+    const char *want = getenv("FAULT_CALL"), *names = getenv("FAULT_PATH");
+    if (!want || !names || strcmp(want, call) != 0 || !ends_with(path, names))
         return 0;
     if (atomic_fetch_add(&count, 1) + 1 < atol(getenv("FAULT_AT")))
         return 0;
