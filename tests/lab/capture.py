@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Copy what the engine reads on a machine into a folder that can stand in for its root: fixtures for the unit tests.
+"""Copy what the engine reads on a machine into one file from which a stand-in for its root is made: fixtures for the unit tests.
 
-    capture.py [--name LAB] HOST DEST        e.g. capture.py node1 tests/unit/fixtures/6.1-e820-raw
+    capture.py [--name LAB] HOST DEST        e.g. capture.py node1 tests/unit/fixtures/6.1-e820-raw.json
 
-DEST/root/ gets the small text files of /sys and /proc with their links (all relative, all inside), DEST/cmd/ one JSON
-file for each command: argv, rc, stdout, stderr.
+DEST holds, as JSON, the small text files of /sys and /proc, their links (all relative, all inside), the directories that may
+be empty, and for each command: argv, rc, stdout, stderr.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import posixpath
 import subprocess
 import sys
 import tarfile
@@ -156,25 +157,28 @@ out.close()
 '''
 
 
-def unpack(stream: bytes, dest: Path) -> int:
-    """Write the tar stream below `dest`; refuses links that lead outside it. Returns the bytes in files."""
-    total = 0
+def unpack(stream: bytes) -> dict:
+    """The tar stream as one value; refuses links that lead outside its root."""
+    out: dict = {"commands": {}, "directories": [], "files": {}, "links": {}}
     with tarfile.open(fileobj=io.BytesIO(stream)) as tar:
         for member in tar:
-            where = dest / member.name
-            where.parent.mkdir(parents=True, exist_ok=True)
+            kind, _, name = member.name.partition("/")
             if member.issym():
-                inside = (where.parent / member.linkname).resolve()
-                if Path(member.linkname).is_absolute() or not inside.is_relative_to(dest.resolve() / "root"):
-                    raise SystemExit(f"{member.name} -> {member.linkname} leads outside the tree")
-                where.symlink_to(member.linkname)
+                inside = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
+                if posixpath.isabs(inside) or inside.split("/")[0] == "..":
+                    raise SystemExit(f"{name} -> {member.linkname} leads outside the tree")
+                out["links"][name] = member.linkname
             elif member.isdir():
-                where.mkdir(exist_ok=True)
+                out["directories"].append(name)
             else:
                 data = tar.extractfile(member)
                 assert data is not None
-                total += where.write_bytes(data.read())
-    return total
+                text = data.read().decode()
+                if kind == "cmd":
+                    out["commands"][name.removesuffix(".json")] = json.loads(text)
+                else:
+                    out["files"][name] = text
+    return out
 
 
 def main() -> int:
@@ -189,8 +193,9 @@ def main() -> int:
     done = subprocess.run(command, input=COLLECT.encode(), stdout=subprocess.PIPE, check=False)
     if done.returncode:
         raise SystemExit(f"collecting on {args.host} failed with status {done.returncode}; see the lines above")
-    size = unpack(done.stdout, args.dest)
-    print(json.dumps({"dest": str(args.dest), "bytes": size}))
+    machine = unpack(done.stdout)
+    args.dest.write_text(json.dumps(machine, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(json.dumps({"dest": str(args.dest), "files": len(machine["files"]), "links": len(machine["links"])}))
     return 0
 
 

@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Makes `pytest tests/unit` from a checkout and `ansible-test units` see the same modules, and lends captured machines.
 
-fixtures/NAME/root holds what the engine reads on a real machine, fixtures/NAME/cmd what commands printed there; NAME begins
-with the kernel's version. Both come from tests/lab/capture.py.
+fixtures/NAME.json holds what the engine reads on a real machine (files, links, directories below its root) and what commands
+printed there; NAME begins with the kernel's version. tests/lab/capture.py writes it.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
-import shutil
 import sys
 import types
 from pathlib import Path
@@ -19,9 +19,6 @@ from typing import Callable
 import pytest
 
 HERE = Path(__file__).resolve().parent
-
-# Trees of /sys: their links run in circles.
-collect_ignore = ["fixtures"]
 
 
 def _provide_collection() -> None:
@@ -41,33 +38,37 @@ def _provide_collection() -> None:
 _provide_collection()
 
 
-@pytest.fixture
-def captured() -> Callable[[str], str]:
+def _capture(name: str) -> dict:
+    return json.loads((HERE / "fixtures" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _lay_out(name: str, root: Path) -> str:
+    """Write a captured machine's files below `root`."""
+    machine = _capture(name)
+    for path in machine["directories"]:
+        (root / path).mkdir(parents=True, exist_ok=True)
+    for path, text in machine["files"].items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text, encoding="utf-8")
+    for path, target in machine["links"].items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).symlink_to(target)
+    return str(root)
+
+
+@pytest.fixture(scope="session")
+def captured(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """The root of a captured machine, to read only."""
-
-    def root(name: str) -> str:
-        return str(HERE / "fixtures" / name / "root")
-
-    return root
+    return functools.cache(lambda name: _lay_out(name, tmp_path_factory.mktemp(name)))
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Callable[[str], str]:
     """A copy of a captured machine's root that may be written."""
-
-    def copy(name: str) -> str:
-        target = tmp_path / name
-        shutil.copytree(HERE / "fixtures" / name / "root", target, symlinks=True)
-        return str(target)
-
-    return copy
+    return lambda name: _lay_out(name, tmp_path / name)
 
 
 @pytest.fixture
 def printed() -> Callable[[str, str], dict]:
     """What a command printed on a captured machine: argv, rc, stdout, stderr."""
-
-    def load(name: str, command: str) -> dict:
-        return json.loads((HERE / "fixtures" / name / "cmd" / f"{command}.json").read_text(encoding="utf-8"))
-
-    return load
+    return lambda name, command: _capture(name)["commands"][command]
