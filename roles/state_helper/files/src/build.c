@@ -68,11 +68,6 @@ static void work(void *context, void *argument, int worker)
         bytes += s->length;
         build_file_release(b, s->file);
     }
-    if (job->chunk != NO_CHUNK) {
-        atomic_fetch_add(&r->chunks, 1);
-        atomic_fetch_add(data ? &r->stored_bytes : &r->zero_chunks,
-                         data ? chunk_length(b->item->data_bytes, job->chunk, b->run->header.chunk_bytes) : 1);
-    }
     atomic_fetch_add(&r->bytes, bytes);
     progress_add(&b->run->progress, bytes);
     give_back(b, job);
@@ -178,7 +173,8 @@ static void make_file(struct build *b, const struct record *r, struct build_dir 
         build_file_size(b, f);
         if (r->flags & RECORD_LINKED)
             build_link_first(b, r, dir);
-        if (r->extent_count == 1 && !(r->flags & RECORD_MORE)) {
+        /* A file that only reaches into the next chunk is no such file: each part of it comes with its chunk. */
+        if (r->extent_count == 1 && !(r->flags & RECORD_MORE) && r->size > b->run->header.chunk_bytes) {
             int most = b->pool.threads < BUILD_BIGS ? b->pool.threads : BUILD_BIGS;
             add_bigs(b, most - 1);
             b->big[b->bigs++] = (struct build_big){f, record_extent(r, 0)};
@@ -302,6 +298,21 @@ static void read_records(struct build *b)
         damaged(b, rd.bad);
 }
 
+/* Counts each chunk once, however many jobs read it. */
+static void count_chunks(struct run *run, const struct item *it)
+{
+    struct report *r = &run->report;
+    struct chunk c;
+    uint64_t chunks = chunk_count(it->data_bytes, run->header.chunk_bytes);
+    for (uint64_t i = 0; i < chunks; i++) {
+        uint64_t length = chunk_length(it->data_bytes, i, run->header.chunk_bytes);
+        if (!table_data_chunk(&run->table, it, i, length, &c))
+            continue; /* the item is marked damaged already */
+        r->chunks++;
+        *(c.offset ? &r->stored_bytes : &r->zero_chunks) += c.offset ? length : 1;
+    }
+}
+
 void build_item(struct build *b, struct item *it)
 {
     const char *what;
@@ -324,6 +335,7 @@ void build_item(struct build *b, struct item *it)
     if (b->file)
         build_file_release(b, b->file);
     drain(b);
+    count_chunks(b->run, it);
     while (b->depth > 0) /* the directory above, and what a failure left open */
         build_dir_release(b, b->level[--b->depth]);
     if (b->links >= 0)

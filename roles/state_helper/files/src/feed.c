@@ -5,25 +5,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "guard.h"
 #include "hash.h"
 #include "le.h"
-
-void source_release(struct report *r, struct source *s)
-{
-    struct stat st;
-    if (atomic_fetch_sub(&s->refs, 1) != 1)
-        return;
-    if (fstat(s->fd, &st) != 0)
-        item_mark(r, s->item, ITEM_FAILED, errno, "looking at %s again failed: %s", s->path, strerror(errno));
-    else if ((uint64_t)st.st_size != s->size || st.st_mtim.tv_sec != s->mtime_s || st.st_ctim.tv_sec != s->ctime_s ||
-             (uint32_t)st.st_mtim.tv_nsec != s->mtime_ns || (uint32_t)st.st_ctim.tv_nsec != s->ctime_ns)
-        item_mark(r, s->item, ITEM_CHANGED, 0, "%s changed while it was copied: stop what writes to it first", s->path);
-    close(s->fd);
-    free(s);
-}
 
 static void run_stop(struct feed *f, const struct problem *p)
 {
@@ -49,24 +35,28 @@ static uint64_t take_place(struct feed *f, uint64_t length)
     return fits(at, length, f->capacity) ? at : 0;
 }
 
-/* Writes a chunk and notes its place and sum. */
-static void store(struct feed *f, const uint8_t *buf, uint32_t length, struct chunk *entry)
+/* Writes a chunk and notes its place and sum. 0, or the error of the write, which is not reported yet. */
+static int store(struct feed *f, const uint8_t *data, uint32_t length, struct chunk *entry)
 {
-    struct problem p = {0};
     uint64_t at = take_place(f, length);
     if (!at) {
         does_not_fit(f);
-        return;
+        return 0;
     }
-    int err = device_write_sum(&f->run->device, buf, length, at, &entry->sum);
-    if (err) {
-        problem_set(&p, EXIT_SYSTEM, err, NULL, "Look at dmesg for errors of this device.",
-                    "Writing %" PRIu32 " bytes at offset %" PRIu64 " of %s", length, at, f->run->device.path);
-        run_stop(f, &p);
-        return;
-    }
+    int err = device_write_sum(&f->run->device, data, length, at, &entry->sum);
+    if (err)
+        return err;
     entry->offset = at;
     atomic_fetch_add(&f->run->report.stored_bytes, length);
+    return 0;
+}
+
+static void write_failed(struct feed *f, int err)
+{
+    struct problem p = {0};
+    problem_set(&p, EXIT_SYSTEM, err, NULL, "Look at dmesg for errors of this device.", "Writing the image to %s",
+                f->run->device.path);
+    run_stop(f, &p);
 }
 
 /* FEED_COMPARE: whether the image has the same bytes in this chunk. */
@@ -101,23 +91,53 @@ static void read_segment(struct feed *f, const struct segment *s, uint8_t *to)
     memset(to + done, 0, s->length - done);
 }
 
-static void finish_chunk(struct feed *f, struct feed_job *job, uint8_t *buf)
+/* Saves or compares a chunk. 0, or the error of touching or writing it, which is not reported yet. */
+static int finish_chunk(struct feed *f, struct feed_job *job, const uint8_t *data)
 {
     struct report *r = &f->run->report;
-    int zero = all_zero(buf, job->length);
+    struct chunk c;
+    sigjmp_buf env;
+    if (!GUARD_BEGIN(env))
+        return EFAULT;
+    int zero = all_zero(data, job->length);
+    uint64_t sum = f->mode == FEED_COMPARE && !zero ? hash64(data, job->length) : 0;
+    GUARD_END();
+    int err = f->mode == FEED_SAVE && !zero ? store(f, data, job->length, job->entry) : 0;
+    if (err)
+        return err;
     atomic_fetch_add(&r->chunks, 1);
     if (zero)
         atomic_fetch_add(&r->zero_chunks, 1);
-    if (f->mode == FEED_SAVE) {
-        if (!zero)
-            store(f, buf, job->length, job->entry);
-        return;
+    if (f->mode == FEED_COMPARE) {
+        int known = table_data_chunk(&f->run->table, job->item, job->index, job->length, &c);
+        int same = known && (zero ? c.offset == 0 : c.offset != 0 && c.sum == sum);
+        compare(f, same, job->segments ? job->segment[0].source->path : job->item->path);
     }
-    struct chunk c;
-    int known = table_data_chunk(&f->run->table, job->item, job->index, job->length, &c);
-    int same = known && (zero ? c.offset == 0 : c.offset != 0 && c.sum == hash64(buf, job->length));
-    if (!same)
-        compare(f, 0, job->segments ? job->segment[0].source->path : job->item->path);
+    return 0;
+}
+
+/* Where all of the chunk's bytes lie in a mapped file, or NULL. */
+static const uint8_t *mapped(const struct feed_job *job)
+{
+    const struct segment *s = job->segment;
+    int whole = job->segments == 1 && !job->has_inline && s->at == 0 && s->length == job->length;
+    return whole && s->source->map && s->file_offset % BLOCK == 0 ? s->source->map + s->file_offset : NULL;
+}
+
+/* Reads the segments of a chunk into its buffer, zeros between them. */
+static const uint8_t *gather(struct feed *f, const struct feed_job *job, uint8_t *buf)
+{
+    uint32_t end = 0;
+    for (uint32_t i = 0; i < job->segments; i++) {
+        const struct segment *s = &job->segment[i];
+        if (!job->has_inline)
+            memset(buf + end, 0, s->at - end);
+        read_segment(f, s, buf + s->at);
+        end = s->at + s->length;
+    }
+    if (!job->has_inline)
+        memset(buf + end, 0, job->length - end);
+    return buf;
 }
 
 static void give_back(struct feed *f, struct feed_job *job)
@@ -132,25 +152,20 @@ static void work(void *context, void *argument, int worker)
 {
     struct feed *f = context;
     struct feed_job *job = argument;
-    uint8_t *buf = job->has_inline ? job->buffer : f->run->buffer[worker];
     uint64_t bytes = 0;
-    uint32_t end = 0;
-    int over = atomic_load(&f->stop) || !item_fine(job->item);
-    for (uint32_t i = 0; i < job->segments && !over; i++) {
-        const struct segment *s = &job->segment[i];
-        if (!job->has_inline)
-            memset(buf + end, 0, s->at - end);
-        read_segment(f, s, buf + s->at);
-        end = s->at + s->length;
-        bytes += s->length;
+    if (!atomic_load(&f->stop) && item_fine(job->item)) {
+        const uint8_t *data = mapped(job);
+        /* A mapping that can't be read has reasons that only a read tells: the file shrank, or its disk fails. */
+        if (!data || finish_chunk(f, job, data) != 0) {
+            int err = finish_chunk(f, job, gather(f, job, job->has_inline ? job->buffer : f->run->buffer[worker]));
+            if (err)
+                write_failed(f, err);
+        }
     }
-    if (!over) {
-        if (!job->has_inline)
-            memset(buf + end, 0, job->length - end);
-        finish_chunk(f, job, buf);
-    }
-    for (uint32_t i = 0; i < job->segments; i++)
+    for (uint32_t i = 0; i < job->segments; i++) {
+        bytes += job->segment[i].length;
         source_release(&f->run->report, job->segment[i].source);
+    }
     atomic_fetch_add(&f->run->report.bytes, bytes);
     atomic_fetch_add(&job->item->bytes, bytes);
     progress_add(&f->run->progress, bytes);
@@ -262,7 +277,9 @@ static void finish_meta(struct feed *f)
         return;
     }
     if (f->mode == FEED_SAVE) {
-        store(f, f->meta_buffer, length, &c);
+        int err = store(f, f->meta_buffer, length, &c);
+        if (err)
+            write_failed(f, err);
         *chunk_list_at(&f->meta, f->meta.count - 1) = c;
     } else {
         atomic_fetch_add(&f->next, length);

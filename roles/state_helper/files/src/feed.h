@@ -8,19 +8,9 @@
 
 #include "record.h"
 #include "run.h"
+#include "source.h"
 
 enum feed_mode { FEED_SAVE, FEED_COMPARE, FEED_PLAN };
-
-/* A file that is being read. Closed, and checked for changes, when the last reference goes. */
-struct source {
-    int fd;
-    _Atomic int refs;
-    uint64_t size;
-    int64_t mtime_s, ctime_s;
-    uint32_t mtime_ns, ctime_ns;
-    struct item *item;
-    char path[]; /* for messages; may be cut short */
-};
 
 enum { INLINE_MAX = 16 * KIB }; /* files up to this size are read by the scanning thread itself */
 
@@ -77,7 +67,5 @@ void feed_extent(struct feed *f, struct source *s, const struct extent *e);
 
 /* Nothing more should be done for this item. */
 int feed_over(const struct feed *f);
-
-void source_release(struct report *r, struct source *s);
 
 #endif

@@ -130,7 +130,7 @@ static int look(int fd, struct stat *st, int *mount)
         return errno;
     *st = (struct stat){.st_dev = makedev(x.stx_dev_major, x.stx_dev_minor), .st_ino = x.stx_ino, .st_mode = x.stx_mode,
                         .st_nlink = x.stx_nlink, .st_uid = x.stx_uid, .st_gid = x.stx_gid, .st_size = (off_t)x.stx_size,
-                        .st_blocks = (blkcnt_t)x.stx_blocks, .st_mtim = {x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec},
+                        .st_blksize = (blksize_t)x.stx_blksize, .st_blocks = (blkcnt_t)x.stx_blocks, .st_mtim = {x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec},
                         .st_ctim = {x.stx_ctime.tv_sec, x.stx_ctime.tv_nsec}};
     *mount = (x.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
     return 0;
@@ -261,28 +261,22 @@ static void scan_file(struct scan *s, int dir, const char *name, const char *rec
     struct stat st;
     struct record r;
     const char *path = shown(s->path);
-    struct source *src = malloc(sizeof *src + strlen(path) + 1);
+    struct source *src = NULL;
     int mount = 0, fd = open_quietly(dir, name, 0);
-    int err = !src ? ENOMEM : fd < 0 ? errno : look(fd, &st, &mount);
-    if (err || mount) {
+    int err = fd < 0 ? errno : look(fd, &st, &mount);
+    if (!err && !mount) {
+        src = source_new(fd, &st, s->item, path, s->feed->mode == FEED_SAVE && !s->feed->run->device.map);
+        err = src ? 0 : ENOMEM;
+    }
+    if (!src) {
         if (mount)
             report_left_out(s->report, s->path, "mount point");
         else
             trouble(s, err, "opening");
-        free(src);
         if (fd >= 0)
             close(fd);
         return;
     }
-    src->fd = fd;
-    atomic_store(&src->refs, 1);
-    src->size = (uint64_t)st.st_size;
-    src->mtime_s = st.st_mtim.tv_sec;
-    src->mtime_ns = (uint32_t)st.st_mtim.tv_nsec;
-    src->ctime_s = st.st_ctim.tv_sec;
-    src->ctime_ns = (uint32_t)st.st_ctim.tv_nsec;
-    src->item = s->item;
-    strcpy(src->path, path);
     fill_record(&r, &st, record_name);
     check_fresh(s, &st);
     if (!S_ISREG(st.st_mode))
