@@ -130,6 +130,7 @@ def fault(call: str, path, at: int, number: int) -> dict:
 
 @pytest.mark.parametrize("at", [1, 7])
 def test_source_turns_unreadable(hooks, source, work, at):
+    os.truncate(source / "big", (2 << 20) - 4096)  # a longer one would be mapped, not read
     result = hooks.save(f"t={source}", f"o={work}/other", env=fault("pread", "src/big", at, errno.EIO), expect=6)
     assert result["items"][0]["status"] == "failed" and result["items"][0]["errno"] == "EIO"
     assert str(source / "big") in result["items"][0]["error"]

@@ -190,16 +190,12 @@ static int write_all(struct device *d, const void *buf, size_t len, uint64_t off
 int device_write_sum(struct device *d, const void *buf, size_t len, uint64_t off, uint64_t *sum)
 {
     kill_point("write");
-    if (!d->map) {
-        *sum = hash64(buf, len);
-        return write_all(d, buf, len, off);
-    }
     sigjmp_buf env;
-    if (!GUARD_BEGIN(env))
+    if (!GUARD_BEGIN(env)) /* of the device or, when that is mapped too, of the source */
         return EIO;
-    *sum = nt_copy_hash(d->map + off, buf, len);
+    *sum = d->map ? nt_copy_hash(d->map + off, buf, len) : hash64(buf, len);
     GUARD_END();
-    return 0;
+    return d->map ? 0 : write_all(d, buf, len, off);
 }
 
 int device_write(struct device *d, const void *buf, size_t len, uint64_t off)
