@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measures pmem-state beside the limit of the machine and beside the usual tools, in one run, interleaved.
 
-Everything is in memory: sources on tmpfs, the device a file of huge pages (mounting that needs root; a dax device has such pages
+Everything is in memory: sources on tmpfs (with small pages; "-huge" cases with huge ones, as mounted with huge=always), the device a file of huge pages (mounting that needs root; a dax device has such pages
 too). dd, tar and fio write to the device as well; cp, rsync and zstd, which can't, to files on tmpfs. Each round runs every
 tool once; the first round warms up and does not count. The best of the rounds is compared, the others are in the JSON file.
 Usage: bench.py [--size BYTES] [--rounds N] [--out FILE] [--case NAME ...] [--tool NAME ...]
@@ -29,6 +29,7 @@ TOP = Path(__file__).parents[2]
 HELPER = TOP / "build" / platform.machine() / "pmem-state"
 LIMIT = TOP / "build" / "bench" / "limit"
 CPUS = len(os.sched_getaffinity(0))
+CASES = ["one-file", "64-files", "one-file-huge", "64-files-huge", "small-files", "half-zero"]
 
 
 def run(*words, **how) -> subprocess.CompletedProcess:
@@ -49,6 +50,7 @@ def random_file(path: Path, size: int, zero_half: bool = False) -> None:
 
 def make_source(case: str, path: Path, size: int) -> None:
     path.mkdir()
+    case = case.removesuffix("-huge")
     if case in ("one-file", "half-zero"):
         random_file(path / "f", size, case == "half-zero")
     elif case == "64-files":
@@ -61,8 +63,8 @@ def make_source(case: str, path: Path, size: int) -> None:
 class Bench:
     """One case: its sources, a device and the tools."""
 
-    def __init__(self, case: str, size: int, source: Path, huge: Path) -> None:
-        self.case, self.source, self.huge = case, source, huge
+    def __init__(self, case: str, source: Path, huge: Path) -> None:
+        self.case, self.source, self.huge = case.removesuffix("-huge"), source, huge
         self.target = source.parent / "target"
         self.files = sorted(p for p in source.rglob("*") if p.is_file())
         self.bytes = sum(p.stat().st_size for p in self.files)
@@ -155,7 +157,7 @@ def measure(bench: Bench, tools: dict, rounds: int, op: str) -> dict[str, list[f
     return seconds
 
 
-def rows_of(bench: Bench, op: str, seconds: dict[str, list[float]]) -> list[dict]:
+def rows_of(bench: Bench, case: str, op: str, seconds: dict[str, list[float]]) -> list[dict]:
     """One row a tool; of the limits only the best kind and thread count."""
     limits = {k: v for k, v in seconds.items() if k.startswith("limit")}
     rows = []
@@ -163,7 +165,7 @@ def rows_of(bench: Bench, op: str, seconds: dict[str, list[float]]) -> list[dict
         best = min(limits, key=lambda k: min(limits[k]))
         rows.append(
             {
-                "case": bench.case,
+                "case": case,
                 "op": op,
                 "tool": "limit",
                 "threads": int(best.split("/")[1]),
@@ -174,7 +176,7 @@ def rows_of(bench: Bench, op: str, seconds: dict[str, list[float]]) -> list[dict
     for name, s in seconds.items():
         if name not in limits:
             threads = min(4, CPUS) if name == "pmem-state" else CPUS if name in ("fio", "zstd -1 -T0") else 1
-            rows.append({"case": bench.case, "op": op, "tool": name, "threads": threads, "seconds": s})
+            rows.append({"case": case, "op": op, "tool": name, "threads": threads, "seconds": s})
     for row in rows:
         row["gbps"] = round(bench.bytes / min(row["seconds"]) / 1e9, 3)
     return rows
@@ -206,7 +208,7 @@ def goals(rows: list[dict]) -> list[str]:
             got = at[case, op, "pmem-state"] / at[case, op, other]
             out.append(f"{'met   ' if got >= factor else 'MISSED'} {case}, {op}: {got:.2f} of {other}, wanted {factor}")
 
-    for case in ("one-file", "64-files"):
+    for case in ("one-file", "64-files", "one-file-huge", "64-files-huge"):
         goal(case, "save", "limit", 0.6)
         goal(case, "restore", "limit", 0.8)
         goal(case, "restore", "cp -a", 2)
@@ -222,36 +224,38 @@ def main() -> int:
     parser.add_argument("--size", default="2G")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=TOP / "build" / "bench" / "copy.json")
-    parser.add_argument("--case", action="append", choices=["one-file", "64-files", "small-files", "half-zero"])
+    parser.add_argument("--case", action="append", choices=CASES)
     parser.add_argument("--tool", action="append", help="only these (and the limit)")
     args = parser.parse_args()
     size = int(args.size[:-1]) << {"M": 20, "G": 30}[args.size[-1]] if args.size[-1] in "MG" else int(args.size)
     rows: list[dict] = []
     work = Path(tempfile.mkdtemp(prefix="hotpmem-bench-", dir="/dev/shm"))
-    huge = work / "huge"
-    huge.mkdir()
+    huge, pages = work / "huge", work / "pages"
     mounted = os.geteuid() == 0
-    if mounted:
-        run("mount", "-t", "tmpfs", "-o", "huge=always", "tmpfs", huge)
-    else:
+    for path in (huge, pages):
+        path.mkdir()
+        if mounted:
+            run("mount", "-t", "tmpfs", "-o", "huge=always", "tmpfs", path)
+    if not mounted:
         print("bench: not root, so the device has small pages: the limit is out of reach of a mapping", file=sys.stderr)
     load = os.getloadavg()[0]
     try:
-        for case in args.case or ["one-file", "64-files", "small-files", "half-zero"]:
-            make_source(case, work / "source", size)
-            bench = Bench(case, size, work / "source", huge)
+        for case in args.case or CASES:
+            where = work / "pages" if case.endswith("-huge") else work
+            make_source(case, where / "source", size)
+            bench = Bench(case, where / "source", huge)
             for op in ("save", "restore"):
                 if op == "restore":
                     bench.prepare_restore()
                 tools = bench.save_tools() if op == "save" else bench.restore_tools()
                 if args.tool:
                     tools = {k: v for k, v in tools.items() if k in args.tool or k.startswith("limit")}
-                rows += rows_of(bench, op, measure(bench, tools, args.rounds, op))
-            for path in [work / "source", *huge.iterdir()]:
+                rows += rows_of(bench, case, op, measure(bench, tools, args.rounds, op))
+            for path in [where / "source", *huge.iterdir()]:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     finally:
         if mounted:
-            run("umount", huge)
+            run("umount", huge, pages)
         shutil.rmtree(work)
     with open("/proc/cpuinfo", encoding="ascii") as f:
         cpu = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), platform.machine())

@@ -102,6 +102,24 @@ def test_source_changes(hooks, source, work, change):
     assert_same(work / "other", work / "o2")
 
 
+@pytest.mark.skipif(not ROOT, reason="needs root: mounts")
+def test_mapped_source_shrinks(work):
+    """Both ends are huge pages, so that bytes go from mapping to mapping."""
+    device, remove = make_device(work, "huge", 128 << 20)
+    source, hooks = work / "huge" / "big", Helper(HOOKS, device)
+    source.write_bytes(random.Random(2).randbytes(40 << 20))
+    (work / "other").write_text("x")
+    child = stopped(hooks, IN_THE_MIDDLE, "save", "--item", f"t={source}", "--item", f"o={work}/other")
+    next_tick(work)
+    os.truncate(source, 2 << 20)
+    assert [i["status"] for i in finish(child, 6)["items"]] == ["changed", "saved"]
+    source.write_bytes(random.Random(2).randbytes(40 << 20))
+    hooks.save(f"t={source}")
+    hooks.restore(f"t={work}/dst")
+    assert_same(source, work / "dst")
+    remove()
+
+
 def test_only_item_changes(hooks, source, work):
     child = stopped(hooks, IN_THE_MIDDLE, "save", "--item", f"t={source}")
     next_tick(work)
