@@ -9,14 +9,14 @@ scenario=$1 command=${2:-test}
 export HOTPMEM_CHECKOUT=$PWD
 export HOTPMEM_LABS=${XDG_CACHE_HOME:-$HOME/.cache}/hotpmem/labs
 # Two checkouts may run the same scenario side by side.
-HOTPMEM_LAB=$scenario-$(printf '%s' "$PWD" | sha256sum | cut -c1-6)
+HOTPMEM_LAB=${scenario//_/-}-$(printf '%s' "$PWD" | sha256sum | cut -c1-6)
 export HOTPMEM_LAB HOTPMEM_KERNEL=${KERNEL:-6.1} HOTPMEM_PMEM=e820 HOTPMEM_BOOT=snapshot HOTPMEM_NODE_AGENT=false
 export ANSIBLE_CONFIG=$PWD/ansible.cfg ANSIBLE_COLLECTIONS_PATH=$PWD/.venv/collections
 export PATH=$PWD/.venv/bin:$PATH NO_COLOR=1 ANSIBLE_NOCOLOR=1
 case $scenario in
     nfit) HOTPMEM_PMEM=nfit ;;
     grub) HOTPMEM_PMEM=none HOTPMEM_BOOT=grub ;;
-    agent) HOTPMEM_NODE_AGENT=true ;;
+    agent | agent_faults) HOTPMEM_NODE_AGENT=true ;;
 esac
 mkdir -p "build/molecule/$HOTPMEM_LAB"
 # Molecule's notes of what it has created. Its own place for them is the same for every checkout of a user: a scenario then

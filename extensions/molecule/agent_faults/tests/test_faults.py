@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whatever happens, the machine boots, the service answers, with its state or cold, and the agent says which and why.
+
+No test has a controller: each boot is one that the machine makes alone. They run in the order of this file.
+"""
+
+from __future__ import annotations
+
+# Stops pmem-state for good as soon as it saves: what a power cut meets then is half an image.
+STOPPER = r"""
+import os, signal, sys
+while True:
+    for pid in os.listdir("/proc"):
+        try:
+            words = open("/proc/" + pid + "/cmdline", "rb").read().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(b"pmem-state") and words[1:2] == [b"save"]:
+            os.kill(int(pid), signal.SIGSTOP)
+            sys.exit()
+"""
+
+
+def test_kernel_missing(node):
+    node.fill()
+    started = node.run("systemctl show --property=ActiveEnterTimestampMonotonic memcached").stdout
+    node.run("mv /boot/vmlinuz-$(uname -r) /boot/away; mv /vmlinuz /boot/away-link; true")
+    try:
+        answer = node.agent("handoff")
+    finally:
+        node.run("mv /boot/away /boot/vmlinuz-$(uname -r); mv /boot/away-link /vmlinuz; true")
+    assert answer["exit"] == 5 and "vmlinuz" in answer["msg"], answer
+    assert node.run("systemctl show --property=ActiveEnterTimestampMonotonic memcached").stdout == started
+    assert node.is_ram() and node.kept()
+
+
+def test_kexec_fails(node):
+    """After the preflight: the memory is removed by then, the units are not stopped yet."""
+    node.run("printf '#!/bin/sh\\necho No room for the kernel >&2\\nexit 255\\n' >/usr/local/sbin/kexec; chmod 755 /usr/local/sbin/kexec")
+    try:
+        answer = node.agent("handoff")
+    finally:
+        node.run("rm /usr/local/sbin/kexec")
+    assert answer["exit"] == 7 and "No room for the kernel" in answer["msg"], answer
+    assert node.is_ram() and node.kept() and node.run("cat /sys/kernel/kexec_loaded").stdout == "0\n"
+
+
+def test_handoff_stopped_half_way(node):
+    """Somebody stops the unit of the handoff while it saves."""
+    node.run(f"systemd-run --quiet --collect --unit=stopper python3 -c '{STOPPER}'")
+    node.run("hotpmem-node handoff --detach")
+    node.run("while systemctl is-active --quiet stopper; do sleep 0.1; done")
+    node.run("systemctl stop hotpmem-handoff; pkill -CONT pmem-state; while systemctl is-active --quiet hotpmem-handoff; do sleep 0.1; done; true")
+    assert node.run("systemctl is-active memcached").stdout == "active\n"
+    assert node.kept()
+    node.run("hotpmem-node put-back", check=False)
+    assert node.is_ram() and node.agent("preflight")["exit"] == 0
+
+
+def test_fast_handoff(node):
+    node.leave("hotpmem-node handoff --method fast --detach")
+    assert node.kept() and node.is_ram()
+    assert node.run("cat /proc/sys/kernel/bootloader_type").stdout == "208\n"
+    assert node.agent("timeline")["exit"] == 0
+
+
+def test_reboot_by_hand(node):
+    """Through firmware, which leaves memory alone here."""
+    node.leave("systemctl reboot")
+    assert node.kept() and node.is_ram()
+    assert node.run("cat /proc/sys/kernel/bootloader_type").stdout != "208\n"
+
+
+def test_power_cut_while_system_ram(node):
+    node.cut_power()
+    assert "the boot before saved nothing" in node.cold()
+    assert node.is_ram()
+
+
+def test_power_cut_while_saving(node):
+    node.fill()
+    node.run(f"systemd-run --quiet --collect --unit=stopper python3 -c '{STOPPER}'")
+    node.run("hotpmem-node handoff --detach")
+    node.run("while systemctl is-active --quiet stopper; do sleep 0.1; done")
+    node.cut_power()
+    assert node.cold()
+    assert node.is_ram()
+
+
+def test_restore_unit_fails(node):
+    node.fill()
+    node.run(
+        "mkdir -p /etc/systemd/system/hotpmem-restore.service.d && cd /etc/systemd/system/hotpmem-restore.service.d && "
+        "printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\n' >broken.conf && systemctl daemon-reload"
+    )
+    node.leave("hotpmem-node handoff --detach")
+    node.run("rm -r /etc/systemd/system/hotpmem-restore.service.d && systemctl daemon-reload")
+    assert node.run("systemctl is-active memcached").stdout == "active\n"
+    print(node.agent("outcome"), node.run("systemctl status hotpmem-hot-add", check=False).stdout, node.agent("status"))
+    assert "hotpmem-restore.service has not run" in node.run("hotpmem-node outcome").stdout
+
+
+def test_crash_loop_on_restored_state(node):
+    node.run("hotpmem-node hot-add --force", check=False)
+    node.fill()
+    node.run(
+        "mkdir -p /etc/systemd/system/memcached.service.d && cd /etc/systemd/system/memcached.service.d && "
+        "printf '[Service]\\nExecStartPre=/bin/sh -c \"! test -e /run/hotpmem/restored/memcached\"\\nRestart=on-failure\\nRestartSec=0.1\\n' "
+        ">crash.conf && systemctl daemon-reload"
+    )
+    node.leave("hotpmem-node handoff --detach")
+    assert node.run("systemctl is-active memcached", check=False).stdout == "failed\n"
+    node.leave("systemctl reboot")
+    assert "failed" in node.cold()
+    node.run("rm /etc/systemd/system/memcached.service.d/crash.conf && systemctl daemon-reload")
