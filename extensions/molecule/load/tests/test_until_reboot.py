@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What only a reboot mends: blocks that the kernel itself uses, and memory that has leaked. The machine is not used after this file."""
+
+from __future__ import annotations
+
+MEMORY = "/sys/devices/system/memory"
+STATE = f"cat {MEMORY}/memory*/state {MEMORY}/memory*/valid_zones; ndctl list -RNi; daxctl list -Di; cat /proc/iomem"
+FILES = "import os; os.mkdir('/dev/shm/slab'); [open('/dev/shm/slab/%d' % n, 'w').close() for n in range(30000)]"
+
+
+def test_slab_in_zone_normal(node):
+    """Refused before it is tried; and when it is tried all the same, EBUSY at once, and for good."""
+    node.as_ram()
+    last = max(node.blocks())
+    node.run(f"echo offline >{MEMORY}/memory{last}/state; echo online_kernel >{MEMORY}/memory{last}/state")
+    node.run(f'python3 -c "{FILES}"')
+    before = node.blocks()
+    assert before[last] == "Normal"
+    refused = node.move("preflight")
+    assert refused["exit"] == 5 and "not in zone Movable" in refused["msg"] and f"{last} (0x" in refused["msg"], refused
+    answer = node.move("hot-remove", "short")
+    assert answer["exit"] == 2, answer
+    (block,) = [block for block in answer["failed_blocks"] if block["block"] == last]
+    assert (block["zone"], block["errno"]) == ("Normal", "EBUSY") and "unmovable" in block["reason"], block
+    assert any("slab" in owner for owner in block["owners"]), block
+    assert block["range"] in answer["msg"] and "slab" in answer["msg"] and "reboot" in answer["msg"]
+    assert answer["not_rolled_back"] == [] and node.blocks() == before
+
+
+def test_leak(node):
+    """Somebody unbinds kmem by hand while blocks are online."""
+    node.run("echo dax0.0 >/sys/bus/dax/drivers/kmem/unbind")
+    before = node.run(STATE).stdout
+    (leak,) = node.move("status")["hotpmem"]["leaks"]
+    assert leak["device"] == "dax0.0"
+    for verb in ("preflight", "hot-remove", "hot-add"):
+        answer = node.move(verb)
+        assert answer["exit"] in (2, 5) and "leaked" in answer["msg"] and "reboot" in answer["msg"], answer
+    assert node.run(STATE).stdout == before

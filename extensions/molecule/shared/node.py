@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The machine under test, for scenarios whose checks drive it themselves: commands by ssh, power cuts through the lab."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(os.environ["HOTPMEM_CHECKOUT"])
+sys.path.insert(0, str(CHECKOUT / "tests/lab"))
+from hotlab import lab, machine  # noqa: E402
+
+LAB, HOST = os.environ["HOTPMEM_LAB"], "node1"
+ITEMS = (CHECKOUT / "tests/demo/files/cache_items.py").read_text(encoding="utf-8")
+
+
+class Node:
+    """One machine. Every command has a deadline; what it prints is in the error."""
+
+    def run(self, command: str, check: bool = True, stdin: str = "", timeout: float = 180) -> subprocess.CompletedProcess[str]:
+        """Run a shell command there."""
+        words = [*lab.ssh_command(LAB, HOST), command]
+        done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        assert done.returncode == 0 or not check, f"{command}: ended with {done.returncode}: {done.stdout}{done.stderr}"
+        return done
+
+    def agent(self, words: str) -> dict[str, Any]:
+        """What `hotpmem-node WORDS --json` answers, whatever its exit status."""
+        return json.loads(self.run(f"hotpmem-node {words} --json", check=False).stdout)
+
+    @property
+    def boot(self) -> str:
+        return self.run("cat /proc/sys/kernel/random/boot_id").stdout
+
+    def wait_boot(self, before: str, deadline: float = 300) -> None:
+        """Until another boot answers, and has made the memory System RAM or given that up."""
+        end = time.monotonic() + deadline
+        while time.monotonic() < end:
+            got = self.run("cat /proc/sys/kernel/random/boot_id", check=False)
+            if got.returncode == 0 and got.stdout != before:
+                self.run("systemctl is-system-running --wait; systemctl start hotpmem-hot-add", check=False)
+                return
+            time.sleep(0.5)
+        raise TimeoutError(f"{HOST} has not come back within {deadline:.0f} s")
+
+    def leave(self, command: str) -> None:
+        """Run a command that ends this boot, and wait for the next."""
+        before = self.boot
+        # The connection may break before the command has ended.
+        self.run(f"systemd-run --quiet --collect --no-block sh -c {command!r}")
+        self.wait_boot(before)
+
+    def cut_power(self) -> None:
+        """A hard reset: nothing is shut down, memory keeps what it holds."""
+        before = self.boot
+        machine.reset(lab.node(LAB, HOST))
+        self.wait_boot(before)
+
+    def fill(self, mib: int = 20) -> None:
+        """Random items, as of now all that memcached has to keep."""
+        self.run("systemctl restart memcached")
+        self.run(f"python3 - fill {mib} /root/faults.json", stdin=ITEMS)
+
+    def kept(self) -> bool:
+        """Whether every item is there, byte for byte."""
+        found = json.loads(self.run("python3 - check /root/faults.json", check=False, stdin=ITEMS).stdout)
+        return found["kept"] == found["items"] > 0
+
+    def is_ram(self) -> bool:
+        """Whether all of the memory is System RAM."""
+        devices = json.loads(self.run("daxctl list -D").stdout or "[]")
+        devices = devices if isinstance(devices, list) else [devices]
+        blocks = [(one["mode"], one.get("online_memblocks"), one.get("total_memblocks")) for one in devices]
+        return len(blocks) == 1 and blocks[0][0] == "system-ram" and blocks[0][1] == blocks[0][2]
+
+    def cold(self) -> str:
+        """Why memcached started cold in this boot; fails when it did not, or does not run."""
+        assert self.run("systemctl is-active memcached").stdout == "active\n"
+        (outcome,) = self.agent("outcome")["outcomes"]
+        assert outcome["status"] == "cold", outcome
+        return str(outcome["reason"])
