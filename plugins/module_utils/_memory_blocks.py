@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import errno
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Dict, Iterable, List, Sequence, Tuple
 
 from ._errors import HotpmemError, SystemCallError, describe_errno
+from ._owners import Owners
 from ._size import align_down, align_up, format_range
 from ._sysfs import Sysfs
 
@@ -72,11 +73,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Failure:
-    """A block that could not be brought to the state asked for."""
+    """A block that could not be brought to the state asked for. owners: sentences about whose pages are in the way."""
 
     block: Block
     errno: int
     reason: str
+    owners: Tuple[str, ...] = ()
 
     def to_dict(self) -> dict:
         """For module results."""
@@ -86,6 +88,7 @@ class Failure:
             "zone": self.block.zone or "none",
             "errno": errno.errorcode.get(self.errno, str(self.errno)),
             "reason": self.reason,
+            "owners": list(self.owners),
         }
 
 
@@ -113,6 +116,7 @@ class MemoryBlocks:
         self.sysfs = sysfs
         self.clock = clock
         self.pause = pause
+        self.owners = Owners(sysfs, clock)
 
     def block_size(self) -> int:
         """Bytes in a block. Raises where the kernel has no memory hot-plug."""
@@ -223,16 +227,23 @@ class MemoryBlocks:
         except SystemCallError:
             return False
 
+    def _explained(self, failure: Failure) -> Failure:
+        """With the owners of what would not leave. Before anything is put back: now hardly anything else is in the block."""
+        if not failure.block.online or failure.errno == errno.ETIMEDOUT:
+            return failure
+        return replace(failure, owners=tuple(self.owners.of(failure.block.start, failure.block.size)))
+
     def _undone(self, touched: Sequence[Block], failures: Dict[int, Failure], state: str, timeout: float) -> HotpmemError:
         """Put back what was changed; returns the error to raise."""
+        worst = self._explained(min(failures.values(), key=lambda failure: failure.errno == errno.ETIMEDOUT))
+        failures[worst.block.number] = worst
         done, stuck = self.put_back(touched)
-        worst = min(failures.values(), key=lambda failure: failure.errno == errno.ETIMEDOUT)
         block = worst.block
         verb = "go offline" if state == "offline" else f"become {state}"
         within = f" within {timeout:g} s" if worst.errno in _RETRY else ""
         said = (
             f"memory block {block.number} ({format_range(block.start, block.size)}, zone {block.zone or 'none'}) would not {verb}{within} "
-            f"({errno.errorcode.get(worst.errno, worst.errno)}: {worst.reason})"
+            f"({errno.errorcode.get(worst.errno, worst.errno)}: {worst.reason}{'; ' + worst.owners[0] if worst.owners else ''})"
         )
         said += f". Put back {len(done)} of {len(done) + len(stuck)} changed blocks; " if done or stuck else ". No block was changed; "
         if stuck:

@@ -77,11 +77,19 @@ blocks:
   returned: success
   sample: [{block: 8, range: 0x40000000-0x47ffffff, state: offline, zone: ""}]
 failed_blocks:
-  description: The blocks that did not get to the state, with block, range, zone, errno and reason.
+  description:
+    - The blocks that did not get to the state, with block, range, zone, errno and reason.
+    - For the block that the message names, C(owners) says whose pages are in the way, as far as the kernel tells.
   type: list
   elements: dict
   returned: always
-  sample: [{block: 9, range: 0x48000000-0x4fffffff, zone: Normal, errno: EBUSY, reason: it holds an unmovable page}]
+  sample:
+    - block: 9
+      range: 0x48000000-0x4fffffff
+      zone: Movable
+      errno: EINTR
+      reason: a page in it could not be moved before the deadline
+      owners: [process 812 (qemu) maps 16 pages of it]
 rolled_back:
   description: Numbers of the blocks that were put back after a failure.
   type: list
