@@ -30,14 +30,18 @@ def meminfo(text: str) -> Dict[str, int]:
     return values
 
 
-def memory_reasons(available: int, removed: int, reserve: int) -> List[str]:
-    """Would enough memory stay? tmpfs is no part of MemAvailable, so nothing but the removed bytes has to be subtracted."""
+def memory_reasons(available: int, removed: int, reserve: int, swap: int = 0) -> List[str]:
+    """Would enough memory stay? tmpfs is no part of MemAvailable, so nothing but the removed bytes has to be subtracted.
+
+    Free swap is named, not counted: writing memory out to it may take longer than the deadline, and services would read it back.
+    """
     left = available - removed
     if left >= reserve:
         return []
+    said = f"; {format_size(swap)} of swap are free, and don't count" if swap else ""
     return [
         f"only {format_size(max(left, 0))} of memory would stay available after removing {format_size(removed)}: "
-        f"{format_size(available)} are available now, and {format_size(reserve)} must stay (short by {format_size(reserve - left)})"
+        f"{format_size(available)} are available now, and {format_size(reserve)} must stay (short by {format_size(reserve - left)}{said})"
     ]
 
 
@@ -86,6 +90,7 @@ class Preflight:
         numbers: Dict[str, Any] = {
             "available_bytes": available,
             "total_bytes": memory.get("MemTotal", 0),
+            "swap_free_bytes": memory.get("SwapFree", 0),
             "reserve_bytes": reserve,
             "online_bytes": 0,
             "left_bytes": available,
@@ -131,7 +136,7 @@ class Preflight:
         removed = sum(block.size for block in blocks if block.online)
         numbers["online_bytes"] = removed
         numbers["left_bytes"] = numbers["available_bytes"] - removed
-        return memory_reasons(numbers["available_bytes"], removed, reserve) + zone_reasons(blocks)
+        return memory_reasons(numbers["available_bytes"], removed, reserve, numbers["swap_free_bytes"]) + zone_reasons(blocks)
 
     def _items(self, items: Sequence[Item]) -> List[str]:
         mounts = {mount["target"] for mount in parse_mounts(self.sysfs.get("/proc/self/mountinfo"))}

@@ -43,6 +43,12 @@ def test_memory(available, removed, reserve, said):
     assert reasons == [] if said is None else said in reasons[0]
 
 
+def test_swap_is_named_and_not_counted():
+    (reason,) = pf.memory_reasons(500 * M, 512 * M, 64 * M, 1024 * M)
+    assert "short by 76 MiB; 1 GiB of swap are free, and don't count" in reason
+    assert pf.memory_reasons(600 * M, 512 * M, 64 * M, 1024 * M) == []
+
+
 def test_zones():
     blocks = [
         Block(8, 8 * 128 * M, 128 * M, "online", ("Movable",)),
