@@ -23,7 +23,10 @@ _MODULES = {"raw": ("nd_pmem",), "fsdax": ("nd_pmem",), "sector": ("nd_pmem",), 
 
 @dataclass
 class Plan:
-    """What a conversion takes. ``changes`` empty: nothing to do. ``destroys`` needs force; ``refuses`` can't be forced."""
+    """What a conversion takes. ``changes`` empty: nothing to do. ``destroys`` needs force; ``refuses`` can't be forced.
+
+    mapping, align: as asked for. forced: what allow() was told.
+    """
 
     region: Region
     before: Optional[Namespace]
@@ -33,6 +36,9 @@ class Plan:
     changes: List[str] = field(default_factory=list)
     destroys: List[str] = field(default_factory=list)
     refuses: List[str] = field(default_factory=list)
+    mapping: str = ""
+    align: int = 0
+    forced: bool = False
 
 
 def align_for(region: Region) -> int:
@@ -59,6 +65,11 @@ def differences(now: Namespace, mode: str, mapping: str, align: int) -> List[str
     return changes
 
 
+def _device_name(namespace: Namespace) -> str:
+    """Its dax device: the one it has, else the one that it would get."""
+    return namespace.chardev or namespace.name.replace("namespace", "dax")
+
+
 class Converter:
     """Plans and applies conversions. image_of says what image a device holds that has not been restored, or ""."""
 
@@ -76,7 +87,7 @@ class Converter:
             argv = create_argv(mode, region=region, mapping=mapping, align=align)
             return Plan(place, None, mode, argv, align_for(place), [f"create a {mode} namespace in {region}"])
         now = self.namespaces.find(wanted, region)
-        plan = Plan(self.namespaces.region(now.region), now, mode)
+        plan = Plan(self.namespaces.region(now.region), now, mode, mapping=mapping, align=align)
         plan.changes = differences(now, mode, mapping, align)
         if not plan.changes:
             if not now.enabled:
@@ -92,6 +103,7 @@ class Converter:
 
     def allow(self, plan: Plan, force: bool) -> None:
         """Raise when the plan may not be carried out."""
+        plan.forced = force
         what = self._what(plan)
         if plan.refuses:
             leaked = any("leaked" in reason for reason in plan.refuses)
@@ -113,13 +125,13 @@ class Converter:
         if not plan.changes:
             return self.namespaces.read(plan.before.name) if plan.before else self.namespaces.find("", plan.region.name)
         self._need_drivers(plan.mode)
+        if plan.before:
+            # A left-over id would hand the next device of this name to kmem the moment it appears.
+            self.dax.forget_id(_device_name(plan.before))
+        if plan.before and not plan.before.enabled:
+            plan = self._woken(plan, plan.before)
         name: Optional[str] = None
-        if not plan.argv and plan.before:
-            self.ndctl.enable(what, plan.before.name)
-        else:
-            if plan.before and plan.before.chardev:
-                # A left-over id would hand the next device of this name to kmem the moment it appears.
-                self.dax.forget_id(plan.before.chardev)
+        if plan.argv:
             if plan.region_align:
                 self.dax.sysfs.write(f"{NODES}/{plan.region.name}/align", hex(plan.region_align))
             name = self.ndctl.create(what, plan.argv)
@@ -137,6 +149,34 @@ class Converter:
             )
         return after
 
+    def _woken(self, plan: Plan, before: Namespace) -> Plan:
+        """Enable a disabled namespace: only then it shows what it is and what is on it. Returns the plan for what is left to do."""
+        try:
+            self._enable(self._what(plan), before.name)
+        except HotpmemError:
+            # ndctl may still convert what no driver takes; but nobody has seen what is lost.
+            if not (plan.argv and plan.forced):
+                raise
+            return plan
+        again = self.plan(before.name, "", plan.mode, plan.mapping, plan.align)
+        self.allow(again, plan.forced)
+        return again
+
+    def _enable(self, what: str, name: str) -> None:
+        """By its info block, or else as raw: the driver refuses a namespace whose info block is for a device of another size."""
+        force_raw = f"{NODES}/{name}/force_raw"
+        try:
+            self.ndctl.enable(what, name)
+        except HotpmemError:
+            if not self.dax.sysfs.exists(force_raw):
+                raise
+            self._need_drivers("raw")
+            self.dax.sysfs.write(force_raw, "1")
+            try:
+                self.ndctl.enable(what, name)
+            finally:
+                self.dax.sysfs.write(force_raw, "0")
+
     def _what(self, plan: Plan) -> str:
         return f"Cannot make {plan.before.name if plan.before else plan.region.name} {plan.mode}"
 
@@ -149,8 +189,7 @@ class Converter:
         return self.namespaces.find(plan.before.name if plan.before else "", plan.region.name)
 
     def _leaked(self, now: Namespace) -> List[str]:
-        device = now.chardev or now.name.replace("namespace", "dax")
-        leak = self.dax.leak_of(device) if now.mode == "devdax" else None
+        leak = self.dax.leak_of(_device_name(now))
         return [leak.sentence] if leak else []
 
     def _refusals(self, now: Namespace) -> List[str]:

@@ -186,6 +186,96 @@ def test_disabled_namespace_is_enabled(make):
     assert converter.apply(plan).enabled
 
 
+@pytest.fixture
+def disabled(make):
+    """A raw namespace that lost its driver. shows: what happens once ndctl enables it; refused: how often the driver refuses before."""
+
+    def build(shows, refused=0, image="", create=(1, "", "")):
+        fake, runner, converter = make("6.1-nfit-raw", blkid=(2, "", ""), image=image)
+        for name in ("nd/drivers/dax_pmem", "nd/drivers/nd_pmem", "dax/drivers/device_dax", "dax/drivers/kmem"):
+            os.makedirs(fake.path(f"/sys/bus/{name}"), exist_ok=True)
+        for name in ("/sys/bus/dax/drivers/kmem/remove_id", f"{ND}/namespace0.0/force_raw"):
+            with open(fake.path(name), "w", encoding="utf-8") as file:
+                file.write("0")
+        base = fake.path(f"{ND}/namespace0.0")
+        os.rename(f"{base}/block", f"{base}/block-away")
+        target = os.readlink(f"{base}/driver")
+        os.unlink(f"{base}/driver")
+        answers = [(1, "", "failed to enable")] * refused
+
+        def enable():
+            if answers:
+                return answers.pop()
+            if shows == "devdax":
+                become_devdax(fake)()
+            else:
+                os.rename(f"{base}/block-away", f"{base}/block")
+                os.symlink(target, f"{base}/driver")
+            return 0, "", ""
+
+        runner.answers["ndctl enable-namespace namespace0.0"] = enable
+        runner.answers["ndctl create-namespace"] = become_devdax(fake) if create is None else create
+        return fake, runner, converter
+
+    return build
+
+
+def ndctl_verbs(runner):
+    return [call[1] for call in runner.calls if call[0] == "ndctl"]
+
+
+def test_disabled_namespace_is_enabled_before_it_is_converted(disabled):
+    fake, runner, converter = disabled("raw", create=None)
+    plan = converter.plan("", "", "devdax")
+    converter.allow(plan, False)
+    assert converter.apply(plan).mode == "devdax"
+    assert ndctl_verbs(runner) == ["enable-namespace", "create-namespace"]
+    assert "dax0.0 > kmem/remove_id" in fake.writes
+
+
+def test_disabled_namespace_that_proves_to_be_what_was_asked_for(disabled):
+    _fake, runner, converter = disabled("devdax")
+    plan = converter.plan("", "", "devdax")
+    converter.allow(plan, False)
+    assert converter.apply(plan).mode == "devdax"
+    assert ndctl_verbs(runner) == ["enable-namespace"]
+
+
+def test_image_on_a_disabled_namespace_is_kept(disabled):
+    """It shows only when the namespace is enabled: what was allowed before is judged again."""
+    _fake, runner, converter = disabled("raw", image="of the boot before", create=None)
+    plan = converter.plan("", "", "devdax")
+    converter.allow(plan, False)
+    with pytest.raises(HotpmemError, match="which has not been restored"):
+        converter.apply(plan)
+    assert ndctl_verbs(runner) == ["enable-namespace"]
+
+
+def test_info_block_that_the_driver_refuses(disabled):
+    fake, runner, converter = disabled("raw", refused=1)
+    plan = converter.plan("", "", "raw")
+    assert plan.changes == ["enable namespace0.0"]
+    converter.allow(plan, False)
+    assert converter.apply(plan).enabled
+    assert ndctl_verbs(runner) == ["enable-namespace"] * 2
+    assert [write for write in fake.writes if "force_raw" in write] == ["1 > namespace0.0/force_raw", "0 > namespace0.0/force_raw"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_namespace_that_no_driver_takes(disabled, force):
+    """Converted only by force: nobody can see what is on it."""
+    fake, runner, converter = disabled("raw", refused=2, create=None)
+    plan = converter.plan("", "", "devdax")
+    converter.allow(plan, force)
+    if force:
+        assert converter.apply(plan).mode == "devdax"
+    else:
+        with pytest.raises(HotpmemError, match="failed to enable"):
+            converter.apply(plan)
+    assert ("create-namespace" in ndctl_verbs(runner)) == force
+    assert fake.get(f"{ND}/namespace0.0/force_raw") == "0"
+
+
 def test_empty_region_gets_a_namespace(make):
     fake, _runner, converter = make("6.1-nfit-raw")
     fake.set(f"{ND}/namespace0.0/size", "0")
