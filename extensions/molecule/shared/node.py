@@ -13,7 +13,7 @@ from typing import Any
 
 CHECKOUT = Path(os.environ["HOTPMEM_CHECKOUT"])
 sys.path.insert(0, str(CHECKOUT / "tests/lab"))
-from hotlab import lab, machine  # noqa: E402
+from hotlab import lab, machine
 
 LAB, HOST = os.environ["HOTPMEM_LAB"], "node1"
 ITEMS = (CHECKOUT / "tests/demo/files/cache_items.py").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(os.environ["HOTPMEM_CHECKOUT"]) / "extensions/molecule/shared"))
-from node import Node  # noqa: E402
+from node import Node
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 
 MOLECULE = Path(os.environ["HOTPMEM_CHECKOUT"]) / "extensions/molecule"
 sys.path.insert(0, str(MOLECULE / "shared"))
-from node import Node  # noqa: E402
+from node import Node
 
 MEMORY = "/sys/devices/system/memory"
 DEADLINES = {"long": 60, "short": 8}
@@ -41,8 +41,10 @@ class Loaded(Node):
             end=$((start + $(cat /sys/bus/dax/devices/dax0.0/size)))
             number=$(((start + size - 1) / size))
             while [ $(((number + 1) * size)) -le $end ]; do
-                if [ "$(cat {MEMORY}/memory$number/state)" = online ]; then zone=$(cat {MEMORY}/memory$number/valid_zones); else zone=offline; fi
-                echo $number $zone; number=$((number + 1))
+                zone=$(cat {MEMORY}/memory$number/valid_zones)
+                grep -q ^online {MEMORY}/memory$number/state || zone=offline
+                echo $number $zone
+                number=$((number + 1))
             done"""
         return {int(line.split()[0]): line.split()[1] for line in self.run(script).stdout.splitlines()}
 
@@ -50,13 +52,18 @@ class Loaded(Node):
         """Start a process that holds so much memory of a kind (hold.py)."""
         name = f"hold-{kind}"
         self.run(f"rm -f /run/{name}; systemd-run --quiet --collect --unit={name} python3 /root/hold.py {kind} {mib} {name}")
-        self.run(f"until [ -s /run/{name} ]; do systemctl is-active --quiet {name} || exit 1; sleep 0.2; done")
+        self._said(name)
 
     def held(self, kind: str) -> str:
         """``same`` when what it holds is what it wrote."""
         name = f"hold-{kind}"
         self.run(f"rm /run/{name}; systemctl kill --signal=USR1 {name}")
-        return self.run(f"until [ -s /run/{name} ]; do systemctl is-active --quiet {name} || exit 1; sleep 0.2; done; cat /run/{name}").stdout
+        return self._said(name)
+
+    def _said(self, name: str) -> str:
+        """What the unit says, once it does; fails when it has ended."""
+        wait = f"until [ -s /run/{name} ]; do systemctl is-active --quiet {name} || exit 1; sleep 0.2; done"
+        return self.run(f"{wait}; cat /run/{name}").stdout
 
     def release(self) -> None:
         """End whatever holds memory."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""States that a failed ndctl, daxctl or kernel call leaves behind, made on purpose: the same command again brings the machine on, or back."""
+"""States that a failed ndctl, daxctl or kernel call leaves behind, made on purpose: the same command again brings it on, or back."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ KMEM = "/sys/bus/dax/drivers/kmem"
 OTHER_SIZE = r"""
 import os, struct
 block = bytearray(4096)
-struct.pack_into("<16s16s16sIHHQQIIIII", block, 0, b"NVDIMM_DAX_INFO", os.urandom(16), bytes(16), 0, 1, 4, 1 << 30, 1 << 18, 1, 0, 0, 2 << 20, 4096)
-struct.pack_into("<H", block, 92, 64)
+signature, uuid, parent = b"NVDIMM_DAX_INFO", os.urandom(16), bytes(16)
+struct.pack_into("<16s16s16s", block, 0, signature, uuid, parent)
+flags, major, minor, data, pages, mode = 0, 1, 4, 1 << 30, 1 << 18, 1
+struct.pack_into("<IHHQQI", block, 48, flags, major, minor, data, pages, mode)
+pad, cut, align, page, page_struct = 0, 0, 2 << 20, 4096, 64
+struct.pack_into("<IIIIH", block, 76, pad, cut, align, page, page_struct)
 low = high = 0
 for word in struct.unpack("<1024I", block):
     low = (low + word) & 0xffffffff
@@ -25,7 +29,11 @@ with open("/dev/pmem0", "r+b", buffering=0) as device:
     device.write(block)
     os.fsync(device)
 """
-ALL_OFFLINE = f"for block in {MEMORY}/memory*; do case $(cat $block/valid_zones) in Movable) until echo offline >$block/state; do sleep 0.2; done;; esac; done"
+# What is in zone Movable is the persistent memory.
+ALL_OFFLINE = (
+    f"for block in $(grep -lx Movable {MEMORY}/memory*/valid_zones); do "
+    "until echo offline >$(dirname $block)/state; do sleep 0.2; done; done"
+)
 STATES = {
     "one block offline": ("ram", f"echo offline >{MEMORY}/memoryLAST/state"),
     "no driver": ("ram", f"{ALL_OFFLINE}; echo dax0.0 >{KMEM}/unbind"),

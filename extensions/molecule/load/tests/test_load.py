@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hot-remove of memory in use: it succeeds and what was in it is unchanged, or it fails clean: all is RAM again, and who is in the way is said.
+"""Hot-remove of memory in use: it succeeds and what was in it is unchanged, or it fails clean: all is RAM again, and it says why.
 
 What is certain of the kernel is asserted. ZONE_MOVABLE is filled first, so what a test holds is in the memory that is removed.
 """
