@@ -95,6 +95,10 @@ def amounts(status: str) -> List[str]:
     return found
 
 
+def _pages(count: int) -> str:
+    return f"{count} page{'' if count == 1 else 's'}"
+
+
 class Owners:
     """Looks below a root. Never fails, and ends in time."""
 
@@ -107,37 +111,37 @@ class Owners:
         page = os.sysconf("SC_PAGE_SIZE")
         first, end = start // page, (start + size) // page
         deadline = self.clock() + _LIMIT
+        held: CounterOf[str] = Counter()
         found: List[str] = []
-        kernels: List[str] = []
-        # Whatever happens here must not hide the failure that it is to explain.
+        # Whatever happens here must not hide the failure that it is to explain; and one source may be missing.
         with contextlib.suppress(Exception):
             held = self._kinds(first, end)
-            kernels = self._in_words(held)
+        with contextlib.suppress(Exception):
             found += self._processes(first, end, deadline)
-            found += [f"process {who} allocated {pages} pages of it" for who, pages in self._allocators(first, end, deadline)]
-            if any(held[kind] for kind in _KERNEL):
-                found, kernels = kernels + found, []
-        return found + kernels or [UNKNOWN]
+        with contextlib.suppress(Exception):
+            found += [f"process {who} allocated {_pages(count)} of it" for who, count in self._allocators(first, end, deadline)]
+        listed = ", ".join(f"{count} {kind}" for kind, count in held.most_common())
+        summary = [f"its pages: {listed}"] if listed else []
+        if any(held[kind] for kind in _KERNEL):
+            return summary + found
+        return found + summary or [UNKNOWN]
 
     def _kinds(self, first: int, end: int) -> CounterOf[str]:
         with open(self.sysfs.path("/proc/kpageflags"), "rb", buffering=0) as file:
             return kinds(os.pread(file.fileno(), (end - first) * 8, first * 8))
-
-    @staticmethod
-    def _in_words(held: CounterOf[str]) -> List[str]:
-        listed = ", ".join(f"{pages} {kind}" for kind, pages in held.most_common())
-        return [f"its pages: {listed}"] if listed else []
 
     def _processes(self, first: int, end: int, deadline: float) -> List[str]:
         """Those that map pages of it, the most first; then those that have pinned memory, wherever it is."""
         mapping: List[Tuple[int, str]] = []
         pinning: List[str] = []
         for pid in self._largest_first():
+            if self.clock() >= deadline:
+                break
             name = f"process {pid} ({self.sysfs.get(f'/proc/{pid}/comm', '?')})"
             has = amounts(self.sysfs.get(f"/proc/{pid}/status"))
-            pages = self._mapped(pid, first, end, min(deadline, self.clock() + _SHARE)) if self.clock() < deadline else 0
+            pages = self._mapped(pid, first, end, min(deadline, self.clock() + _SHARE))
             if pages:
-                mapping.append((pages, f"{name} maps {pages} pages of it" + (f", and has {', '.join(has)}" if has else "")))
+                mapping.append((pages, f"{name} maps {_pages(pages)} of it" + (f", and has {', '.join(has)}" if has else "")))
             elif any(amount.endswith("pinned") for amount in has):
                 pinning.append(f"{name} has {', '.join(has)}, somewhere")
         mapping.sort(key=lambda one: -one[0])

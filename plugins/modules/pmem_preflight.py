@@ -57,13 +57,14 @@ reasons:
   elements: str
   returned: always
 numbers:
-  description: In bytes, total, available, reserve, online (in the persistent memory), left (available once that is
-    removed), region, needed and capacity.
+  description: In bytes, total, available, free swap (not counted), reserve, online (in the persistent memory), left (available once
+    that is removed), region, needed and capacity.
   type: dict
   returned: always
   sample:
     total_bytes: 2080374784
     available_bytes: 1610612736
+    swap_free_bytes: 0
     reserve_bytes: 268435456
     online_bytes: 536870912
     left_bytes: 1073741824

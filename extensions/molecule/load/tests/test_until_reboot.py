@@ -12,7 +12,8 @@ def test_slab_in_zone_normal(node):
     """Refused before it is tried; and when it is tried all the same, EBUSY at once, and for good."""
     node.as_ram()
     last = max(node.blocks())
-    node.run(f"echo offline >{MEMORY}/memory{last}/state; echo online_kernel >{MEMORY}/memory{last}/state")
+    state = f"{MEMORY}/memory{last}/state"
+    node.run(f"until echo offline >{state}; do sleep 0.2; done; echo online_kernel >{state}")
     node.run(f'python3 -c "{FILES}"')
     before = node.blocks()
     assert before[last] == "Normal"

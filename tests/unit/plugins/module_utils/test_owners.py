@@ -107,7 +107,7 @@ def test_processes_come_first(proc):
     proc.process(13, "uring", [4], "VmPin:\t8 kB\n")
     assert owners_of(proc) == [
         "process 11 (qemu) maps 2 pages of it, and has 64 KiB pinned",
-        "process 10 (small) maps 1 pages of it",
+        "process 10 (small) maps 1 page of it",
         "process 13 (uring) has 8 KiB pinned, somewhere",
         "its pages: 3 anonymous",
     ]
@@ -116,7 +116,7 @@ def test_processes_come_first(proc):
 def test_the_kernel_comes_before_processes(proc):
     proc.flags(1 << 7, 0x5828)
     proc.process(10, "small", [70])
-    assert owners_of(proc) == ["its pages: 1 slab, 1 anonymous", "process 10 (small) maps 1 pages of it"]
+    assert owners_of(proc) == ["its pages: 1 slab, 1 anonymous", "process 10 (small) maps 1 page of it"]
 
 
 def test_nothing_can_be_read(proc):
@@ -137,6 +137,8 @@ def test_what_goes_wrong_is_no_failure_of_its_own(proc, monkeypatch):
     proc.flags(0x5828)
     monkeypatch.setattr(ow, "kinds", lambda flags: 1 // 0)
     assert owners_of(proc) == [ow.UNKNOWN]
+    proc.process(10, "small", [70])
+    assert owners_of(proc) == ["process 10 (small) maps 1 page of it"]
 
 
 def test_own_memory_is_found():
