@@ -145,7 +145,7 @@ class Owners:
             elif any(amount.endswith("pinned") for amount in has):
                 pinning.append(f"{name} has {', '.join(has)}, somewhere")
         mapping.sort(key=lambda one: -one[0])
-        return [sentence for _pages, sentence in mapping[:_NAMED]] + pinning[:_NAMED]
+        return [sentence for _count, sentence in mapping[:_NAMED]] + pinning[:_NAMED]
 
     def _largest_first(self) -> List[str]:
         """Processes with memory of their own, but for this one."""
