@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.modules import dax_kmem, memblock_offline, pmem_namespace, pmem_preflight
+from ansible_collections.hotpmem.fleet.plugins.modules import pmem_hotplug, pmem_preflight
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "roles" / "node_agent" / "files"))
 from hotpmem_node import cli
@@ -62,8 +62,8 @@ def host(kernel, recorder, monkeypatch):
         engine.dax.blocks.clock = engine.dax.clock = fake.clock
         engine.dax.blocks.pause = engine.dax.pause = fake.pause
         engine.converter.image_of = lambda device: ""
-        for module in (dax_kmem, memblock_offline, pmem_namespace, pmem_preflight):
-            monkeypatch.setattr(module, "Engine", lambda helper="", engine=engine: engine)
+        for module in (pmem_hotplug, pmem_preflight):
+            monkeypatch.setattr(module, "Engine", lambda helper="", road="", engine=engine: engine)
         return fake, runner, engine
 
     return build
@@ -71,23 +71,15 @@ def host(kernel, recorder, monkeypatch):
 
 def module(act, **params):
     """Run a module's act()."""
-    full = dict.fromkeys(("device", "namespace", "region", "map", "align", "start", "size", "blocks"))
-    full.update(force=False, timeout=60, retries=10, online="movable", helper="pmem-state", reserve="64M", kexec=True, items=[])
+    full = {"namespace": None}
+    full.update(force=False, timeout=60, helper="pmem-state", road="raw", reserve="64M", kexec=True, items=[])
     full.update(params)
     return act(SimpleNamespace(params=full, check_mode=False))
 
 
 def by_modules(engine, way):
     """As roles/pre_reboot/tasks/hot_remove.yml and roles/post_boot/tasks/hot_add.yml do it."""
-    if way == "hot-remove":
-        results = [
-            module(memblock_offline.act, state="offline"),
-            module(dax_kmem.act, state="devdax"),
-            module(pmem_namespace.act, mode="raw", force=True),
-        ]
-    else:
-        results = [module(pmem_namespace.act, mode="devdax", map="mem"), module(dax_kmem.act, state="system_ram")]
-    return any(result["changed"] for result in results)
+    return module(pmem_hotplug.act, state="removed" if way == "hot-remove" else "added")["changed"]
 
 
 def agent(engine, *argv):
@@ -119,11 +111,7 @@ def journey(fake, engine, door):
     seen = []
     for way in ("hot-remove", "hot-remove", "hot-add", "hot-add"):
         fake.writes.clear()
-        # The modules refuse to look for the dax device of a raw namespace: the role asks pmem_info first and leaves them out.
-        if door == "modules" and way == "hot-remove" and engine.namespaces.find("").mode == "raw":
-            changed = module(pmem_namespace.act, mode="raw", force=True)["changed"]
-        else:
-            changed = DOORS[door](engine, way)
+        changed = DOORS[door](engine, way)
         found = engine.namespaces.find("")
         online = [block.number for block in engine.dax.blocks.present(range(8, 12)) if block.what_it_is == "online_movable"]
         seen.append((changed, list(fake.writes), found.mode, online))
