@@ -68,6 +68,7 @@ class Handoff:
         self.marks: Dict[str, int] = {}
         self.was_up: List[str] = []
         self.device = ""
+        self.was_ram = False
         self.clock: Optional[Dict[str, Any]] = None
 
     def target(self) -> Target:
@@ -89,6 +90,9 @@ class Handoff:
                 f"Restore it (pmem-state restore --device {device}), or give it up: hotpmem-node hot-add --force",
                 image=image,
             )
+        # What it would refuse is refused here, before anything is touched and there is something to put back.
+        planned = self.engine.moves.plan_remove(one.namespace, one.force)
+        self.was_ram = planned.before["mode"] == "system-ram"
         return numbers
 
     def plan(self) -> List[str]:
@@ -136,12 +140,13 @@ class Handoff:
         if record.get("exit") is not None or record.get("boot_id") != boot_id(self.engine.sysfs) or record.get("stage") not in STAGES:
             return False
         self.stage, self.was_up, self.device = record["stage"], list(record.get("was_up") or []), str(record.get("device") or "")
+        self.was_ram = record.get("was_ram") is True
         return self.stage != "preflight" and not self.services.stopping()
 
     def _enter(self, stage: str) -> None:
         self.stage = stage
         self.say(stage.replace("_", " "))
-        record = {"stage": stage, "method": self.settings.method, "was_up": self.was_up, "device": self.device}
+        record = {"stage": stage, "method": self.settings.method, "was_up": self.was_up, "device": self.device, "was_ram": self.was_ram}
         self.records.write_json(HANDOFF, dict(record, boot_id=boot_id(self.engine.sysfs), exit=None))
 
     def _before(self) -> None:
@@ -205,9 +210,10 @@ class Handoff:
         down = (self.now() - self.marks["stopping"]) / 1e9 if "stopping" in self.marks else 0.0
         attempt(self._unload, "the kernel is still loaded for kexec", "kexec -s -u")
         if STAGES.index(self.stage) >= STAGES.index("hot_remove"):
-            # By force: an image on it is older than the state that the units use now.
+            # By force: an image on it is older than the state that the units use now. But not what was there before this handoff.
+            force = self.was_ram or bool(self.device)
             attempt(
-                lambda: self.engine.moves.hot_add(self.settings.namespace, self.settings.offline_timeout, force=True),
+                lambda: self.engine.moves.hot_add(self.settings.namespace, self.settings.offline_timeout, force),
                 "the memory is not System RAM",
                 "hotpmem-node hot-add --force",
             )

@@ -241,6 +241,31 @@ def test_a_device_that_no_driver_holds_is_looked_at_first(dax):
     assert one.image == OLD and engine.dax.driver_of("dax0.0") == "device_dax"
 
 
+def test_a_handoff_that_is_refused_in_the_middle_gives_up_nothing(dax):
+    """The image shows only once a driver holds the device: preflight could not see it."""
+    one, engine, build = dax
+    engine.moves.hot_remove("", 10)
+    os.unlink(one.fake.path("/sys/bus/dax/devices/dax0.0/driver"))
+    one.image = dict(OLD)
+    handoff = build()
+    with pytest.raises(HandoffFailed, match=r"NOT put back: the memory is not System RAM .*it would destroy: the state image"):
+        handoff.run()
+    assert handoff.stage == "hot_remove" and one.image == OLD and one.active == {"cache.service", "must.service", "db.service"}
+
+
+def test_what_hot_remove_would_refuse_is_refused_before_anything(machine):
+    """fsdax, say: neither road may take a file system with it."""
+    one, _engine, build = machine
+    handoff = build()
+    handoff.engine.moves.hot_remove("", 10)
+    build(road="dax")
+    one.fails["blkid"] = (0, "TYPE=ext4\n", "")
+    calls = len(one.acts)
+    with pytest.raises(HotpmemError, match="it would destroy: ext4 on /dev/pmem0") as caught:
+        handoff.run()
+    assert not isinstance(caught.value, HandoffFailed) and len(one.acts) == calls
+
+
 def test_save_at_shutdown(dax):
     one, engine, build = dax
     one.jobs = "12 kexec.target start waiting\n"
