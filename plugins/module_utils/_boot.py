@@ -52,8 +52,8 @@ class Boot:
 
     @property
     def device(self) -> str:
-        """Where the image is, or would be."""
-        return self.engine.moves.device_of(self.engine.namespaces.find(self.settings.namespace)) or "/dev/pmem0"
+        """Where the restore looked, for a message."""
+        return (self.result or {}).get("device") or {"raw": "/dev/pmem0", "dax": "/dev/dax0.0"}[self.settings.road]
 
     def outcomes(self) -> List[Dict[str, Any]]:
         """One an item; none when nothing was due. ``down`` means that its unit is held down now."""

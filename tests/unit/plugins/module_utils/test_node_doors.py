@@ -69,12 +69,12 @@ def host(kernel, recorder, monkeypatch):
     return build
 
 
-def module(act, **params):
+def module(act, check_mode=False, **params):
     """Run a module's act()."""
     full = {"namespace": None}
     full.update(force=False, timeout=60, helper="pmem-state", road="raw", reserve="64M", kexec=True, items=[])
     full.update(params)
-    return act(SimpleNamespace(params=full, check_mode=False))
+    return act(SimpleNamespace(params=full, check_mode=check_mode))
 
 
 def by_modules(engine, way):
@@ -116,6 +116,20 @@ def journey(fake, engine, door):
         online = [block.number for block in engine.dax.blocks.present(range(8, 12)) if block.what_it_is == "online_movable"]
         seen.append((changed, list(fake.writes), found.mode, online))
     return seen
+
+
+def test_check_mode_foretells(host):
+    """Check, do, do again, check again: what check mode says is what comes."""
+    fake, runner, engine = host("6.1-e820-system_ram")
+    for state in ("removed", "added"):
+        written, called = len(fake.writes), len(runner.calls)
+        told = module(pmem_hotplug.act, check_mode=True, state=state)
+        assert (len(fake.writes), [call for call in runner.calls[called:] if call[0] != "blkid"]) == (written, [])
+        done = module(pmem_hotplug.act, state=state)
+        keys = ("changed", "changes", "before", "after")
+        assert [told[key] for key in keys] == [done[key] for key in keys] and told["changed"]
+        for again in (module(pmem_hotplug.act, state=state), module(pmem_hotplug.act, check_mode=True, state=state)):
+            assert again["changed"] is False and again["before"] == again["after"] == done["after"]
 
 
 def test_the_same_journey(host):
