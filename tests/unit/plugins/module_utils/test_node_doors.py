@@ -120,7 +120,7 @@ def journey(fake, engine, door):
 
 def test_check_mode_foretells(host):
     """Check, do, do again, check again: what check mode says is what comes."""
-    fake, runner, engine = host("6.1-e820-system_ram")
+    fake, runner, _engine = host("6.1-e820-system_ram")
     for state in ("removed", "added"):
         written, called = len(fake.writes), len(runner.calls)
         told = module(pmem_hotplug.act, check_mode=True, state=state)
