@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Dict, List, Optional
 
 from ._errors import HotpmemError
+from ._moves import ROADS
 from ._size import parse_size
 from ._state_copy import HELPER, Item, items_from
 
@@ -40,6 +41,7 @@ class Settings:
 
     items: List[Kept] = field(default_factory=list)
     namespace: str = ""
+    road: str = ROADS[0]
     helper: str = HELPER
     reserve: int = 64 << 20
     offline_timeout: float = 60
@@ -107,8 +109,9 @@ def from_dict(values: Dict[str, Any], where: str = SETTINGS) -> Settings:
         )
     except ValueError as error:
         raise HotpmemError(what, str(error), _TODO) from error
-    if settings.method not in METHODS:
-        raise HotpmemError(what, f"method is {settings.method!r}, not one of {', '.join(METHODS)}", _TODO)
+    for name, value, known_values in (("method", settings.method, METHODS), ("road", settings.road, ROADS)):
+        if value not in known_values:
+            raise HotpmemError(what, f"{name} is {value!r}, not one of {', '.join(known_values)}", _TODO)
     return settings
 
 

@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     verb("preflight", "every reason against a handoff now; changes nothing")
     for name, words in (
         ("hot-add", "make the namespace devdax and its memory System RAM (movable)"),
-        ("hot-remove", "take the memory out of System RAM and make the namespace raw"),
+        ("hot-remove", "take the memory out of System RAM and make it a device for the state image"),
     ):
         one = verb(name, words)
         one.add_argument("--check", action="store_true", help="say what would be done, and change nothing")
@@ -86,7 +86,9 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def main(argv: Optional[List[str]] = None, engine_for: Callable[[Settings], Engine] = lambda one: Engine(helper=one.helper)) -> int:
+def main(
+    argv: Optional[List[str]] = None, engine_for: Callable[[Settings], Engine] = lambda one: Engine(helper=one.helper, road=one.road)
+) -> int:
     """Run a verb; returns the exit code. engine_for: the engine for these settings."""
     words = list(argv) if argv is not None else None
     as_json = "--json" in (words if words is not None else sys.argv)
