@@ -31,6 +31,7 @@ DEMO = TOP / "tests/demo"
 BUILD = TOP / "build/bench"
 HOST = "node1"
 UNIT = "memcached.service"
+AGENT = "/usr/local/sbin/hotpmem-node"
 DEADLINE = 600.0  # seconds for one way through a boot, on a busy machine that emulates
 METHODS = {"handoff": "systemd", "handoff_fast": "fast", "handoff_dax": "systemd"}
 
@@ -69,9 +70,8 @@ class Bench:
         self.setting = ""
 
     def up(self) -> None:
-        """Start the machine, and let connections to a loopback port through to its memcached."""
+        """Start the machine; what fails to start leaves nothing running."""
         lab.up(self.options.name, 1, machine.Spec("6.1", "nfit", "snapshot", "2G", 2, os.environ.get("HOTPMEM_ACCEL", "auto")))
-        self.port = machine.forward(self.node, 11211)
 
     def ssh(self, script: str, timeout: float = 120, stdin: bytes | None = None) -> str:
         """Run a script on the machine; what it printed. Raises BenchError."""
@@ -90,12 +90,13 @@ class Bench:
         env = dict(os.environ, ANSIBLE_CONFIG=str(TOP / "ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(TOP / ".venv/collections"),
                    ANSIBLE_NOCOLOR="1")  # fmt: skip
         begin = time.monotonic()
+        say(f"{log.stem.partition('-')[2]} ...")
         with log.open("w") as file:
             done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, check=False)
         if done.returncode:
             tail = "\n".join(log.read_text().splitlines()[-60:])
             raise BenchError(f"{playbook} failed with status {done.returncode} (all of it: {log})\n{tail}")
-        say(f"{playbook} ({time.monotonic() - begin:.0f} s)")
+        say(f"{log.stem.partition('-')[2]} done ({time.monotonic() - begin:.0f} s)")
 
     def set_up(self, setting: str) -> None:
         """raw, dax: provisioned with the agent, memcached filled. plain: the same machine without either. Nothing when it is so already."""
@@ -157,10 +158,10 @@ class Bench:
     def handoff(self, method: str) -> None:
         """The agent's handoff. One ssh command starts it; from then on the machine is left alone until memcached has answered."""
         self.close_connections()
-        gap = self.measure(method, lambda: self.ssh(f"hotpmem-node handoff --detach --method {METHODS[method]}"))
+        gap = self.measure(method, lambda: self.ssh(f"{AGENT} handoff --detach --method {METHODS[method]}"))
         if self.ssh("systemctl show --property=ActiveState --value hotpmem-hot-add").strip() != "active":
             raise BenchError("The memory was not hot-added after the boot:\n" + self.ssh("systemctl status hotpmem-hot-add || true"))
-        said = json.loads(self.ssh("hotpmem-node timeline --json"))
+        said = json.loads(self.ssh(f"{AGENT} timeline --json"))
         cycle = said["cycles"][-1] if said["cycles"] else {}
         if cycle.get("boot_id") != self.ssh("cat /proc/sys/kernel/random/boot_id").strip() or cycle["timeline"]["down_seconds"] is None:
             raise BenchError(f"hotpmem-node timeline does not tell the down time of this boot:\n{said}")
@@ -182,7 +183,8 @@ class Bench:
     def systemctl_kexec(self) -> None:
         """What an operator types who keeps nothing; by a timer, so that the ssh session has ended before."""
         self.ssh(LOAD)
-        self.measure("systemctl_kexec", lambda: self.ssh("systemd-run --quiet --on-active=2 systemctl kexec"))
+        later = "systemd-run --quiet --on-active=2 --timer-property=AccuracySec=100ms systemctl kexec"
+        self.measure("systemctl_kexec", lambda: self.ssh(later))
 
     def ansible_reboot(self) -> None:
         """Through firmware, by ansible.builtin.reboot, which returns when the machine is back."""
@@ -215,9 +217,15 @@ def failure(bench: Bench, error: Exception) -> str:
 
 
 def run(bench: Bench) -> bool:
-    """All rounds, the machine ended in any case. False when they came to an early end, which is shown."""
+    """All rounds on a machine of their own, which is ended in any case. False when they came to an early end, which is shown."""
     try:
+        # Not below: a lab of this name that is up already is somebody else's, and not to be ended here.
         bench.up()
+    except (LabError, KeyboardInterrupt) as error:
+        print(f"downtime: FAILED: {error}", file=sys.stderr)
+        return False
+    try:
+        bench.port = machine.forward(bench.node, 11211)
         for number in range(1, bench.options.rounds + 1):
             say(f"round {number} of {bench.options.rounds}")
             bench.round()
