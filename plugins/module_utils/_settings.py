@@ -17,6 +17,7 @@ from ._state_copy import HELPER, Item, items_from
 
 SETTINGS = "/etc/hotpmem/node.json"
 METHODS = ("systemd", "fast")
+JUMP_INITRDS = ("default", "host_only")
 _TODO = "Write it again with the role node_agent, or mend it by hand: roles/node_agent/README.md lists the keys"
 
 
@@ -50,6 +51,7 @@ class Settings:
     fast_stop: List[str] = field(default_factory=list)
     kernel: str = ""
     initrd: str = ""
+    jump_initrd: str = "default"
     command_line: str = ""
     force: bool = False
 
@@ -109,6 +111,8 @@ def from_dict(values: Dict[str, Any], where: str = SETTINGS) -> Settings:
         raise HotpmemError(what, str(error), _TODO) from error
     if settings.method not in METHODS:
         raise HotpmemError(what, f"method is {settings.method!r}, not one of {', '.join(METHODS)}", _TODO)
+    if settings.jump_initrd not in JUMP_INITRDS:
+        raise HotpmemError(what, f"jump_initrd is {settings.jump_initrd!r}, not one of {', '.join(JUMP_INITRDS)}", _TODO)
     return settings
 
 
