@@ -33,11 +33,18 @@ HOST = "node1"
 UNIT = "memcached.service"
 AGENT = "/usr/local/sbin/hotpmem-node"
 DEADLINE = 600.0  # seconds for one way through a boot, on a busy machine that emulates
+TELL = 15.0  # seconds between two lines of progress
 METHODS = {"handoff": "systemd", "handoff_fast": "fast", "handoff_dax": "systemd"}
 
-# memcached as the demo has it, but with room for the items, and for a client outside. Its items take more than their bytes.
+# memcached as the demo has it, but with room for the items, which take more than their bytes, and for a client outside. Debian's unit
+# counts as started when its wrapper is forked, long before memcached answers; the timeline can only end where systemd says so.
 CONFIGURE = """set -e
 systemctl stop memcached
+cat >/etc/systemd/system/memcached.service.d/20-ready.conf <<'END'
+[Service]
+ExecStartPost=/bin/bash -c 'until (: </dev/tcp/127.0.0.1/11211) 2>/dev/null; do sleep 0.05; done'
+END
+systemctl daemon-reload
 sed -i -e 's/^-m .*/-m {limit}/' -e 's/^-l .*/-l 0.0.0.0/' /etc/memcached.conf
 rm -rf /srv/state/memcached/*
 systemctl start memcached
@@ -57,6 +64,11 @@ class BenchError(Exception):
 def say(line: str) -> None:
     """A line of progress, with the time of day."""
     print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+
+def last_task(log: str) -> str:
+    """What a playbook is at, from its output so far."""
+    return next((line.rstrip("* ") for line in reversed(log.splitlines()) if line.startswith(("TASK", "RUNNING HANDLER"))), "starting")
 
 
 class Bench:
@@ -88,15 +100,26 @@ class Bench:
         command = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(inventory), str(playbook),
                    "--extra-vars", f"@{DEMO}/vars.yml", "--extra-vars", json.dumps(variables)]  # fmt: skip
         env = dict(os.environ, ANSIBLE_CONFIG=str(TOP / "ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(TOP / ".venv/collections"),
-                   ANSIBLE_NOCOLOR="1")  # fmt: skip
-        begin = time.monotonic()
-        say(f"{log.stem.partition('-')[2]} ...")
+                   ANSIBLE_NOCOLOR="1", PYTHONUNBUFFERED="1")  # fmt: skip
+        begin = told = time.monotonic()
+        title = log.stem.partition("-")[2]
+        say(f"{title} ...")
         with log.open("w") as file:
-            done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, check=False)
-        if done.returncode:
+            child = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env)
+        try:
+            while child.poll() is None:
+                time.sleep(0.2)
+                if time.monotonic() - told > TELL:
+                    told = time.monotonic()
+                    say(f"{title} ({told - begin:.0f} s): {last_task(log.read_text())}")
+        except BaseException:
+            child.terminate()
+            child.wait()
+            raise
+        if child.returncode:
             tail = "\n".join(log.read_text().splitlines()[-60:])
-            raise BenchError(f"{playbook} failed with status {done.returncode} (all of it: {log})\n{tail}")
-        say(f"{log.stem.partition('-')[2]} done ({time.monotonic() - begin:.0f} s)")
+            raise BenchError(f"{playbook} failed with status {child.returncode} (all of it: {log})\n{tail}")
+        say(f"{title} done ({time.monotonic() - begin:.0f} s)")
 
     def set_up(self, setting: str) -> None:
         """raw, dax: provisioned with the agent, memcached filled. plain: the same machine without either. Nothing when it is so already."""
@@ -130,7 +153,7 @@ class Bench:
             now = time.monotonic()
             if now - begin > DEADLINE:
                 raise BenchError(f"This did not come within {DEADLINE:.0f} s: {what}")
-            if now - told > 15:
+            if now - told > TELL:
                 told = now
                 say(f"waiting for {what} ({now - begin:.0f} s); console: {machine.last_line(self.node)}")
             time.sleep(0.2)
@@ -163,12 +186,12 @@ class Bench:
             raise BenchError("The memory was not hot-added after the boot:\n" + self.ssh("systemctl status hotpmem-hot-add || true"))
         said = json.loads(self.ssh(f"{AGENT} timeline --json"))
         cycle = said["cycles"][-1] if said["cycles"] else {}
-        if cycle.get("boot_id") != self.ssh("cat /proc/sys/kernel/random/boot_id").strip() or cycle["timeline"]["down_seconds"] is None:
+        down = (cycle.get("timeline") or {}).get("down_seconds")
+        if cycle.get("boot_id") != self.ssh("cat /proc/sys/kernel/random/boot_id").strip() or down is None:
             raise BenchError(f"hotpmem-node timeline does not tell the down time of this boot:\n{said}")
         checked = self.cache_items("check /root/manifest.json")
         talk = exchanges(self.ssh(f"{JOURNAL} -b -1").splitlines(), self.ssh(f"{JOURNAL} -b 0").splitlines(), UNIT)
         kept = checked["kept"] if gap.hit else 0
-        down = cycle["timeline"]["down_seconds"]
         self.measured.handoffs.append(Handoff(method, gap.seconds, down, own_seconds(cycle), checked["items"], kept, talk))
         say(f"{method}: timeline {down:.2f} s; {kept} of {checked['items']} items kept; sshd between stop and answer: {talk}")
         if kept != checked["items"]:
@@ -230,7 +253,7 @@ def run(bench: Bench) -> bool:
             say(f"round {number} of {bench.options.rounds}")
             bench.round()
         return True
-    except (BenchError, LabError, OSError) as error:
+    except (BenchError, LabError, OSError, ValueError) as error:
         print(failure(bench, error), file=sys.stderr)
         return False
     except KeyboardInterrupt:

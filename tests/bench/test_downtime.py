@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from downtime import last_task
 from downtime_report import STARTED, STOPPING, Handoff, Measured, as_json, exchanges, goals, own_seconds, table
 
 UNIT = "memcached.service"
@@ -120,3 +121,8 @@ def test_the_table_says_why_a_row_is_empty() -> None:
     text = "\n".join(table(measured()))
     assert "handoff_dax      not measured: why" in text
     assert "18 of 18, 0" in text
+
+
+def test_the_task_a_playbook_is_at() -> None:
+    assert last_task("") == "starting"
+    assert last_task("PLAY [x]\nTASK [a : One] ****\nok: [node1]\nTASK [Two] ***\n") == "TASK [Two]"
