@@ -67,8 +67,8 @@ def say(line: str) -> None:
 
 
 def last_task(log: str) -> str:
-    """What a playbook is at, from its output so far."""
-    return next((line.rstrip("* ") for line in reversed(log.splitlines()) if line.startswith(("TASK", "RUNNING HANDLER"))), "starting")
+    """The task that a playbook has done last, from its output so far: the name comes with the result."""
+    return next((line.rstrip("* ") for line in reversed(log.splitlines()) if line.startswith(("TASK", "RUNNING HANDLER"))), "no task yet")
 
 
 class Bench:
@@ -83,7 +83,8 @@ class Bench:
 
     def up(self) -> None:
         """Start the machine; what fails to start leaves nothing running."""
-        lab.up(self.options.name, 1, machine.Spec("6.1", "nfit", "snapshot", "2G", 2, os.environ.get("HOTPMEM_ACCEL", "auto")))
+        home = lab.up(self.options.name, 1, machine.Spec("6.1", "nfit", "snapshot", "2G", 2, os.environ.get("HOTPMEM_ACCEL", "auto")))
+        self.measured.machine = json.loads((home / "lab.json").read_text())["spec"]
 
     def ssh(self, script: str, timeout: float = 120, stdin: bytes | None = None) -> str:
         """Run a script on the machine; what it printed. Raises BenchError."""
@@ -111,7 +112,7 @@ class Bench:
                 time.sleep(0.2)
                 if time.monotonic() - told > TELL:
                     told = time.monotonic()
-                    say(f"{title} ({told - begin:.0f} s): {last_task(log.read_text())}")
+                    say(f"{title} ({told - begin:.0f} s), done last: {last_task(log.read_text())}")
         except BaseException:
             child.terminate()
             child.wait()

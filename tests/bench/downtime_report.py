@@ -35,9 +35,10 @@ class Handoff:
 
 @dataclass
 class Measured:
-    """Everything, in seconds."""
+    """Everything, in seconds. machine: what the lab says of it."""
 
     mib: int
+    machine: dict[str, object] = field(default_factory=dict)
     gaps: dict[str, list[float]] = field(default_factory=lambda: {method: [] for method in METHODS})
     coarse: dict[str, list[float]] = field(default_factory=lambda: {method: [] for method in METHODS})
     handoffs: list[Handoff] = field(default_factory=list)
@@ -65,7 +66,7 @@ def exchanges(before: Iterable[str], after: Iterable[str], unit: str) -> list[st
 def as_json(measured: Measured) -> dict[str, Any]:
     """What build/bench/downtime.json holds."""
     return {
-        "machine": "lab, nfit, 2 CPUs, emulated",
+        "machine": measured.machine,
         "state_mib": measured.mib,
         "client_ms": {method: _ms(measured.gaps[method]) for method in METHODS},
         "client_coarse_ms": {method: _ms(measured.coarse[method]) for method in METHODS},

@@ -123,6 +123,6 @@ def test_the_table_says_why_a_row_is_empty() -> None:
     assert "18 of 18, 0" in text
 
 
-def test_the_task_a_playbook_is_at() -> None:
-    assert last_task("") == "starting"
+def test_the_task_a_playbook_has_done() -> None:
+    assert last_task("") == "no task yet"
     assert last_task("PLAY [x]\nTASK [a : One] ****\nok: [node1]\nTASK [Two] ***\n") == "TASK [Two]"
