@@ -168,8 +168,9 @@ class JumpInitrd:
         for name in self.sysfs.list(DEBIAN):
             if name != "conf.d":
                 os.symlink(self.sysfs.path(f"{DEBIAN}/{name}"), f"{folder}/{name}")
-        for name in self.sysfs.list(f"{DEBIAN}/conf.d"):
-            shutil.copy(self.sysfs.path(f"{DEBIAN}/conf.d/{name}"), f"{folder}/conf.d/{name}")
+        for path in (self.sysfs.path(f"{DEBIAN}/conf.d/{name}") for name in self.sysfs.list(f"{DEBIAN}/conf.d")):
+            if os.path.isfile(path):
+                shutil.copy(path, f"{folder}/conf.d/")
         # Read in order, the last one wins.
         with open(f"{folder}/conf.d/zzz-hotpmem", "w", encoding="utf-8") as file:
             file.write("MODULES=dep\n")
