@@ -11,6 +11,7 @@ from ._dax import Dax
 from ._errors import HotpmemError
 from ._holders import Holders
 from ._hotplug import HotPlug
+from ._jump_initrd import JumpInitrd
 from ._kexec import Kexec
 from ._moves import ROADS, Moves
 from ._namespace import Namespace, Namespaces
@@ -33,6 +34,7 @@ class Engine:
         self.holders = Holders(self.sysfs, self.runner)
         self.ndctl = Ndctl(self.runner)
         self.kexec = Kexec(self.sysfs, self.runner)
+        self.jump_initrd = JumpInitrd(self.sysfs, self.runner, self.kexec)
         self.helper = Helper(self.runner, helper)
         self.copy = StateCopy(self.helper, self.sysfs)
         self.converter = Converter(

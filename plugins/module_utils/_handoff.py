@@ -71,10 +71,16 @@ class Handoff:
         self.was_ram = False
         self.clock: Optional[Dict[str, Any]] = None
 
+    @property
+    def host_only(self) -> bool:
+        """Whether the initrd of the running kernel is to be a host-only one. Who names a kernel or an initrd gets that."""
+        return self.settings.jump_initrd == "host_only" and not self.settings.initrd and not self.settings.kernel
+
     def target(self) -> Target:
         """What to jump to: the settings', and for what they leave out that of the running kernel."""
         one = self.settings
-        return self.engine.kexec.target(one.kernel or None, one.initrd or None, one.command_line or None)
+        initrd = self.engine.jump_initrd.ready() if self.host_only else one.initrd
+        return self.engine.kexec.target(one.kernel or None, initrd or None, one.command_line or None)
 
     def preflight(self) -> Dict[str, Any]:
         """The numbers; raises HotpmemError with every reason against it. Changes nothing."""
@@ -99,7 +105,8 @@ class Handoff:
         """What run() would do, in order. Changes nothing; raises what run() would refuse for."""
         self.preflight()
         one, target = self.settings, self.target()
-        steps = [] if self.engine.kexec.is_loaded(target) else [f"load {target.kernel} with {target.initrd or 'no initrd'}"]
+        steps = ["make a host-only initrd"] if self.host_only and self.engine.jump_initrd.due else []
+        steps += [] if self.engine.kexec.is_loaded(target) else [f"load {target.kernel} with {target.initrd or 'no initrd'}"]
         steps += self.engine.moves.plan_remove(one.namespace, one.force).changes
         if self.jump.stops:
             steps.append(f"stop {', '.join(self.jump.stops)}")
@@ -151,10 +158,13 @@ class Handoff:
 
     def _before(self) -> None:
         """Services up."""
-        one, kexec, target = self.settings, self.engine.kexec, self.target()
+        one, kexec = self.settings, self.engine.kexec
         # Written now so that there is little left to write when the services are down.
         self.engine.runner.run(["sync"], timeout=60)
         self._enter("kexec_load")
+        if self.host_only:
+            self.say(self.engine.jump_initrd.build()["said"])
+        target = self.target()
         if not kexec.is_loaded(target):
             kexec.load(target)
         self._enter("hot_remove")

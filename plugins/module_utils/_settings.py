@@ -18,6 +18,7 @@ from ._state_copy import HELPER, Item, items_from
 
 SETTINGS = "/etc/hotpmem/node.json"
 METHODS = ("systemd", "fast")
+JUMP_INITRDS = ("default", "host_only")
 _TODO = "Write it again with the role node_agent, or mend it by hand: roles/node_agent/README.md lists the keys"
 
 
@@ -52,6 +53,7 @@ class Settings:
     fast_stop: List[str] = field(default_factory=list)
     kernel: str = ""
     initrd: str = ""
+    jump_initrd: str = "default"
     command_line: str = ""
     force: bool = False
 
@@ -109,7 +111,11 @@ def from_dict(values: Dict[str, Any], where: str = SETTINGS) -> Settings:
         )
     except ValueError as error:
         raise HotpmemError(what, str(error), _TODO) from error
-    for name, value, known_values in (("method", settings.method, METHODS), ("road", settings.road, ROADS)):
+    for name, value, known_values in (
+        ("method", settings.method, METHODS),
+        ("road", settings.road, ROADS),
+        ("jump_initrd", settings.jump_initrd, JUMP_INITRDS),
+    ):
         if value not in known_values:
             raise HotpmemError(what, f"{name} is {value!r}, not one of {', '.join(known_values)}", _TODO)
     return settings
