@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Restores the saved state early in boot; run by hotpmem-restore.service. POSIX sh and the copy helper, nothing else: it waits for
 # neither network nor Python. Usage: restore SECONDS_TO_WAIT_FOR_THE_DEVICE [HELPER]
+# restore --failed: when that ended without a result, whatever the reason: says so, so that units need not wait for their state.
 #
 # Leaves in /run/hotpmem: restore.json (the helper's result, or why there was none), restored/NAME, cold/NAME (why that item was
 # not restored though it could have been), hold/NAME (the unit of that item stays down), due (a restore was due).
@@ -46,6 +47,11 @@ say() {
         "$2" "$1" "$3" "$3" >"$result"
     echo "$3"
 }
+
+if [ "${1-}" = --failed ]; then
+    say failed 2 "hotpmem-restore.service ended without a result (${SERVICE_RESULT-unknown}): journalctl -u hotpmem-restore says why. The image is kept"
+    end 0
+fi
 
 # At the deadline systemd sends SIGTERM to the helper as well; this runs when the helper has ended.
 trap 'say timeout 2 "the restore did not end within its deadline and was stopped; no item was replaced half way"; end 2' TERM INT

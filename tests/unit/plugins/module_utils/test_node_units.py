@@ -155,7 +155,7 @@ class Host:
     def run(self, wait=0):
         return subprocess.run(
             ["sh", str(ROLE / "files/restore.sh"), str(wait), str(self.root / "helper")],
-            env={**os.environ, "HOTPMEM_ROOT": str(self.root)}, capture_output=True, text=True, check=False,
+            env={**os.environ, "HOTPMEM_ROOT": str(self.root), "SERVICE_RESULT": "exit-code"}, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     def names(self, where):
@@ -308,6 +308,22 @@ def test_deadline(host):
     assert child.wait(10) == 2
     assert "did not end within its deadline" in host.result["msg"]
     assert host.names("run/hotpmem/hold") == ["must"] and not (host.root / "var/lib/hotpmem/pending").exists()
+
+
+def test_a_restore_without_a_result_is_said(host):
+    """ExecStopPost=: systemd runs it however the restore ended, and when the unit is stopped, too."""
+    pending(host)
+    assert host.run("--failed").returncode == 0
+    assert "without a result (exit-code)" in host.result["msg"] and host.calls == []
+    assert host.names("run/hotpmem/hold") == ["must"] and not (host.root / "var/lib/hotpmem/pending").exists()
+
+
+def test_a_restore_with_a_result_is_left_alone(host):
+    pending(host)
+    host.run()
+    pending(host)  # the handoff of this boot
+    assert host.run("--failed").returncode == 0
+    assert host.result["exit"] == 0 and (host.root / "var/lib/hotpmem/pending").exists()
 
 
 def crash(host, item="cache", limit=3):
