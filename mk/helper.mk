@@ -104,3 +104,8 @@ bench: helper build/bench/limit ## measure pmem-state beside the limit of this m
 .PHONY: bench-pmem0
 bench-pmem0: helper ## measure pmem-state beside dd on /dev/pmem0 of a lab machine (PMEM=e820|nfit)
 	$(BIN)/python tests/bench/lab_bench.py --pmem $(or $(PMEM),e820) --rounds $(ROUNDS)
+
+.PHONY: bench-downtime
+bench-downtime: ROUNDS = 3
+bench-downtime: deps ## measure the down time a client sees: handoff, plain kexec, Ansible's reboot (STATE_MIB=256 ROUNDS=3)
+	$(BIN)/python tests/bench/downtime.py --mib $(or $(STATE_MIB),256) --rounds $(ROUNDS)

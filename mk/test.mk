@@ -13,8 +13,8 @@ check: lint unit sanity test-helper ## what needs no machine: lint, unit, sanity
 lint: deps ## ruff, mypy, yamllint, ansible-lint, shellcheck
 	@tests/setup/lint.sh
 
-unit: deps ## unit tests of the engine, the filters and the lab
-	@$(BIN)/python -m pytest -q tests/unit tests/lab
+unit: deps ## unit tests of the engine, the filters, the lab and the benchmarks
+	@$(BIN)/python -m pytest -q tests/unit tests/lab tests/bench
 
 sanity: deps ## ansible-test sanity, in a copy of the tree
 	@tests/setup/sanity.sh

@@ -26,3 +26,16 @@ options:
     type: path
     default: /usr/local/sbin/pmem-state
 """
+
+    ROAD = r"""
+options:
+  road:
+    description:
+      - Where the state image goes.
+      - V(raw) converts the namespace to raw and the image goes to its block device; before the memory is System RAM again, it is converted
+        to devdax.
+      - V(dax) leaves the namespace devdax for good, and the image goes to its dax device.
+    type: str
+    choices: [raw, dax]
+    default: raw
+"""

@@ -50,6 +50,11 @@ class Boot:
         restored = any(entry.get("status") == "restored" for entry in (self.result or {}).get("items") or [])
         return restored or self.records.exists(f"{RUN}/due")
 
+    @property
+    def device(self) -> str:
+        """Where the restore looked, for a message."""
+        return (self.result or {}).get("device") or {"raw": "/dev/pmem0", "dax": "/dev/dax0.0"}[self.settings.road]
+
     def outcomes(self) -> List[Dict[str, Any]]:
         """One an item; none when nothing was due. ``down`` means that its unit is held down now."""
         result = self.result
@@ -78,7 +83,7 @@ class Boot:
                 "Cannot hot-add the memory",
                 "; ".join(f"{one['name']} was not restored ({one['reason']}), and its cold_start is false" for one in down)
                 + ": its unit stays down and what is on the device is kept",
-                f"Look at the image (pmem-state verify --device /dev/pmem0), then run: hotpmem-node cold-start {names}",
+                f"Look at the image (pmem-state verify --device {self.device}), then run: hotpmem-node cold-start {names}",
                 down=[outcome["name"] for outcome in down],
             )
         image = (self.result or {}).get("image") or {}

@@ -141,7 +141,7 @@ class Converter:
             raise HotpmemError(
                 what, f"ndctl answered success, but {after.name} is {after.mode} and {state}", "dmesg says why", namespace=after.to_dict()
             )
-        if plan.mode == "devdax" and self.dax.sysfs.link_name(f"{DAX_BUS}/devices/{after.chardev}/driver") == "kmem":
+        if plan.mode == "devdax" and self.dax.driver_of(after.chardev) == "kmem":
             raise HotpmemError(
                 what,
                 f"kmem took {after.chardev} at once, by an id left behind",
@@ -196,7 +196,7 @@ class Converter:
         if now.blockdev:
             # ndctl refuses these as well, whatever it is told: it opens the device exclusively first.
             return self.holders.held(now.blockdev)
-        if now.chardev and self.dax.sysfs.link_name(f"{DAX_BUS}/devices/{now.chardev}/driver") == "kmem":
+        if now.chardev and self.dax.driver_of(now.chardev) == "kmem":
             return [f"{now.chardev} is in use as System RAM: hot-remove it first (memblock_offline, then dax_kmem with state: devdax)"]
         return []
 

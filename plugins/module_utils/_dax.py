@@ -101,6 +101,10 @@ class Dax:
         """Names of all devices."""
         return [name for name in self.sysfs.list(f"{BUS}/devices") if DEVICE_NAME.match(name)]
 
+    def driver_of(self, name: str) -> str:
+        """``kmem``, ``device_dax``, or the empty string."""
+        return self.sysfs.link_name(f"{BUS}/devices/{name}/driver")
+
     def read(self, name: str) -> DaxDevice:
         """One device. Raises HotpmemError when it isn't there, or its range can't be read (it takes root)."""
         base = f"{BUS}/devices/{name}"
@@ -121,7 +125,7 @@ class Dax:
             )
         return DaxDevice(
             name,
-            self.sysfs.link_name(f"{base}/driver"),
+            self.driver_of(name),
             start,
             self.sysfs.get_int(f"{base}/size", 0),
             self.sysfs.get_int(f"{base}/align", 0),
@@ -140,7 +144,7 @@ class Dax:
 
     def leaks(self) -> List[Leak]:
         """Memory that was lost until the next reboot."""
-        held = [name for name in self.names() if self.sysfs.link_name(f"{BUS}/devices/{name}/driver") == "kmem"]
+        held = [name for name in self.names() if self.driver_of(name) == "kmem"]
         return find_leaks(self.sysfs.get("/proc/iomem"), held)
 
     def leak_of(self, name: str) -> Optional[Leak]:
@@ -287,6 +291,6 @@ class Dax:
             outcome = f"{device.name} is back on device_dax, nothing was lost"
         except HotpmemError as second:
             outcome = f"{device.name} could NOT be put back on device_dax ({second.said})"
-        driver = self.sysfs.link_name(f"{BUS}/devices/{device.name}/driver") or None
+        driver = self.driver_of(device.name) or None
         details = dict(error.details, device=device.name, driver=driver)
         return HotpmemError(error.what, f"{error.said}; {outcome}", error.todo, **details)

@@ -11,8 +11,9 @@ from ._dax import Dax
 from ._errors import HotpmemError
 from ._holders import Holders
 from ._hotplug import HotPlug
+from ._jump_initrd import JumpInitrd
 from ._kexec import Kexec
-from ._moves import Moves
+from ._moves import ROADS, Moves
 from ._namespace import Namespace, Namespaces
 from ._ndctl import Ndctl
 from ._preflight import Preflight
@@ -22,9 +23,9 @@ from ._sysfs import Sysfs
 
 
 class Engine:
-    """root: where /sys, /proc and /dev are. helper: path of the copy helper."""
+    """root: where /sys, /proc and /dev are. helper: path of the copy helper. road: where the image goes, see _moves."""
 
-    def __init__(self, root: str = "/", runner: Optional[Runner] = None, helper: str = HELPER) -> None:
+    def __init__(self, root: str = "/", runner: Optional[Runner] = None, helper: str = HELPER, road: str = ROADS[0]) -> None:
         self.sysfs = Sysfs(root)
         self.runner = runner or Runner()
         self.namespaces = Namespaces(self.sysfs)
@@ -33,13 +34,14 @@ class Engine:
         self.holders = Holders(self.sysfs, self.runner)
         self.ndctl = Ndctl(self.runner)
         self.kexec = Kexec(self.sysfs, self.runner)
+        self.jump_initrd = JumpInitrd(self.sysfs, self.runner, self.kexec)
         self.helper = Helper(self.runner, helper)
         self.copy = StateCopy(self.helper, self.sysfs)
         self.converter = Converter(
             self.namespaces, self.dax, self.holders, self.ndctl, lambda device: unrestored_image(self.helper, device)
         )
-        self.moves = Moves(self.namespaces, self.dax, self.hotplug, self.converter)
-        self.preflight = Preflight(self.sysfs, self.namespaces, self.dax, self.kexec, self.helper)
+        self.moves = Moves(self.namespaces, self.dax, self.hotplug, self.converter, copy=self.copy, road=road)
+        self.preflight = Preflight(self.sysfs, self.namespaces, self.dax, self.kexec, self.helper, capacity_of=self.moves.capacity_of)
 
     def device_of(self, what: str, device: str = "", namespace: str = "") -> Tuple[str, Optional[Namespace]]:
         """(dax device, its namespace or None) from a device's name, or a namespace that must be in mode devdax."""
@@ -57,13 +59,14 @@ class Engine:
             )
         return found.chardev, found
 
-    def block_device(self, what: str, device: str = "") -> str:
-        """device, or when it is left out the block device of the only namespace."""
+    def state_device(self, what: str, device: str = "") -> str:
+        """device, or when it is left out the one of the only namespace: raw, or devdax and bound to device_dax."""
         if device:
             return device
         found = self.namespaces.find("")
-        if found.mode != "raw" or not found.blockdev:
-            raise HotpmemError(
-                what, f"{found.name} is {found.mode}, not raw, so it has no block device", "Convert it first: pmem_namespace with mode: raw"
-            )
-        return f"/dev/{found.blockdev}"
+        device = self.moves.device_of(found)
+        if not device:
+            in_use = " and System RAM" if found.chardev and self.dax.driver_of(found.chardev) == "kmem" else ""
+            said = f"{found.name} is {found.mode}{in_use}, so it has no device that can hold an image"
+            raise HotpmemError(what, said, "Hot-remove it first: pmem_hotplug with state: removed")
+        return device

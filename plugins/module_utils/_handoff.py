@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The handoff: from a machine in service to the jump, and back into service when anything fails before it.
 
-Before (services up): preflight, kernel loaded, memory removed, namespace raw. Inside (services down): stop, save, jump. What
+Before (services up): preflight, kernel loaded, memory removed. Inside (services down): stop, save, jump. What
 fails is put back at once: services first, then memory. See docs/architecture.md#handoff.
 """
 
@@ -68,35 +68,46 @@ class Handoff:
         self.marks: Dict[str, int] = {}
         self.was_up: List[str] = []
         self.device = ""
+        self.was_ram = False
         self.clock: Optional[Dict[str, Any]] = None
+
+    @property
+    def host_only(self) -> bool:
+        """Whether the initrd of the running kernel is to be a host-only one. Who names a kernel or an initrd gets that."""
+        return self.settings.jump_initrd == "host_only" and not self.settings.initrd and not self.settings.kernel
 
     def target(self) -> Target:
         """What to jump to: the settings', and for what they leave out that of the running kernel."""
         one = self.settings
-        return self.engine.kexec.target(one.kernel or None, one.initrd or None, one.command_line or None)
+        initrd = self.engine.jump_initrd.ready() if self.host_only else one.initrd
+        return self.engine.kexec.target(one.kernel or None, initrd or None, one.command_line or None)
 
     def preflight(self) -> Dict[str, Any]:
         """The numbers; raises HotpmemError with every reason against it. Changes nothing."""
         one = self.settings
         numbers = self.engine.preflight.require(one.namespace, one.state_items, one.reserve, True, self.target())
         found = self.engine.namespaces.find(one.namespace)
-        if found.mode == "raw" and found.blockdev and not one.force:
-            image = self.engine.converter.image_of(f"/dev/{found.blockdev}")
-            if image:
-                raise HotpmemError(
-                    "This host is not ready",
-                    f"/dev/{found.blockdev} holds a state image ({image}) that was not restored, and a save would replace it",
-                    f"Restore it (pmem-state restore --device /dev/{found.blockdev}), or give it up: hotpmem-node hot-add --force",
-                    image=image,
-                )
+        device = self.engine.moves.device_of(found)
+        image = self.engine.converter.image_of(device) if device and not one.force else ""
+        if image:
+            raise HotpmemError(
+                "This host is not ready",
+                f"{device} holds a state image ({image}) that was not restored, and a save would replace it",
+                f"Restore it (pmem-state restore --device {device}), or give it up: hotpmem-node hot-add --force",
+                image=image,
+            )
+        # What it would refuse is refused here, before anything is touched and there is something to put back.
+        planned = self.engine.moves.plan_remove(one.namespace, one.force)
+        self.was_ram = planned.before["mode"] == "system-ram"
         return numbers
 
     def plan(self) -> List[str]:
         """What run() would do, in order. Changes nothing; raises what run() would refuse for."""
         self.preflight()
         one, target = self.settings, self.target()
-        steps = [] if self.engine.kexec.is_loaded(target) else [f"load {target.kernel} with {target.initrd or 'no initrd'}"]
-        steps += self.engine.moves.plan_remove(one.namespace).changes
+        steps = ["make a host-only initrd"] if self.host_only and self.engine.jump_initrd.due else []
+        steps += [] if self.engine.kexec.is_loaded(target) else [f"load {target.kernel} with {target.initrd or 'no initrd'}"]
+        steps += self.engine.moves.plan_remove(one.namespace, one.force).changes
         if self.jump.stops:
             steps.append(f"stop {', '.join(self.jump.stops)}")
         if one.units:
@@ -136,26 +147,30 @@ class Handoff:
         if record.get("exit") is not None or record.get("boot_id") != boot_id(self.engine.sysfs) or record.get("stage") not in STAGES:
             return False
         self.stage, self.was_up, self.device = record["stage"], list(record.get("was_up") or []), str(record.get("device") or "")
+        self.was_ram = record.get("was_ram") is True
         return self.stage != "preflight" and not self.services.stopping()
 
     def _enter(self, stage: str) -> None:
         self.stage = stage
         self.say(stage.replace("_", " "))
-        record = {"stage": stage, "method": self.settings.method, "was_up": self.was_up, "device": self.device}
+        record = {"stage": stage, "method": self.settings.method, "was_up": self.was_up, "device": self.device, "was_ram": self.was_ram}
         self.records.write_json(HANDOFF, dict(record, boot_id=boot_id(self.engine.sysfs), exit=None))
 
     def _before(self) -> None:
         """Services up."""
-        one, kexec, target = self.settings, self.engine.kexec, self.target()
+        one, kexec = self.settings, self.engine.kexec
         # Written now so that there is little left to write when the services are down.
         self.engine.runner.run(["sync"], timeout=60)
         self._enter("kexec_load")
+        if self.host_only:
+            self.say(self.engine.jump_initrd.build()["said"])
+        target = self.target()
         if not kexec.is_loaded(target):
             kexec.load(target)
         self._enter("hot_remove")
-        move = self.engine.moves.hot_remove(one.namespace, one.offline_timeout)
+        move = self.engine.moves.hot_remove(one.namespace, one.offline_timeout, one.force)
         self.device = move.device
-        self.records.note_place(self.device, move.namespace.start)
+        self.records.note_place(self.device, move.namespace.start, self.engine.moves.road)
         self.jump.mark = lambda: self.engine.helper.mark("jump", self.device)
         self.was_up = self.services.active([*self.jump.stops, *one.units])
         clear_cold(self.records, one, self.services.failed(one.units))
@@ -198,15 +213,17 @@ class Handoff:
 
         self.records.remove(SAVED_HERE)
         attempt(self.jump.undo, "a file system is still read-only", "mount -o remount,rw /")
-        self.records.remove(PENDING)
+        # On the disk before the units go on: should the machine crash before the image is gone, nothing takes them back in time.
+        attempt(lambda: self.records.remove(PENDING, sync=True), "a restore is still due", f"rm {PENDING}")
         units = [unit for unit in self.was_up if unit not in self.jump.stops] + [one for one in self.jump.stops if one in self.was_up]
         attempt(lambda: self.services.start(units), f"{', '.join(units)} did not start", f"systemctl start {' '.join(units)}")
         down = (self.now() - self.marks["stopping"]) / 1e9 if "stopping" in self.marks else 0.0
         attempt(self._unload, "the kernel is still loaded for kexec", "kexec -s -u")
         if STAGES.index(self.stage) >= STAGES.index("hot_remove"):
-            # By force: an image on it is older than the state that the units use now.
+            # By force: an image on it is older than the state that the units use now. But not what was there before this handoff.
+            force = self.was_ram or bool(self.device)
             attempt(
-                lambda: self.engine.moves.hot_add(self.settings.namespace, self.settings.offline_timeout, force=True),
+                lambda: self.engine.moves.hot_add(self.settings.namespace, self.settings.offline_timeout, force),
                 "the memory is not System RAM",
                 "hotpmem-node hot-add --force",
             )

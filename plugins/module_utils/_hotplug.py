@@ -10,7 +10,9 @@ from typing import List, Optional
 
 from ._dax import Dax, DaxDevice
 from ._errors import HotpmemError
-from ._memory_blocks import Block, summary
+from ._memory_blocks import Block, summary, whole_blocks
+from ._namespace import Namespace
+from ._reservation import LEAD
 
 POLICIES = {"movable": "online_movable", "kernel": "online_kernel", "none": ""}
 _RETRIES = 10
@@ -42,6 +44,13 @@ class HotPlug:
         blocks = self.dax.present(device) if device.driver == "kmem" else []
         gained = len(self.dax.whole(device)) * self.dax.blocks.block_size()
         return Shape(device, blocks, gained, max(reserved or 0, device.size) - gained)
+
+    def gain_of(self, namespace: Namespace) -> int:
+        """Bytes of RAM that a namespace without a dax device would give: the info block of devdax (map mem) takes its start."""
+        if namespace.start is None:
+            return 0
+        size = self.dax.blocks.block_size()
+        return len(whole_blocks(namespace.start + LEAD, max(namespace.size - LEAD, 0), size)) * size
 
     def ram_changes(self, shape: Shape, policy: str) -> List[str]:
         """What system_ram would do, in words; empty when there is nothing to do."""

@@ -12,11 +12,9 @@ from ._dax import Dax
 from ._errors import HotpmemError
 from ._hotplug import HotPlug
 from ._kexec import DISABLED, Kexec
-from ._memory_blocks import whole_blocks
 from ._memory_map import physical_map
 from ._namespace import Namespaces
 from ._preflight import meminfo
-from ._reservation import LEAD
 from ._run import Runner
 from ._size import format_size
 from ._state_copy import Helper, failure
@@ -114,8 +112,7 @@ class Info:
                 lost_bytes=shape.lost,
             )
         elif namespace.mode == "raw" and namespace.start is not None:
-            size = self.dax.blocks.block_size()
-            gain = len(whole_blocks(namespace.start + LEAD, max(namespace.size - LEAD, 0), size)) * size
+            gain = HotPlug(self.dax).gain_of(namespace)
             facts.update(gained_bytes=gain, lost_bytes=namespace.size - gain)
         return facts
 
@@ -133,10 +130,12 @@ class Info:
         }
 
     def _image(self, device: str, facts: Dict[str, Any]) -> Dict[str, Any]:
-        """The image's header on device, else on the raw block device of the selected namespace."""
+        """The image's header on device, else on the device of the selected namespace: of either road."""
         selected = facts["selected"] or {}
         if not device and selected.get("mode") == "raw" and selected.get("blockdev"):
             device = f"/dev/{selected['blockdev']}"
+        elif not device and selected.get("driver") == "device_dax":
+            device = f"/dev/{selected['chardev']}"
         empty = {"state": "none", "device": device or None}
         if not device or facts["tools"]["pmem-state"] is None:
             return empty

@@ -165,12 +165,13 @@ class Kexec:
 
     def _describe(self, target: Target) -> Dict[str, Any]:
         return {
-            "kernel": self._file(target.kernel),
-            "initrd": self._file(target.initrd) if target.initrd else None,
+            "kernel": self.identity(target.kernel),
+            "initrd": self.identity(target.initrd) if target.initrd else None,
             "command_line": target.command_line,
         }
 
-    def _file(self, name: str) -> Optional[Dict[str, Any]]:
+    def identity(self, name: str) -> Optional[Dict[str, Any]]:
+        """What tells a file from what it was before it was written anew: path, size, mtime_ns. None when it is not there."""
         try:
             info = os.stat(self.sysfs.path(name))
         except OSError:

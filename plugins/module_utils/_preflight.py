@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ._dax import LEAK_TODO, Dax
 from ._errors import HotpmemError
@@ -71,14 +71,24 @@ def fit_reasons(plan: Dict[str, Any], capacity: int) -> List[str]:
 
 
 class Preflight:
-    """Gathers the numbers and asks each part for its reasons. Changes nothing."""
+    """Gathers the numbers and asks each part for its reasons. Changes nothing. capacity_of: bytes for the image on a namespace."""
 
-    def __init__(self, sysfs: Sysfs, namespaces: Namespaces, dax: Dax, kexec: Kexec, helper: Helper) -> None:
+    def __init__(
+        self,
+        sysfs: Sysfs,
+        namespaces: Namespaces,
+        dax: Dax,
+        kexec: Kexec,
+        helper: Helper,
+        *,
+        capacity_of: Callable[[Namespace], int] = lambda found: found.size,
+    ) -> None:
         self.sysfs = sysfs
         self.namespaces = namespaces
         self.dax = dax
         self.kexec = kexec
         self.helper = helper
+        self.capacity_of = capacity_of
 
     def check(
         self, wanted: str, items: Sequence[Item], reserve: int, with_kexec: bool, target: Optional[Target] = None
@@ -101,7 +111,8 @@ class Preflight:
         capacity = 0
         try:
             namespace = self.namespaces.find(wanted)
-            capacity = numbers["region_bytes"] = namespace.size
+            numbers["region_bytes"] = namespace.size
+            capacity = self.capacity_of(namespace)
             reasons += self._memory(namespace, reserve, numbers)
         except HotpmemError as error:
             reasons.append(f"{error.what}: {error.said}")

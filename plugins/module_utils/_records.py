@@ -23,7 +23,7 @@ RESTORE = f"{RUN}/restore.json"  # the copy helper's result of this boot's resto
 PENDING = f"{LIB}/pending"  # a restore is due: units wait for it (role unit_guard)
 ANNOUNCED = "/run/hotpmem.announced"  # PENDING is of this boot: the cold start timer (role unit_guard) is for those of the boot before
 SERVING = f"{LIB}/serving"  # the units have run with their state since the last restore or hot-add
-PLACE = f"{LIB}/place"  # start address of the namespace: what restore looks for, because pmemN may change
+PLACE = f"{LIB}/place"  # start address of the namespace, because numbers change, and the road: where restore looks
 SAVED = f"{LIB}/saved.json"  # the last save: for the record of the cycle
 SHUTDOWN = f"{LIB}/shutdown.json"  # what the last shutdown did or why it saved nothing
 COLD = f"{LIB}/cold"  # COLD/NAME: this item starts cold the next time, and why
@@ -32,6 +32,15 @@ HOLD = f"{RUN}/hold"  # HOLD/NAME: the unit of this item stays down, and why
 
 class Busy(HotpmemError):
     """Another hotpmem-node is at work."""
+
+
+def _sync_directory(path: str) -> None:
+    """Bring what happened to the name path to the disk."""
+    descriptor = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class Records:
@@ -53,11 +62,7 @@ class Records:
                     os.fsync(file.fileno())
             os.replace(path + ".new", path)
             if sync:
-                descriptor = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+                _sync_directory(path)
         except OSError as error:
             raise HotpmemError(f"Cannot write {name}", error.strerror or str(error), "Make room, or make it writable for root") from error
 
@@ -66,11 +71,14 @@ class Records:
         self.write(ANNOUNCED, text)
         self.write(PENDING, text, sync=True)
 
-    def note_place(self, device: str, start: Optional[int]) -> None:
-        """Where the save goes: device for the mark of the jump, start (address of the namespace) for the restore of the next boot."""
+    def note_place(self, device: str, start: Optional[int], road: str) -> None:
+        """Where the save goes: device for the mark of the jump, start (address of the namespace) and road for the restore of the next boot.
+
+        The restore follows the save, not the settings: between the two they may be those of another road.
+        """
         self.write(DEVICE, device + "\n")
         if start is not None:
-            self.write(PLACE, f"{start:#x}\n")
+            self.write(PLACE, f"{start:#x} {road}\n", sync=True)
 
     def write_json(self, name: str, value: Any) -> None:
         """write(), of JSON."""
@@ -90,10 +98,17 @@ class Records:
         """Is it there?"""
         return self.sysfs.exists(name)
 
-    def remove(self, name: str) -> None:
-        """Take a file away; it need not be there."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.sysfs.path(name))
+    def remove(self, name: str, sync: bool = False) -> None:
+        """Take a file away; it need not be there. sync: it is gone from the disk when this returns. Raises HotpmemError."""
+        path = self.sysfs.path(name)
+        try:
+            os.unlink(path)
+            if sync:
+                _sync_directory(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise HotpmemError(f"Cannot remove {name}", error.strerror or str(error), "Make it writable for root") from error
 
     @contextlib.contextmanager
     def lock(self, wait: float = 0.0) -> Iterator[None]:

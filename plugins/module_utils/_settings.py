@@ -12,11 +12,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Dict, List, Optional
 
 from ._errors import HotpmemError
+from ._moves import ROADS
 from ._size import parse_size
 from ._state_copy import HELPER, Item, items_from
 
 SETTINGS = "/etc/hotpmem/node.json"
 METHODS = ("systemd", "fast")
+JUMP_INITRDS = ("default", "host_only")
 _TODO = "Write it again with the role node_agent, or mend it by hand: roles/node_agent/README.md lists the keys"
 
 
@@ -40,6 +42,7 @@ class Settings:
 
     items: List[Kept] = field(default_factory=list)
     namespace: str = ""
+    road: str = ROADS[0]
     helper: str = HELPER
     reserve: int = 64 << 20
     offline_timeout: float = 60
@@ -50,6 +53,7 @@ class Settings:
     fast_stop: List[str] = field(default_factory=list)
     kernel: str = ""
     initrd: str = ""
+    jump_initrd: str = "default"
     command_line: str = ""
     force: bool = False
 
@@ -107,8 +111,13 @@ def from_dict(values: Dict[str, Any], where: str = SETTINGS) -> Settings:
         )
     except ValueError as error:
         raise HotpmemError(what, str(error), _TODO) from error
-    if settings.method not in METHODS:
-        raise HotpmemError(what, f"method is {settings.method!r}, not one of {', '.join(METHODS)}", _TODO)
+    for name, value, known_values in (
+        ("method", settings.method, METHODS),
+        ("road", settings.road, ROADS),
+        ("jump_initrd", settings.jump_initrd, JUMP_INITRDS),
+    ):
+        if value not in known_values:
+            raise HotpmemError(what, f"{name} is {value!r}, not one of {', '.join(known_values)}", _TODO)
     return settings
 
 

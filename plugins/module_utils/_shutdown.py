@@ -58,8 +58,8 @@ class ShutdownSave:
             return {"end": end, "saved": False, "said": "there are no items to keep"}
         what = "Cannot save at shutdown"
         found = self.engine.namespaces.find(one.namespace)
-        if found.mode == "raw" and found.blockdev:
-            device = f"/dev/{found.blockdev}"
+        device = self.engine.moves.device_of(found)
+        if device:
             image = self.engine.copy.info(device)
             if image["image"]["state"] == "valid":
                 if self.engine.copy.same_boot(image, "boot_id"):
@@ -75,8 +75,8 @@ class ShutdownSave:
         marks = {"units_stopped": time.clock_gettime_ns(time.CLOCK_BOOTTIME)}
         left = until - self.clock() - _RESERVED
         # Half at most: a page that can't be moved must not eat the time of the save, and both must end before the deadline.
-        move = self.engine.moves.hot_remove(one.namespace, max(min(one.offline_timeout, left / 2), 1.0))
-        self.records.note_place(move.device, move.namespace.start)
+        move = self.engine.moves.hot_remove(one.namespace, max(min(one.offline_timeout, left / 2), 1.0), one.force)
+        self.records.note_place(move.device, move.namespace.start, self.engine.moves.road)
         left = until - self.clock() - _RESERVED
         if left <= 0:
             raise HotpmemError(what, "removing the memory used up the time", "Raise shutdown_timeout", end=end)

@@ -262,6 +262,17 @@ class StateCopy:
         result.setdefault("image", {"state": {NO_IMAGE: "none", DAMAGED: "damaged"}.get(result["exit"], "none")})
         return result
 
+    def clear(self, device: str) -> None:
+        """Leave no image on device, and read that back: what is believed to be none must never be restored. Raises HotpmemError."""
+        what = f"Cannot make sure that {device} holds no state image"
+        todo = f"It was left as it is, and its memory is no System RAM. See dmesg; then: {self.helper.path} invalidate --device {device}"
+        result = self.helper.call("invalidate", device, timeout=60)
+        if result["exit"] != DONE:
+            raise failure(what, result, todo)
+        left = self.info(device)["image"]["state"]
+        if left != "none":
+            raise HotpmemError(what, f"pmem-state answered success, but there is one still ({left})", todo, device=device)
+
     def same_boot(self, result: Dict[str, Any], key: str) -> bool:
         """True when the image's key (boot_id, consumed_boot_id) is the running boot's id."""
         return bool(boot_id(self.sysfs)) and result["image"].get(key) == boot_id(self.sysfs)

@@ -19,6 +19,7 @@ extends_documentation_fragment:
   - hotpmem.fleet.attributes.looks
   - hotpmem.fleet.namespace
   - hotpmem.fleet.namespace.helper
+  - hotpmem.fleet.namespace.road
 options:
   items:
     description: What would be saved. Each has C(name) and C(path). Other keys are ignored.
@@ -76,6 +77,7 @@ numbers:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
+from ansible_collections.hotpmem.fleet.plugins.module_utils._moves import ROADS
 from ansible_collections.hotpmem.fleet.plugins.module_utils._size import parse_size
 from ansible_collections.hotpmem.fleet.plugins.module_utils._state_copy import items_from
 
@@ -83,7 +85,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._state_copy import i
 def act(module: AnsibleModule) -> dict:
     """Gather the reasons; raise when there is one."""
     params = module.params
-    engine = Engine(helper=params["helper"])
+    engine = Engine(helper=params["helper"], road=params["road"])
     items = items_from(params["items"], need_path=True)
     numbers = engine.preflight.require(params["namespace"] or "", items, parse_size(params["reserve"]), params["kexec"])
     return {"ok": True, "reasons": [], "numbers": numbers}
@@ -96,6 +98,7 @@ def main() -> None:
             "namespace": {"type": "str"},
             "items": {"type": "list", "elements": "dict", "default": []},
             "helper": {"type": "path", "default": "/usr/local/sbin/pmem-state"},
+            "road": {"type": "str", "choices": list(ROADS), "default": ROADS[0]},
             "reserve": {"type": "str", "default": "256M"},
             "kexec": {"type": "bool", "default": True},
         },

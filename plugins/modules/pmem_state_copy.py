@@ -32,7 +32,7 @@ options:
   device:
     description:
       - Where the image is, such as V(/dev/pmem0), a dax device or a file.
-      - When left out, the block device of the only namespace, which must be raw.
+      - When left out, the device of the only namespace. It must be raw, or devdax and no System RAM.
     type: path
   items:
     description:
@@ -153,7 +153,7 @@ class Copy:
         self.check_mode = module.check_mode
         self.engine = Engine(helper=self.params["helper"])
         self.copy = self.engine.copy
-        self.device = self.engine.block_device("Cannot choose a device", self.params["device"] or "")
+        self.device = self.engine.state_device("Cannot choose a device", self.params["device"] or "")
         self.items = items_from(self.params["items"], need_path=self.params["state"] == "saved")
         self.timeout = self.params["timeout"] or None
         self.now = self.copy.info(self.device)

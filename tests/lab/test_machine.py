@@ -143,3 +143,29 @@ def test_qmp_speaks_and_reports_errors(tmp_path: Path) -> None:
     server.close()
     with pytest.raises(LabError, match="Cannot reach QEMU"), Qmp(tmp_path / "missing"):
         pass
+
+
+def test_a_port_that_is_forwarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = ["could not set up host forwarding rule", ""]
+    asked = []
+
+    class Monitor:
+        def __init__(self, path: Path) -> None:
+            assert path == tmp_path / "qmp"
+
+        def __enter__(self) -> Monitor:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def execute(self, command: str, **arguments: str) -> str:
+            asked.append((command, arguments["command-line"]))
+            return said.pop(0)
+
+    monkeypatch.setattr(machine, "Qmp", Monitor)
+    port = machine.forward(tmp_path, 11211)
+    assert asked[-1] == ("human-monitor-command", f"hostfwd_add net0 tcp:127.0.0.1:{port}-:11211")
+    said = ["no"] * 5
+    with pytest.raises(LabError, match="11211"):
+        machine.forward(tmp_path, 11211)

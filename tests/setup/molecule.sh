@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Runs one molecule scenario on lab machines; on failure prints the serial console and the journal of each. Ends the machines always.
-# Usage: molecule.sh SCENARIO [molecule command, default "test"]
+# Usage: molecule.sh SCENARIO [molecule command, default "test"]. Environment: KERNEL (6.1), ROAD (raw, dax).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 scenario=$1 command=${2:-test}
@@ -10,7 +10,7 @@ export HOTPMEM_CHECKOUT=$PWD
 export HOTPMEM_LABS=${XDG_CACHE_HOME:-$HOME/.cache}/hotpmem/labs
 # Two checkouts may run the same scenario side by side.
 HOTPMEM_LAB=${scenario//_/-}-$(printf '%s' "$PWD" | sha256sum | cut -c1-6)
-export HOTPMEM_LAB HOTPMEM_KERNEL=${KERNEL:-6.1} HOTPMEM_PMEM=e820 HOTPMEM_BOOT=snapshot HOTPMEM_NODE_AGENT=false
+export HOTPMEM_LAB HOTPMEM_KERNEL=${KERNEL:-6.1} HOTPMEM_PMEM=e820 HOTPMEM_BOOT=snapshot HOTPMEM_NODE_AGENT=false HOTPMEM_ROAD=${ROAD:-raw}
 export ANSIBLE_CONFIG=$PWD/ansible.cfg ANSIBLE_COLLECTIONS_PATH=$PWD/.venv/collections
 export PATH=$PWD/.venv/bin:$PATH NO_COLOR=1 ANSIBLE_NOCOLOR=1
 case $scenario in
@@ -18,6 +18,7 @@ case $scenario in
     load) HOTPMEM_PMEM=nfit HOTPMEM_NODE_AGENT=true ;;
     grub) HOTPMEM_PMEM=none HOTPMEM_BOOT=grub ;;
     agent | agent_faults) HOTPMEM_NODE_AGENT=true ;;
+    agent_dax) HOTPMEM_NODE_AGENT=true HOTPMEM_ROAD=dax ;;
 esac
 mkdir -p "build/molecule/$HOTPMEM_LAB"
 # Molecule's notes of what it has created. Its own place for them is the same for every checkout of a user: a scenario then

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Restores the saved state early in boot; run by hotpmem-restore.service. POSIX sh and the copy helper, nothing else: it waits for
 # neither network nor Python. Usage: restore SECONDS_TO_WAIT_FOR_THE_DEVICE [HELPER]
+# restore --failed: when that ended without a result, whatever the reason: says so, so that units need not wait for their state.
 #
 # Leaves in /run/hotpmem: restore.json (the helper's result, or why there was none), restored/NAME, cold/NAME (why that item was
 # not restored though it could have been), hold/NAME (the unit of that item stays down), due (a restore was due).
@@ -47,6 +48,11 @@ say() {
     echo "$3"
 }
 
+if [ "${1-}" = --failed ]; then
+    say failed 2 "hotpmem-restore.service ended without a result (${SERVICE_RESULT-unknown}): journalctl -u hotpmem-restore says why. The image is kept"
+    end 0
+fi
+
 # At the deadline systemd sends SIGTERM to the helper as well; this runs when the helper has ended.
 trap 'say timeout 2 "the restore did not end within its deadline and was stopped; no item was replaced half way"; end 2' TERM INT
 
@@ -59,10 +65,43 @@ nothing() { # SAID
 # Without it an image, should there be one, is older than what the units have done since: restoring it would take them back in time.
 [ -e "$lib/pending" ] || nothing "the boot before saved nothing"
 
-place=
-[ ! -r "$lib/place" ] || read -r place <"$lib/place"
+# Whoever saved wrote down where: the start of the namespace, and the road (raw: its block device; dax: its dax device).
+place='' road=''
+[ ! -r "$lib/place" ] || read -r place road <"$lib/place" || :
+[ "$road" = dax ] || road=raw
 
-# Sets device, and count, when there is one; other: the namespace is claimed (devdax), so nothing was saved to it.
+# Adds to device and count when the raw namespace $ns has one; other: it is claimed (devdax), so nothing was saved to it.
+look_raw() {
+    if [ -n "$holder" ]; then
+        # While the driver looks for info blocks it claims the namespace for a moment; a claim that holds has a driver of its own.
+        [ ! -e "$nd/$holder/driver" ] || other="claimed by $holder, not raw"
+        return 0
+    fi
+    for block in "$ns"/block/*; do
+        # The kernel makes the node itself (devtmpfs): no waiting for udev.
+        [ -e "$root/dev/${block##*/}" ] || continue
+        device=$root/dev/${block##*/}
+        count=$((count + 1))
+    done
+}
+
+# The same for the dax device of the namespace $ns. Only device_dax may hold it: in the hands of kmem it is RAM.
+look_dax() {
+    for block in "$ns"/block/*; do
+        [ ! -e "$block" ] || other="raw, not devdax"
+    done
+    for dax in "$nd/${holder:-none}"/dax*.*; do
+        name=${dax##*/}
+        [ ! -e "$root/sys/bus/dax/drivers/kmem/$name" ] || other="System RAM already ($name is held by kmem)"
+        [ -e "$root/sys/bus/dax/drivers/device_dax/$name" ] || continue
+        # The kernel shows the driver before the node can be opened.
+        (: <"$root/dev/$name") 2>/dev/null || continue
+        device=$root/dev/$name
+        count=$((count + 1))
+    done
+}
+
+# Sets device, count and other.
 look() {
     device='' other='' count=0
     for ns in "$nd"/namespace*; do
@@ -76,17 +115,7 @@ look() {
         fi
         holder=
         [ ! -r "$ns/holder" ] || read -r holder <"$ns/holder" || :
-        if [ -n "$holder" ]; then
-            # While the driver looks for info blocks it claims the namespace for a moment; a claim that holds has a driver of its own.
-            [ ! -e "$nd/$holder/driver" ] || other=$holder
-            continue
-        fi
-        for block in "$ns"/block/*; do
-            # The kernel makes the node itself (devtmpfs): no waiting for udev.
-            [ -e "$root/dev/${block##*/}" ] || continue
-            device=$root/dev/${block##*/}
-            count=$((count + 1))
-        done
+        if [ "$road" = dax ]; then look_dax; else look_raw; fi
     done
     [ "$count" -ge 1 ]
 }
@@ -98,11 +127,13 @@ until look || [ -n "$other" ] || [ "$left" -le 0 ]; do
 done
 
 if [ "$count" -gt 1 ]; then
-    nothing "there are several raw namespaces, and no record of which one was saved to"
+    nothing "there are several $road namespaces, and no record of which one was saved to"
 elif [ -z "$device" ] && [ -n "$other" ]; then
-    nothing "the namespace is claimed by $other, not raw: nothing was saved to it"
+    nothing "the namespace is $other: nothing was saved to it"
 elif [ -z "$device" ]; then
-    nothing "there was no persistent memory device within $wait s: is its driver (nd_pmem) loaded early?"
+    drivers=nd_pmem
+    [ "$road" = raw ] || drivers="dax_pmem, device_dax"
+    nothing "there was no persistent memory device within $wait s: is its driver ($drivers) loaded early?"
 fi
 
 # An item whose unit crashed again and again on its restored state starts cold, this once.

@@ -5,5 +5,5 @@
 [ "${1-}" = kexec ] || exit 0
 [ -r /run/hotpmem/device ] || exit 0
 read -r device </run/hotpmem/device
-[ -b "$device" ] || exit 0
+[ -b "$device" ] || [ -c "$device" ] || exit 0
 exec /usr/local/sbin/pmem-state mark jump --device "$device"

@@ -209,6 +209,19 @@ def reset(folder: Path) -> None:
         qmp.execute("system_reset")
 
 
+def forward(folder: Path, port: int) -> int:
+    """Let connections to the loopback port that is returned through to `port` of a running machine, as long as it runs."""
+    said = ""
+    for _ in range(5):
+        here = free_port()
+        with Qmp(folder / "qmp") as qmp:
+            command_line = f"hostfwd_add net0 tcp:127.0.0.1:{here}-:{port}"
+            said = qmp.execute("human-monitor-command", **{"command-line": command_line}).strip()
+        if not said:
+            return here
+    raise LabError(f"{folder.name}: QEMU forwards no connections to port {port}", said)
+
+
 def end(folder: Path) -> bool:
     """End the machine recorded in `folder`, when it runs. True when it did."""
     return process.end(folder / "pid")

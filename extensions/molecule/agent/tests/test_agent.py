@@ -22,6 +22,15 @@ def test_the_units_did_it(host: Any) -> None:
     assert host.file("/run/hotpmem/restored/memcached").exists
 
 
+def test_it_took_its_road(host: Any) -> None:
+    road = json.loads(host.file("/etc/hotpmem/node.json").content_string)["road"]
+    restored = json.loads(host.file("/run/hotpmem/restore.json").content_string)
+    assert restored["device"].startswith({"raw": "/dev/pmem", "dax": "/dev/dax"}[road])
+    # An image that was restored is gone before its memory is RAM; a raw namespace was converted for that.
+    converted = host.run("journalctl -b -u hotpmem-hot-add --output=cat --grep='make namespace.* devdax'").rc == 0
+    assert converted == (road == "raw")
+
+
 def test_pmem_is_system_ram(host: Any) -> None:
     devices = json.loads(host.check_output("daxctl list -D"))
     devices = devices if isinstance(devices, list) else [devices]

@@ -13,7 +13,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import Hotpm
 from ansible_collections.hotpmem.fleet.plugins.module_utils._settings import METHODS, SETTINGS, Settings, load
 from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import require_root
 
-from . import boot, handoff, memory, timeline
+from . import boot, handoff, initrd, memory, timeline
 from .answer import EXITS, USAGE, Answer, VerbError, show, show_error
 
 VERSION = "hotpmem-node 0.1.0"
@@ -24,6 +24,7 @@ VERBS: Dict[str, Verb] = {
     "hot-add": memory.hot_add,
     "hot-remove": memory.hot_remove,
     "handoff": handoff.handoff,
+    "jump-initrd": initrd.jump_initrd,
     "put-back": handoff.put_back,
     "save-at-shutdown": handoff.save_at_shutdown,
     "outcome": boot.outcome,
@@ -63,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     verb("preflight", "every reason against a handoff now; changes nothing")
     for name, words in (
         ("hot-add", "make the namespace devdax and its memory System RAM (movable)"),
-        ("hot-remove", "take the memory out of System RAM and make the namespace raw"),
+        ("hot-remove", "take the memory out of System RAM and make it a device for the state image"),
     ):
         one = verb(name, words)
         one.add_argument("--check", action="store_true", help="say what would be done, and change nothing")
@@ -75,6 +76,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--check", action="store_true", help="say what would be done or why it would be refused, and change nothing")
     one.add_argument("--detach", action="store_true", help="run as hotpmem-handoff.service and return at once")
     one.add_argument("--log", default="", help=argparse.SUPPRESS)
+    one = verb("jump-initrd", "make a host-only initrd for the jump, unless the one there is still belongs to this kernel and its initrd")
+    one.add_argument("--again", action="store_true", help="try even though the same has failed before")
     verb("put-back", "after a handoff that was killed: services up, memory back")
     one = verb("save-at-shutdown", "for hotpmem-save.service: save when the machine reboots and no handoff has done so")
     one.add_argument("--deadline", type=float, default=0.0, metavar="SECONDS", help="all of it may take so long (default: settings)")
@@ -86,7 +89,9 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def main(argv: Optional[List[str]] = None, engine_for: Callable[[Settings], Engine] = lambda one: Engine(helper=one.helper)) -> int:
+def main(
+    argv: Optional[List[str]] = None, engine_for: Callable[[Settings], Engine] = lambda one: Engine(helper=one.helper, road=one.road)
+) -> int:
     """Run a verb; returns the exit code. engine_for: the engine for these settings."""
     words = list(argv) if argv is not None else None
     as_json = "--json" in (words if words is not None else sys.argv)

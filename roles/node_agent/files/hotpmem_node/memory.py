@@ -78,14 +78,14 @@ def _moved(move: Move, checked: bool) -> Answer:
 
 
 def hot_remove(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
-    """System RAM -> raw."""
+    """System RAM -> a device for the image."""
     if args.check:
-        return _moved(engine.moves.plan_remove(settings.namespace), True)
-    return _moved(engine.moves.hot_remove(settings.namespace, settings.offline_timeout), False)
+        return _moved(engine.moves.plan_remove(settings.namespace, settings.force), True)
+    return _moved(engine.moves.hot_remove(settings.namespace, settings.offline_timeout, settings.force), False)
 
 
 def hot_add(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
-    """raw -> System RAM."""
+    """And back."""
     if args.at_boot:
         return hot_add_at_boot(engine, settings)
     force = args.force or settings.force

@@ -253,6 +253,8 @@ class Machine:
         if verb == "save":
             self.image = result["image"] = {"state": "valid", "boot_id": BOOT, "sequence": 2, "items": ["cache", "must"]}
             result.update(bytes=1000, stored_bytes=900, seconds=0.5)
+        if verb == "invalidate":
+            self.image = result["image"] = {"state": "none"}
         if verb == "cycles":
             result["clock"] = {"cycles": 5_000_000, "boottime_ns": 1_000_000, "cycles_per_second": 2_000_000_000}
         return 0, json.dumps(result), ""
@@ -291,6 +293,7 @@ def machine(kernel):
 
     def build(**changes):
         settings = from_dict({**SETTINGS, **changes})
+        engine.moves.road = settings.road
         services = Services(one, 10)
         jump = Jump(settings.method, services, fake, one, fast_stop=settings.fast_stop, clock=fake.clock, pause=fake.pause)
         return Handoff(engine, settings, services, jump)

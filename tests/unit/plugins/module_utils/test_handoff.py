@@ -30,7 +30,7 @@ def test_order(machine):
     order += ["systemctl stop cache.service must.service", "/usr/local/sbin/pmem-state save", "systemctl kexec"]
     assert [next(act for act in acts if act.startswith(start)) for start in order] == acts
     assert online(engine) == []
-    assert one.fake.get(PLACE) == "0x3fe00000"
+    assert one.fake.get(PLACE) == "0x3fe00000 raw"
     assert one.fake.exists(PENDING) and json.loads(one.fake.get(SAVED))["boot_id_before"] == BOOT
     assert one.fake.exists(SAVED_HERE)
     save = next(act for act in acts if "pmem-state save" in act)

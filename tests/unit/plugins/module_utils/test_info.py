@@ -57,11 +57,12 @@ def test_a_machine_without_anything(tmp_path, gather):
     assert any("CONFIG_MEMORY_HOTPLUG" in warning for warning in facts["warnings"])
 
 
-def test_image_on_the_raw_device(captured, gather):
+@pytest.mark.parametrize("name, device", [("6.1-e820-raw", "/dev/pmem0"), ("6.1-e820-devdax", "/dev/dax0.0")])
+def test_image_of_either_road(captured, gather, name, device):
     answer = '{"event": "result", "image": {"state": "valid", "items": ["a"]}}'
-    answers = {"/helper --version": (0, "pmem-state 0.1.0\n", ""), "/helper info --device /dev/pmem0": (0, answer, "")}
-    facts = gather(captured("6.1-e820-raw"), answers)
-    assert facts["image"] == {"state": "valid", "items": ["a"], "device": "/dev/pmem0"}
+    answers = {"/helper --version": (0, "pmem-state 0.1.0\n", ""), f"/helper info --device {device}": (0, answer, "")}
+    facts = gather(captured(name), answers)
+    assert facts["image"] == {"state": "valid", "items": ["a"], "device": device}
     assert facts["tools"]["pmem-state"] == "pmem-state 0.1.0"
 
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.modules import dax_kmem, memblock_offline, pmem_namespace, pmem_preflight
+from ansible_collections.hotpmem.fleet.plugins.modules import pmem_hotplug, pmem_preflight
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "roles" / "node_agent" / "files"))
 from hotpmem_node import cli
@@ -62,32 +62,24 @@ def host(kernel, recorder, monkeypatch):
         engine.dax.blocks.clock = engine.dax.clock = fake.clock
         engine.dax.blocks.pause = engine.dax.pause = fake.pause
         engine.converter.image_of = lambda device: ""
-        for module in (dax_kmem, memblock_offline, pmem_namespace, pmem_preflight):
-            monkeypatch.setattr(module, "Engine", lambda helper="", engine=engine: engine)
+        for module in (pmem_hotplug, pmem_preflight):
+            monkeypatch.setattr(module, "Engine", lambda helper="", road="", engine=engine: engine)
         return fake, runner, engine
 
     return build
 
 
-def module(act, **params):
+def module(act, check_mode=False, **params):
     """Run a module's act()."""
-    full = dict.fromkeys(("device", "namespace", "region", "map", "align", "start", "size", "blocks"))
-    full.update(force=False, timeout=60, retries=10, online="movable", helper="pmem-state", reserve="64M", kexec=True, items=[])
+    full = {"namespace": None}
+    full.update(force=False, timeout=60, helper="pmem-state", road="raw", reserve="64M", kexec=True, items=[])
     full.update(params)
-    return act(SimpleNamespace(params=full, check_mode=False))
+    return act(SimpleNamespace(params=full, check_mode=check_mode))
 
 
 def by_modules(engine, way):
     """As roles/pre_reboot/tasks/hot_remove.yml and roles/post_boot/tasks/hot_add.yml do it."""
-    if way == "hot-remove":
-        results = [
-            module(memblock_offline.act, state="offline"),
-            module(dax_kmem.act, state="devdax"),
-            module(pmem_namespace.act, mode="raw", force=True),
-        ]
-    else:
-        results = [module(pmem_namespace.act, mode="devdax", map="mem"), module(dax_kmem.act, state="system_ram")]
-    return any(result["changed"] for result in results)
+    return module(pmem_hotplug.act, state="removed" if way == "hot-remove" else "added")["changed"]
 
 
 def agent(engine, *argv):
@@ -119,15 +111,25 @@ def journey(fake, engine, door):
     seen = []
     for way in ("hot-remove", "hot-remove", "hot-add", "hot-add"):
         fake.writes.clear()
-        # The modules refuse to look for the dax device of a raw namespace: the role asks pmem_info first and leaves them out.
-        if door == "modules" and way == "hot-remove" and engine.namespaces.find("").mode == "raw":
-            changed = module(pmem_namespace.act, mode="raw", force=True)["changed"]
-        else:
-            changed = DOORS[door](engine, way)
+        changed = DOORS[door](engine, way)
         found = engine.namespaces.find("")
         online = [block.number for block in engine.dax.blocks.present(range(8, 12)) if block.what_it_is == "online_movable"]
         seen.append((changed, list(fake.writes), found.mode, online))
     return seen
+
+
+def test_check_mode_foretells(host):
+    """Check, do, do again, check again: what check mode says is what comes."""
+    fake, runner, _engine = host("6.1-e820-system_ram")
+    for state in ("removed", "added"):
+        written, called = len(fake.writes), len(runner.calls)
+        told = module(pmem_hotplug.act, check_mode=True, state=state)
+        assert (len(fake.writes), [call for call in runner.calls[called:] if call[0] != "blkid"]) == (written, [])
+        done = module(pmem_hotplug.act, state=state)
+        keys = ("changed", "changes", "before", "after")
+        assert [told[key] for key in keys] == [done[key] for key in keys] and told["changed"]
+        for again in (module(pmem_hotplug.act, state=state), module(pmem_hotplug.act, check_mode=True, state=state)):
+            assert again["changed"] is False and again["before"] == again["after"] == done["after"]
 
 
 def test_the_same_journey(host):

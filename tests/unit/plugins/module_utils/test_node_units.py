@@ -155,7 +155,7 @@ class Host:
     def run(self, wait=0):
         return subprocess.run(
             ["sh", str(ROLE / "files/restore.sh"), str(wait), str(self.root / "helper")],
-            env={**os.environ, "HOTPMEM_ROOT": str(self.root)}, capture_output=True, text=True, check=False,
+            env={**os.environ, "HOTPMEM_ROOT": str(self.root), "SERVICE_RESULT": "exit-code"}, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     def names(self, where):
@@ -241,6 +241,49 @@ def test_a_device_that_never_comes(host):
     assert "no persistent memory device within 1 s" in host.result["msg"] and host.names("run/hotpmem/hold") == ["must"]
 
 
+def on_dax(host, driver="device_dax", node=True):
+    """The namespace as the dax road leaves it for the next boot."""
+    shutil.rmtree(host.root / "sys/bus/nd/devices/namespace0.0/block")
+    host.namespace("namespace0.0", "0x3fe00000", holder="dax1.0")
+    (host.root / "sys/bus/nd/devices/dax1.0/driver").mkdir(parents=True)
+    (host.root / "sys/bus/nd/devices/dax1.0/dax0.0").mkdir()
+    (host.root / "sys/bus/dax/drivers" / driver / "dax0.0").mkdir(parents=True)
+    if node:
+        (host.root / "dev/dax0.0").touch()
+    (host.root / "var/lib/hotpmem/place").write_text("0x3fe00000 dax\n")
+
+
+def test_the_dax_road(host):
+    on_dax(host)
+    done = host.run()
+    assert done.returncode == 0, done.stderr
+    assert host.calls == [f"restore --device {host.root}/dev/dax0.0 --config {host.root}/etc/hotpmem/items.conf --json"]
+    assert host.names("run/hotpmem/restored") == ["cache", "must"]
+
+
+def test_the_dax_road_without_an_announcement(host):
+    """What lies there was RAM when the boot before ended."""
+    on_dax(host)
+    (host.root / "var/lib/hotpmem/pending").unlink()
+    (host.root / "var/lib/hotpmem/serving").touch()
+    assert (host.run().returncode, host.calls) == (3, []) and host.names("run/hotpmem/hold") == ["must"]
+
+
+@pytest.mark.parametrize(
+    "driver, node, said", [("kmem", True, "System RAM already"), ("device_dax", False, "(dax_pmem, device_dax) loaded")]
+)
+def test_the_dax_road_takes_the_device_from_device_dax_alone(host, driver, node, said):
+    on_dax(host, driver, node)
+    assert (host.run().returncode, host.calls) == (3, []) and said in host.result["msg"]
+
+
+@pytest.mark.parametrize("place, said", [("0x3fe00000 dax", "is raw, not devdax"), ("", "")])
+def test_the_restore_goes_where_the_save_went(host, place, said):
+    """Not where the settings would save the next time; without a word about the road, that was raw."""
+    (host.root / "var/lib/hotpmem/place").write_text(place)
+    assert host.run().returncode == (3 if said else 0) and said in str(host.result)
+
+
 def test_which_of_several(host):
     host.namespace("namespace1.0", "0x100000000", "pmem1")
     assert host.run().returncode == 3 and "several raw namespaces" in host.result["msg"]
@@ -265,6 +308,22 @@ def test_deadline(host):
     assert child.wait(10) == 2
     assert "did not end within its deadline" in host.result["msg"]
     assert host.names("run/hotpmem/hold") == ["must"] and not (host.root / "var/lib/hotpmem/pending").exists()
+
+
+def test_a_restore_without_a_result_is_said(host):
+    """ExecStopPost=: systemd runs it however the restore ended, and when the unit is stopped, too."""
+    pending(host)
+    assert host.run("--failed").returncode == 0
+    assert "without a result (exit-code)" in host.result["msg"] and host.calls == []
+    assert host.names("run/hotpmem/hold") == ["must"] and not (host.root / "var/lib/hotpmem/pending").exists()
+
+
+def test_a_restore_with_a_result_is_left_alone(host):
+    pending(host)
+    host.run()
+    pending(host)  # the handoff of this boot
+    assert host.run("--failed").returncode == 0
+    assert host.result["exit"] == 0 and (host.root / "var/lib/hotpmem/pending").exists()
 
 
 def crash(host, item="cache", limit=3):

@@ -40,6 +40,7 @@ def test_what_the_role_writes(tmp_path):
         ('{"fast_stop": "db"}', "fast_stop is no list"),
         ('{"force": "yes"}', "force is neither true nor false"),
         ('{"method": "warp"}', "method is 'warp', not one of systemd, fast"),
+        ('{"road": "sea"}', "road is 'sea', not one of raw, dax"),
         ('{"items": [{"name": "a"}]}', "the item a has no path"),
         ('{"items": ["a"]}', "no list of objects"),
         ('{"reserve": "much"}', "'much' is not a size"),

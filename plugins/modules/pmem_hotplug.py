@@ -1,0 +1,135 @@
+# Copyright: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Make persistent memory System RAM, or a device for the state image."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pmem_hotplug
+short_description: Make persistent memory System RAM, or take it back for the state image
+version_added: 0.1.0
+description:
+  - The two moves of a cycle, each in one step. C(hotpmem-node hot-add) and C(hotpmem-node hot-remove) do the same on the host.
+  - V(removed) takes the memory out of System RAM and makes it a device that the state can be saved to, RV(device). When a step fails, those
+    before it are undone.
+  - V(added) makes the namespace devdax, hands its dax device to C(kmem) and brings its memory blocks online in C(ZONE_MOVABLE).
+  - With O(road=dax), the header of an image that is on the device is zeroed and read back before the memory becomes System RAM, and again
+    when it was. When that can't be done, the memory does not become System RAM.
+  - The modules M(hotpmem.fleet.memblock_offline), M(hotpmem.fleet.dax_kmem) and M(hotpmem.fleet.pmem_namespace) offer the steps one by one.
+extends_documentation_fragment:
+  - hotpmem.fleet.attributes.acts
+  - hotpmem.fleet.namespace
+  - hotpmem.fleet.namespace.helper
+  - hotpmem.fleet.namespace.road
+options:
+  state:
+    description: Whether the memory is to be System RAM.
+    type: str
+    choices: [added, removed]
+    required: true
+  force:
+    description:
+      - Give up what the namespace holds, namely a state image that was not restored, or a file system where it has to be converted.
+      - What was System RAM until now is given up anyway.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds for all memory blocks together.
+    type: int
+    default: 60
+author:
+  - The hotpmem.fleet authors (@hotpmem)
+seealso:
+  - module: hotpmem.fleet.pmem_state_copy
+"""
+
+EXAMPLES = r"""
+- name: Take the memory back
+  hotpmem.fleet.pmem_hotplug:
+    state: removed
+    road: dax
+  register: removed
+
+- name: Save to it
+  hotpmem.fleet.pmem_state_copy:
+    state: saved
+    device: "{{ removed.device }}"
+    items:
+      - name: cache
+        path: /srv/state/cache
+
+- name: Make it System RAM again
+  hotpmem.fleet.pmem_hotplug:
+    state: added
+    road: dax
+"""
+
+RETURN = r"""
+changes:
+  description: What was done, or in check mode would be done, a sentence each.
+  type: list
+  elements: str
+  returned: success
+device:
+  description: The device for the image (V(/dev/pmem0), V(/dev/dax0.0)). Null while the memory is System RAM. In check mode, as it is.
+  type: str
+  returned: success
+namespace:
+  description: The namespace. In check mode, as it is.
+  type: dict
+  returned: success
+blocks:
+  description: Numbers of the memory blocks, those that were taken offline or those that there are now.
+  type: list
+  elements: int
+  returned: success
+online_bytes:
+  description: Bytes of these blocks that were, or are, online.
+  type: int
+  returned: success
+before:
+  description: Mode (V(system-ram), V(devdax), V(raw) and so on) and bytes online before.
+  type: dict
+  returned: success
+after:
+  description: The same afterwards.
+  type: dict
+  returned: success
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
+from ansible_collections.hotpmem.fleet.plugins.module_utils._moves import ROADS
+
+
+def act(module: AnsibleModule) -> dict:
+    """Plan; unless in check mode, move."""
+    params = module.params
+    moves = Engine(helper=params["helper"], road=params["road"]).moves
+    removing = params["state"] == "removed"
+    wanted, force = params["namespace"] or "", params["force"]
+    if module.check_mode:
+        return (moves.plan_remove if removing else moves.plan_add)(wanted, force).to_dict()
+    return (moves.hot_remove if removing else moves.hot_add)(wanted, params["timeout"], force).to_dict()
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec={
+            "namespace": {"type": "str"},
+            "state": {"type": "str", "choices": ["added", "removed"], "required": True},
+            "road": {"type": "str", "choices": list(ROADS), "default": ROADS[0]},
+            "force": {"type": "bool", "default": False},
+            "helper": {"type": "path", "default": "/usr/local/sbin/pmem-state"},
+            "timeout": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    run(module, act)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verb jump-initrd: have the host-only initrd ready before a handoff needs it."""
+
+from __future__ import annotations
+
+import argparse
+
+from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._records import Records
+from ansible_collections.hotpmem.fleet.plugins.module_utils._settings import Settings
+
+from .answer import Answer
+
+
+def jump_initrd(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
+    """Make it, whatever the settings say of its use; what can't be had is no failure, for there is the stock one."""
+    with Records(engine.sysfs).lock(wait=60):
+        made = engine.jump_initrd.build(args.again)
+    return Answer([made["said"]], made)

@@ -1,0 +1,293 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measures how long memcached does not answer a client outside: over handoffs that keep its state, a plain kexec, and Ansible's reboot.
+
+One lab machine for all of it, with an NVDIMM; all methods take turns, round by round. How a down time is told from the client's answers
+is in client.py, what is made of the numbers in downtime_report.py. Usage: downtime.py [--mib 256] [--rounds 3] [--name downtime]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+TOP = Path(__file__).parents[2]
+sys.path[:0] = [str(Path(__file__).parent), str(TOP / "tests/lab")]
+
+from client import Client, Gap, longest_gap, store
+from downtime_report import Handoff, Measured, as_json, exchanges, goals, own_seconds, table
+from hotlab import lab, machine, ssh
+from hotlab.errors import LabError
+
+HERE = TOP / "tests/bench"
+DEMO = TOP / "tests/demo"
+BUILD = TOP / "build/bench"
+HOST = "node1"
+UNIT = "memcached.service"
+AGENT = "/usr/local/sbin/hotpmem-node"
+DEADLINE = 600.0  # seconds for one way through a boot, on a busy machine that emulates
+TELL = 15.0  # seconds between two lines of progress
+METHODS = {"handoff": "systemd", "handoff_fast": "fast", "handoff_dax": "systemd"}
+
+# memcached as the demo has it, but with room for the items, which take more than their bytes, and for a client outside. Debian's unit
+# counts as started when its wrapper is forked, long before memcached answers; the timeline can only end where systemd says so.
+CONFIGURE = """set -e
+systemctl stop memcached
+cat >/etc/systemd/system/memcached.service.d/20-ready.conf <<'END'
+[Service]
+ExecStartPost=/bin/bash -c 'until (: </dev/tcp/127.0.0.1/11211) 2>/dev/null; do sleep 0.05; done'
+END
+systemctl daemon-reload
+sed -i -e 's/^-m .*/-m {limit}/' -e 's/^-l .*/-l 0.0.0.0/' /etc/memcached.conf
+rm -rf /srv/state/memcached/*
+systemctl start memcached
+"""
+# The kernel, initrd and command line that a handoff takes as well.
+LOAD = """release=$(uname -r)
+kexec -s -l "/boot/vmlinuz-$release" --initrd="/boot/initrd.img-$release" --command-line="$(cat /proc/cmdline)"
+"""
+JOURNAL = f"journalctl --no-pager -o json --output-fields=MESSAGE,MESSAGE_ID,UNIT,SYSLOG_IDENTIFIER UNIT={UNIT}"
+JOURNAL += " + SYSLOG_IDENTIFIER=sshd + SYSLOG_IDENTIFIER=sshd-session"
+
+
+class BenchError(Exception):
+    """It can't go on; what, and what the machine said."""
+
+
+def say(line: str) -> None:
+    """A line of progress, with the time of day."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+
+def last_task(log: str) -> str:
+    """The task that a playbook has done last, from its output so far: the name comes with the result."""
+    return next((line.rstrip("* ") for line in reversed(log.splitlines()) if line.startswith(("TASK", "RUNNING HANDLER"))), "no task yet")
+
+
+class Bench:
+    """The machine, and what is done to it."""
+
+    def __init__(self, options: argparse.Namespace, measured: Measured) -> None:
+        self.options = options
+        self.measured = measured
+        self.node = lab.folder(options.name) / HOST
+        self.port = 0
+        self.setting = ""
+
+    def up(self) -> None:
+        """Start the machine; what fails to start leaves nothing running."""
+        home = lab.up(self.options.name, 1, machine.Spec("6.1", "nfit", "snapshot", "2G", 2, os.environ.get("HOTPMEM_ACCEL", "auto")))
+        self.measured.machine = json.loads((home / "lab.json").read_text())["spec"]
+
+    def ssh(self, script: str, timeout: float = 120, stdin: bytes | None = None) -> str:
+        """Run a script on the machine; what it printed. Raises BenchError."""
+        done = ssh.run(lab.ssh_command(self.options.name, HOST), script, timeout, stdin)
+        out, err = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+        if done.returncode:
+            raise BenchError(f"On the machine, this ended with status {done.returncode}: {script.strip().splitlines()[0]}\n{out}{err}")
+        return out
+
+    def play(self, playbook: str | Path, **variables: object) -> None:
+        """Run a playbook as the demo does; its output goes to build/bench/downtime-*.log. Raises BenchError."""
+        log = BUILD / f"downtime-{str(playbook).rpartition('/')[2].removesuffix('.yml')}.log"
+        inventory = lab.folder(self.options.name) / "inventory.yml"
+        command = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(inventory), str(playbook),
+                   "--extra-vars", f"@{DEMO}/vars.yml", "--extra-vars", json.dumps(variables)]  # fmt: skip
+        env = dict(os.environ, ANSIBLE_CONFIG=str(TOP / "ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(TOP / ".venv/collections"),
+                   ANSIBLE_NOCOLOR="1", PYTHONUNBUFFERED="1")  # fmt: skip
+        begin = told = time.monotonic()
+        title = log.stem.partition("-")[2]
+        say(f"{title} ...")
+        with log.open("w") as file:
+            child = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env)
+        try:
+            while child.poll() is None:
+                time.sleep(0.2)
+                if time.monotonic() - told > TELL:
+                    told = time.monotonic()
+                    say(f"{title} ({told - begin:.0f} s), done last: {last_task(log.read_text())}")
+        except BaseException:
+            child.terminate()
+            child.wait()
+            raise
+        if child.returncode:
+            tail = "\n".join(log.read_text().splitlines()[-60:])
+            raise BenchError(f"{playbook} failed with status {child.returncode} (all of it: {log})\n{tail}")
+        say(f"{title} done ({time.monotonic() - begin:.0f} s)")
+
+    def set_up(self, setting: str) -> None:
+        """raw, dax: provisioned with the agent, memcached filled. plain: the same machine without either. Nothing when it is so already."""
+        if setting == self.setting:
+            return
+        self.setting = ""
+        if setting == "plain":
+            self.play(HERE / "plain.yml")
+        else:
+            road = {"hotpmem_road": setting} if has_road() else {}
+            self.play("hotpmem.fleet.provision", hotpmem_node_agent=True, **road)
+            self.play(DEMO / "memcached.yml")
+            self.ssh(CONFIGURE.format(limit=self.options.mib * 5 // 4 + 64))
+            items = self.cache_items(f"fill {self.options.mib} /root/manifest.json")["items"]
+            say(f"filled: {items} items, {self.options.mib} MiB")
+            store(self.port)
+        self.setting = setting
+
+    def cache_items(self, words: str) -> dict[str, int]:
+        """tests/demo/files/cache_items.py on the machine."""
+        return dict(json.loads(self.ssh(f"python3 - {words}", DEADLINE, (DEMO / "files/cache_items.py").read_bytes())))
+
+    def boots(self) -> int:
+        """How many kernels have started, by the console: seen from here, without asking the machine."""
+        return (self.node / "serial.log").read_bytes().count(b"Linux version ")
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait, with a line now and then. Raises BenchError at the deadline."""
+        begin = told = time.monotonic()
+        while not condition():
+            now = time.monotonic()
+            if now - begin > DEADLINE:
+                raise BenchError(f"This did not come within {DEADLINE:.0f} s: {what}")
+            if now - told > TELL:
+                told = now
+                say(f"waiting for {what} ({now - begin:.0f} s); console: {machine.last_line(self.node)}")
+            time.sleep(0.2)
+
+    def measure(self, method: str, start: Callable[[], object]) -> Gap:
+        """The client's gap over the boot that start() brings about."""
+        boots = self.boots()
+        with Client(self.port) as client:
+            self.wait(lambda: len(client.answers) > 50, "answers before it")
+            start()
+            self.wait(lambda: self.boots() > boots, f"the new boot of {method}")
+            booted = time.monotonic()
+            self.wait(lambda: client.answered_since(booted), "the first answer after it")
+            time.sleep(1)
+        gap = longest_gap(client.answers)
+        self.measured.gaps[method].append(gap.seconds)
+        self.measured.coarse[method].append(gap.coarse)
+        say(f"{method}: {gap.seconds:.2f} s without an answer ({gap.coarse * 1000:.0f} ms between the last two questions)")
+        # Whatever the boot still has to do, the hot-add above all, is not part of the next round.
+        connection = lab.ssh_command(self.options.name, HOST)
+        machine.wait_ssh(HOST, self.node, connection, int((self.node / "port").read_text()), DEADLINE)
+        self.ssh(f"timeout {DEADLINE:.0f} systemctl is-system-running --wait >/dev/null || test $? -ne 124", DEADLINE + 60)
+        return gap
+
+    def handoff(self, method: str) -> None:
+        """The agent's handoff. One ssh command starts it; from then on the machine is left alone until memcached has answered."""
+        self.close_connections()
+        gap = self.measure(method, lambda: self.ssh(f"{AGENT} handoff --detach --method {METHODS[method]}"))
+        if self.ssh("systemctl show --property=ActiveState --value hotpmem-hot-add").strip() != "active":
+            raise BenchError("The memory was not hot-added after the boot:\n" + self.ssh("systemctl status hotpmem-hot-add || true"))
+        said = json.loads(self.ssh(f"{AGENT} timeline --json"))
+        cycle = said["cycles"][-1] if said["cycles"] else {}
+        down = (cycle.get("timeline") or {}).get("down_seconds")
+        if cycle.get("boot_id") != self.ssh("cat /proc/sys/kernel/random/boot_id").strip() or down is None:
+            raise BenchError(f"hotpmem-node timeline does not tell the down time of this boot:\n{said}")
+        checked = self.cache_items("check /root/manifest.json")
+        talk = exchanges(self.ssh(f"{JOURNAL} -b -1").splitlines(), self.ssh(f"{JOURNAL} -b 0").splitlines(), UNIT)
+        kept = checked["kept"] if gap.hit else 0
+        self.measured.handoffs.append(Handoff(method, gap.seconds, down, own_seconds(cycle), checked["items"], kept, talk))
+        say(f"{method}: timeline {down:.2f} s; {kept} of {checked['items']} items kept; sshd between stop and answer: {talk}")
+        if kept != checked["items"]:
+            self.setting = ""  # the next round begins with all items again
+
+    def close_connections(self) -> None:
+        """End the connection that Ansible keeps open: its keep-alive would be an exchange in the middle."""
+        home = lab.folder(self.options.name)
+        command = ["ssh", "-F", str(home / "ssh_config"), f"-oControlPath={home}/cm-%n", "-O", "exit", HOST]
+        subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
+
+    def systemctl_kexec(self) -> None:
+        """What an operator types who keeps nothing; by a timer, so that the ssh session has ended before."""
+        self.ssh(LOAD)
+        later = "systemd-run --quiet --on-active=2 --timer-property=AccuracySec=100ms systemctl kexec"
+        self.measure("systemctl_kexec", lambda: self.ssh(later))
+
+    def ansible_reboot(self) -> None:
+        """Through firmware, by ansible.builtin.reboot, which returns when the machine is back."""
+        self.measure("ansible_reboot", lambda: self.play(HERE / "reboot.yml"))
+
+    def round(self) -> None:
+        """Each method once."""
+        for method in METHODS:
+            if method not in self.measured.skipped:
+                self.set_up("dax" if method == "handoff_dax" else "raw")
+                self.handoff(method)
+        self.set_up("plain")
+        self.systemctl_kexec()
+        self.ansible_reboot()
+
+
+def has_road() -> bool:
+    """Whether the collection can save to a namespace that stays devdax."""
+    return any("hotpmem_road" in path.read_text() for path in TOP.glob("roles/*/defaults/main.yml"))
+
+
+def failure(bench: Bench, error: Exception) -> str:
+    """What an error is shown with: what the handoff said, the console and the journal."""
+    try:
+        said = ssh.run(lab.ssh_command(bench.options.name, HOST), "cat /run/hotpmem/jump.log", 30).stdout.decode(errors="replace")
+        report = lab.report(bench.options.name, HOST, 60)
+    except LabError as missing:
+        said, report = "", str(missing)
+    return "\n".join(part for part in (report, said.strip() and f"--- the handoff's log\n{said}", f"downtime: FAILED: {error}") if part)
+
+
+def run(bench: Bench) -> bool:
+    """All rounds on a machine of their own, which is ended in any case. False when they came to an early end, which is shown."""
+    try:
+        # Not below: a lab of this name that is up already is somebody else's, and not to be ended here.
+        bench.up()
+    except (LabError, KeyboardInterrupt) as error:
+        print(f"downtime: FAILED: {error}", file=sys.stderr)
+        return False
+    try:
+        bench.port = machine.forward(bench.node, 11211)
+        for number in range(1, bench.options.rounds + 1):
+            say(f"round {number} of {bench.options.rounds}")
+            bench.round()
+        return True
+    except (BenchError, LabError, OSError, ValueError) as error:
+        print(failure(bench, error), file=sys.stderr)
+        return False
+    except KeyboardInterrupt:
+        say("interrupted")
+        return False
+    finally:
+        lab.down(bench.options.name)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--mib", type=int, default=256, help="state to keep; the persistent memory holds 512")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--name", default="downtime", help="name of the lab")
+    parser.add_argument("--out", type=Path, default=BUILD / "downtime.json")
+    options = parser.parse_args()
+    machine.interrupt_as_exception()
+    # QEMU inherits it: each question to a machine that is down is a descriptor of QEMU's for 75 s (client.py).
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    BUILD.mkdir(parents=True, exist_ok=True)
+    measured = Measured(options.mib)
+    if not has_road():
+        measured.skipped["handoff_dax"] = "this collection has no hotpmem_road"
+    whole = run(Bench(options, measured))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps({**as_json(measured), "complete": whole}, indent=1) + "\n")
+    print("\n".join(table(measured)))
+    for met, sentence in goals(measured):
+        print(f"{'met   ' if met else 'MISSED'} {sentence}")
+    print(f"written: {options.out}")
+    return 0 if whole else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
