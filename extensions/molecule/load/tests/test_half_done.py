@@ -62,7 +62,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("state", "verb"), CASES, ids=" then ".join)
+@pytest.mark.parametrize(("state", "verb"), CASES)
 def test_the_same_again(node, state, verb):
     begin, make = STATES[state]
     if begin == "ram":
