@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measures pmem-state beside the limit of the machine and beside the usual tools, in one run, interleaved.
 
-Everything is in memory: sources on tmpfs (with small pages; "-huge" cases with huge ones, as mounted with huge=always), the device a file of huge pages (mounting that needs root; a dax device has such pages
-too). dd, tar and fio write to the device as well; cp, rsync and zstd, which can't, to files on tmpfs. Each round runs every
-tool once; the first round warms up and does not count. The best of the rounds is compared, the others are in the JSON file.
+Everything is in memory: sources on tmpfs (with small pages; "-huge" cases with huge ones, mounted with huge=always), the device a
+file of huge pages (mounting that needs root; a dax device has such pages too). dd, tar and fio write to the device as well; cp, rsync
+and zstd, which can't, to files on tmpfs. Each round runs every tool once; the first round warms up and does not count. The best of
+the rounds is compared, the others are in the JSON file.
 Usage: bench.py [--size BYTES] [--rounds N] [--out FILE] [--case NAME ...] [--tool NAME ...]
 """
 
