@@ -29,9 +29,9 @@ class Node:
         assert done.returncode == 0 or not check, f"{command}: ended with {done.returncode}: {done.stdout}{done.stderr}"
         return done
 
-    def agent(self, words: str) -> dict[str, Any]:
+    def agent(self, words: str, timeout: float = 180) -> dict[str, Any]:
         """What `hotpmem-node WORDS --json` answers, whatever its exit status."""
-        return json.loads(self.run(f"hotpmem-node {words} --json", check=False).stdout)
+        return json.loads(self.run(f"hotpmem-node {words} --json", check=False, timeout=timeout).stdout)
 
     @property
     def boot(self) -> str:

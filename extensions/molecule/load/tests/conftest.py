@@ -25,7 +25,8 @@ class Loaded(Node):
 
     def move(self, verb: str, deadline: str = "long") -> dict[str, Any]:
         """What hot-add or hot-remove (or another verb) answers."""
-        return self.agent(f"{verb} --settings /root/{deadline}.json")
+        # Much longer than any deadline: a machine that is made to run out of memory is slow in everything.
+        return self.agent(f"{verb} --settings /root/{deadline}.json", timeout=600)
 
     def mode(self) -> str:
         """What the only namespace is, as ndctl sees it: ``raw``, ``devdax``."""
