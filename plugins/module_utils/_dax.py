@@ -9,13 +9,14 @@ An id stays after unbinding, and would make kmem grab the next device of that na
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from dataclasses import dataclass
 from typing import Callable, List, Optional, Tuple
 
 from ._errors import HotpmemError
-from ._memory_blocks import Block, MemoryBlocks, whole_blocks
+from ._memory_blocks import RETRIES, Block, MemoryBlocks, whole_blocks
 from ._run import Runner, ToolMissing
 from ._size import format_range, format_size
 from ._sysfs import Sysfs
@@ -169,10 +170,11 @@ class Dax:
             )
         return None
 
-    def to_kmem(self, device: DaxDevice, timeout: float) -> None:
-        """Hand the device to kmem and wait until its memory blocks are there, all offline but for what udev rules do.
+    def to_kmem(self, device: DaxDevice, state: str, timeout: float) -> None:
+        """Hand the device to kmem and wait until its memory blocks are there.
 
-        timeout: seconds to wait for the blocks. On failure the device goes back to device_dax. Restores auto_online_blocks.
+        state: what the kernel is to bring them to (``online_movable``, ``online_kernel``, ``offline``); whoever calls looks at what
+        became of it. timeout: seconds to wait for the blocks. On failure the device goes back to device_dax. Restores auto_online_blocks.
         """
         what = f"Cannot turn {device.name} into System RAM"
         self.refuse_leaked(what, device)
@@ -182,20 +184,21 @@ class Dax:
         self.need_driver("kmem")
         policy = self.blocks.auto_online()
         try:
-            # Blocks that online by themselves go to zone Normal, and can't be taken back later.
-            if policy not in ("", "offline"):
-                self.blocks.set_auto_online("offline")
+            # The kernel adds the blocks and brings them online under one lock. Were they offline in between, a udev rule (RHEL's and
+            # SUSE's do) would bring them online first, in zone Normal, which they may never leave again.
+            if policy not in ("", state):
+                self.blocks.set_auto_online(state)
             if device.driver:
                 self._driver_write(device.driver, "unbind", device.name)
             try:
                 self._driver_write("kmem", "new_id", device.name)
             finally:
                 self.forget_id(device.name)
-            self._wait_for_blocks(what, device, timeout)
+            self._wait_for_blocks(what, device, state, timeout)
         except HotpmemError as error:
-            raise self.undone(error, device) from error
+            raise self.undone(error, device, timeout) from error
         finally:
-            if policy not in ("", "offline"):
+            if policy not in ("", state):
                 self.blocks.set_auto_online(policy)
 
     def check_removable(self, device: DaxDevice) -> None:
@@ -261,7 +264,7 @@ class Dax:
     def _driver_write(self, driver: str, action: str, name: str) -> None:
         self.sysfs.write(f"{BUS}/drivers/{driver}/{action}", name)
 
-    def _wait_for_blocks(self, what: str, device: DaxDevice, timeout: float) -> None:
+    def _wait_for_blocks(self, what: str, device: DaxDevice, state: str, timeout: float) -> None:
         bound = self.read(device.name)
         if bound.driver != "kmem":
             raise HotpmemError(what, "kmem did not take it", "dmesg says why", device=device.name)
@@ -280,8 +283,14 @@ class Dax:
                 )
             self.pause(0.02)
 
-    def undone(self, error: HotpmemError, device: DaxDevice) -> HotpmemError:
-        """After a failed hot-add: device_dax again, when that can be had without losing memory. Returns the error that says so."""
+    def undone(self, error: HotpmemError, device: DaxDevice, timeout: float) -> HotpmemError:
+        """After a failed hot-add: device_dax again, when that can be had without losing memory. Returns the error that says so.
+
+        timeout: seconds for taking blocks offline again.
+        """
+        # When that fails, to_device_dax finds them online, refuses to unbind, and says so.
+        with contextlib.suppress(HotpmemError):
+            self.blocks.set_state(self.present(device), "offline", timeout, RETRIES)
         try:
             self.to_device_dax(self.read(device.name))
             outcome = f"{device.name} is back on device_dax, nothing was lost"

@@ -4,16 +4,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import List, Optional
 
 from ._dax import Dax, DaxDevice
 from ._errors import HotpmemError
-from ._memory_blocks import Block, summary
+from ._memory_blocks import RETRIES, Block, summary
 
 POLICIES = {"movable": "online_movable", "kernel": "online_kernel", "none": ""}
-_RETRIES = 10
 
 
 @dataclass(frozen=True)
@@ -78,19 +76,12 @@ class HotPlug:
         """Hot-add: bind kmem, bring the blocks online by policy. timeout: seconds for the blocks. All or nothing."""
         device, fresh = shape.device, shape.device.driver != "kmem"
         if fresh:
-            self.dax.to_kmem(device, timeout)
+            self.dax.to_kmem(device, POLICIES[policy] or "offline", timeout)
         if not POLICIES[policy]:
             return
         try:
-            self.dax.blocks.set_state(self.dax.present(device), POLICIES[policy], timeout, _RETRIES)
+            self.dax.blocks.set_state(self.dax.present(device), POLICIES[policy], timeout, RETRIES)
         except HotpmemError as error:
             if not fresh:
                 raise
-            raise self._withdrawn(error, device, timeout) from error
-
-    def _withdrawn(self, error: HotpmemError, device: DaxDevice, timeout: float) -> HotpmemError:
-        """Give up a hot-add: blocks that a udev rule brought online have to go offline before kmem may be unbound."""
-        # When that fails, undone() finds them online, refuses to unbind, and says so.
-        with contextlib.suppress(HotpmemError):
-            self.dax.blocks.set_state(self.dax.present(device), "offline", timeout, _RETRIES)
-        return self.dax.undone(error, device)
+            raise self.dax.undone(error, device, timeout) from error

@@ -94,13 +94,16 @@ def test_hot_add(make):
     assert hotplug.ram_changes(after, "movable") == []
 
 
-def test_hot_add_sets_the_auto_policy_aside(make):
+@pytest.mark.parametrize("policy", ["offline", "online", "online_kernel", "online_movable"])
+def test_hot_add_sets_the_auto_policy_aside(make, policy):
     fake, dax = make("6.1-e820-devdax")
-    fake.set("/sys/devices/system/memory/auto_online_blocks", "online")
+    fake.set("/sys/devices/system/memory/auto_online_blocks", policy)
     hotplug = HotPlug(dax)
     hotplug.to_ram(hotplug.shape("dax0.0"), "movable", 10)
     assert hotplug.shape("dax0.0").to_dict()["blocks"] == {"online_movable": 4}
-    assert fake.get("/sys/devices/system/memory/auto_online_blocks") == "online"
+    assert fake.get("/sys/devices/system/memory/auto_online_blocks") == policy
+    # The blocks came online with the memory: there was no moment for a udev rule to do it differently.
+    assert not any("/state" in write for write in fake.writes)
 
 
 @pytest.mark.parametrize("online, blocks", [("none", {"offline": 4}), ("kernel", {"online_kernel": 4})])
@@ -116,7 +119,7 @@ def test_kmem_refuses(make):
     fake.kmem_takes = False
     fake.set("/sys/devices/system/memory/auto_online_blocks", "online")
     with pytest.raises(HotpmemError, match=r"kmem did not take it; dax0\.0 is back on device_dax, nothing was lost"):
-        dax.to_kmem(dax.read("dax0.0"), 10)
+        dax.to_kmem(dax.read("dax0.0"), "online_movable", 10)
     assert dax.read("dax0.0").driver == "device_dax"
     assert fake.ids == []
     assert fake.get("/sys/devices/system/memory/auto_online_blocks") == "online"
@@ -141,7 +144,9 @@ def test_onlining_fails_after_a_udev_rule_was_quicker(make, stuck, said):
     def udev(driver, action, device):
         bind(driver, action, device)
         if action == "new_id":
-            fake.block(9, "online", "Movable")
+            # The kernel left the blocks offline; the rule had block 9 online.
+            for number in (8, 10, 11):
+                fake.block(number, "offline", "Normal Movable")
             fake.busy = {9: [errno.EINVAL]} if stuck else {}
 
     def refuse(name, value, seconds):
@@ -166,7 +171,7 @@ def test_what_kmem_would_refuse_is_refused_before(make, attribute, value, said):
     fake, dax = make("6.1-e820-devdax")
     fake.set(f"{DEVICE}/{attribute}", value)
     with pytest.raises(HotpmemError, match=said):
-        dax.to_kmem(dax.read("dax0.0"), 10)
+        dax.to_kmem(dax.read("dax0.0"), "online_movable", 10)
     assert fake.writes == []
 
 
@@ -198,7 +203,7 @@ def test_leaked_memory_is_refused(make, move):
     fake.write("/sys/bus/dax/drivers/kmem/unbind", "dax0.0")
     fake.writes.clear()
     assert [leak.device for leak in dax.leaks()] == ["dax0.0"]
-    arguments = (10,) if move == "to_kmem" else ()
+    arguments = ("online_movable", 10) if move == "to_kmem" else ()
     with pytest.raises(HotpmemError, match="leaked") as caught:
         getattr(dax, move)(dax.read("dax0.0"), *arguments)
     assert caught.value.details["leaked"] is True
