@@ -4,7 +4,8 @@
 
 Facts from drivers/dax/{bus,kmem}.c: kmem takes only devices named in its ``new_id``, and only with target_node >= 0; it
 trims the range to whole memory blocks; unbinding it while a block is online *succeeds* and leaks the memory until reboot.
-An id stays after unbinding, and would make kmem grab the next device of that name.
+An id stays after unbinding, and would make kmem grab the next device of that name. From 7.3 a device that kmem holds has a
+``state``: ``unplugged`` takes its memory away whole or not at all, and it reads so when kmem holds the device without its memory.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ._sysfs import Sysfs
 BUS = "/sys/bus/dax"
 DEVICE_NAME = re.compile(r"^dax\d+\.\d+$")
 _MODULES = {"kmem": "kmem", "device_dax": "device_dax"}
+_UNPLUG = 30.0  # seconds; the blocks are offline already, so it has work only for what somebody brought online meanwhile
 LEAK_TODO = "Only a reboot gives it back; before unbinding, blocks have to be taken offline. See docs/troubleshooting.md#leak"
 
 
@@ -39,12 +41,17 @@ class DaxDevice:
     target_node: int
     state: str
 
+    @property
+    def is_ram(self) -> bool:
+        """Whether kmem holds it with its memory."""
+        return self.driver == "kmem" and self.state != "unplugged"
+
     def to_dict(self) -> dict:
         """For module results."""
         return {
             "device": self.name,
             "driver": self.driver or None,
-            "mode": {"kmem": "system-ram", "device_dax": "devdax"}.get(self.driver, "disabled"),
+            "mode": "system-ram" if self.is_ram else "devdax" if self.driver == "device_dax" else "disabled",
             "start": self.start,
             "size": self.size,
             "range": format_range(self.start, self.size),
@@ -194,7 +201,7 @@ class Dax:
                 self._driver_write("kmem", "new_id", device.name)
             finally:
                 self.forget_id(device.name)
-            self._wait_for_blocks(what, device, state, timeout)
+            self._wait_for_blocks(what, device, timeout)
         except HotpmemError as error:
             raise self.undone(error, device, timeout) from error
         finally:
@@ -226,6 +233,7 @@ class Dax:
         self.check_removable(device)
         self.need_driver("device_dax")
         self.forget_id(device.name)
+        self._unplug(device)
         if device.driver:
             self._driver_write(device.driver, "unbind", device.name)
         if device.driver == "kmem":
@@ -264,13 +272,18 @@ class Dax:
     def _driver_write(self, driver: str, action: str, name: str) -> None:
         self.sysfs.write(f"{BUS}/drivers/{driver}/{action}", name)
 
-    def _wait_for_blocks(self, what: str, device: DaxDevice, state: str, timeout: float) -> None:
-        bound = self.read(device.name)
-        if bound.driver != "kmem":
+    def _unplug(self, device: DaxDevice) -> None:
+        """Have the kernel take the memory away before the unbinding, where it can (7.3).
+
+        A block that somebody brought online after it was looked at goes offline again, or this fails; unbinding would leak it.
+        """
+        state = f"{BUS}/devices/{device.name}/state"
+        if device.driver == "kmem" and self.sysfs.exists(state):
+            self.sysfs.write_until(state, "unplugged", _UNPLUG)
+
+    def _wait_for_blocks(self, what: str, device: DaxDevice, timeout: float) -> None:
+        if self.read(device.name).driver != "kmem":
             raise HotpmemError(what, "kmem did not take it", "dmesg says why", device=device.name)
-        if bound.state == "unplugged":
-            # From 7.3 kmem may hold a device without plugging its memory; plugging it is a write of the policy.
-            self.sysfs.write(f"{BUS}/devices/{device.name}/state", "online_movable")
         deadline = self.clock() + timeout
         wanted = len(self.whole(device))
         while len(self.present(device)) < wanted:

@@ -44,7 +44,7 @@ class HotPlug:
     def ram_changes(self, shape: Shape, policy: str) -> List[str]:
         """What system_ram would do, in words; empty when there is nothing to do."""
         changes = []
-        if shape.device.driver != "kmem":
+        if not shape.device.is_ram:
             changes.append(f"hand {shape.device.name} to kmem")
             if POLICIES[policy]:
                 changes.append(f"bring {len(self.dax.whole(shape.device))} memory blocks online ({POLICIES[policy]})")
@@ -57,14 +57,14 @@ class HotPlug:
     def as_ram(self, shape: Shape, policy: str) -> dict:
         """What to_dict() will say after to_ram()."""
         if not POLICIES[policy]:
-            if shape.device.driver == "kmem":
+            if shape.device.is_ram:
                 return shape.to_dict()
             return {"mode": "system-ram", "online_bytes": 0, "blocks": {"offline": len(self.dax.whole(shape.device))}}
         return {"mode": "system-ram", "online_bytes": shape.gained, "blocks": {POLICIES[policy]: len(self.dax.whole(shape.device))}}
 
     def check_ram(self, shape: Shape) -> None:
         """Raise what system_ram would refuse, without touching anything."""
-        if shape.device.driver == "kmem":
+        if shape.device.is_ram:
             return
         what = f"Cannot turn {shape.device.name} into System RAM"
         self.dax.refuse_leaked(what, shape.device)
@@ -74,7 +74,7 @@ class HotPlug:
 
     def to_ram(self, shape: Shape, policy: str, timeout: float) -> None:
         """Hot-add: bind kmem, bring the blocks online by policy. timeout: seconds for the blocks. All or nothing."""
-        device, fresh = shape.device, shape.device.driver != "kmem"
+        device, fresh = shape.device, not shape.device.is_ram
         if fresh:
             self.dax.to_kmem(device, POLICIES[policy] or "offline", timeout)
         if not POLICIES[policy]:

@@ -192,7 +192,7 @@ class MemoryBlocks:
         done: List[int] = []
         failed: List[dict] = []
         for before in blocks:
-            if self.read(before.number).what_it_is == before.what_it_is:
+            if self._is(before.number, before.what_it_is):
                 continue
             number = self._bring(before, before.what_it_is, self.clock() + _ROLLBACK)
             if number == 0:
