@@ -50,7 +50,10 @@ def make(kernel, recorder):
     return build
 
 
-@pytest.mark.parametrize("name, driver, blocks", [("6.1-e820-devdax", "device_dax", 0), ("6.1-e820-system_ram", "kmem", 4), ("7.3-e820-system_ram", "kmem", 4)])
+@pytest.mark.parametrize(
+    "name, driver, blocks",
+    [("6.1-e820-devdax", "device_dax", 0), ("6.1-e820-system_ram", "kmem", 4), ("7.3-e820-system_ram", "kmem", 4)],
+)
 def test_captured(make, name, driver, blocks):
     dax = make(name)[1]
     device = dax.read("dax0.0")
