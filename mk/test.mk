@@ -19,5 +19,5 @@ unit: deps ## unit tests of the engine, the filters, the lab and the benchmarks
 sanity: deps ## ansible-test sanity, in a copy of the tree
 	@tests/setup/sanity.sh
 
-molecule: deps ## the scenarios on machines, two at a time; one, with its output as it comes, with SCENARIO=
+molecule: deps ## the scenarios on machines, two at a time; one, with its output as it comes, with SCENARIO= (KERNEL=6.1 UDEV_RULE=)
 	@$(if $(SCENARIO),tests/setup/molecule.sh $(SCENARIO),tests/setup/scenarios.sh $(SCENARIOS))

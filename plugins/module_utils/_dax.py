@@ -4,18 +4,20 @@
 
 Facts from drivers/dax/{bus,kmem}.c: kmem takes only devices named in its ``new_id``, and only with target_node >= 0; it
 trims the range to whole memory blocks; unbinding it while a block is online *succeeds* and leaks the memory until reboot.
-An id stays after unbinding, and would make kmem grab the next device of that name.
+An id stays after unbinding, and would make kmem grab the next device of that name. From 7.3 a device that kmem holds has a
+``state``: ``unplugged`` takes its memory away whole or not at all, and it reads so when kmem holds the device without its memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from dataclasses import dataclass
 from typing import Callable, List, Optional, Tuple
 
 from ._errors import HotpmemError
-from ._memory_blocks import Block, MemoryBlocks, whole_blocks
+from ._memory_blocks import RETRIES, Block, MemoryBlocks, whole_blocks
 from ._run import Runner, ToolMissing
 from ._size import format_range, format_size
 from ._sysfs import Sysfs
@@ -23,6 +25,7 @@ from ._sysfs import Sysfs
 BUS = "/sys/bus/dax"
 DEVICE_NAME = re.compile(r"^dax\d+\.\d+$")
 _MODULES = {"kmem": "kmem", "device_dax": "device_dax"}
+_UNPLUG = 30.0  # seconds; the blocks are offline already, so it has work only for what somebody brought online meanwhile
 LEAK_TODO = "Only a reboot gives it back; before unbinding, blocks have to be taken offline. See docs/troubleshooting.md#leak"
 
 
@@ -38,12 +41,17 @@ class DaxDevice:
     target_node: int
     state: str
 
+    @property
+    def is_ram(self) -> bool:
+        """Whether kmem holds it with its memory."""
+        return self.driver == "kmem" and self.state != "unplugged"
+
     def to_dict(self) -> dict:
         """For module results."""
         return {
             "device": self.name,
             "driver": self.driver or None,
-            "mode": {"kmem": "system-ram", "device_dax": "devdax"}.get(self.driver, "disabled"),
+            "mode": "system-ram" if self.is_ram else "devdax" if self.driver == "device_dax" else "disabled",
             "start": self.start,
             "size": self.size,
             "range": format_range(self.start, self.size),
@@ -173,10 +181,11 @@ class Dax:
             )
         return None
 
-    def to_kmem(self, device: DaxDevice, timeout: float) -> None:
-        """Hand the device to kmem and wait until its memory blocks are there, all offline but for what udev rules do.
+    def to_kmem(self, device: DaxDevice, state: str, timeout: float) -> None:
+        """Hand the device to kmem and wait until its memory blocks are there.
 
-        timeout: seconds to wait for the blocks. On failure the device goes back to device_dax. Restores auto_online_blocks.
+        state: what the kernel is to bring them to (``online_movable``, ``online_kernel``, ``offline``); whoever calls looks at what
+        became of it. timeout: seconds to wait for the blocks. On failure the device goes back to device_dax. Restores auto_online_blocks.
         """
         what = f"Cannot turn {device.name} into System RAM"
         self.refuse_leaked(what, device)
@@ -186,9 +195,10 @@ class Dax:
         self.need_driver("kmem")
         policy = self.blocks.auto_online()
         try:
-            # Blocks that online by themselves go to zone Normal, and can't be taken back later.
-            if policy not in ("", "offline"):
-                self.blocks.set_auto_online("offline")
+            # The kernel adds the blocks and brings them online under one lock. Were they offline in between, a udev rule (RHEL's and
+            # SUSE's do) would bring them online first, in zone Normal, which they may never leave again.
+            if policy not in ("", state):
+                self.blocks.set_auto_online(state)
             if device.driver:
                 self._driver_write(device.driver, "unbind", device.name)
             try:
@@ -197,9 +207,9 @@ class Dax:
                 self.forget_id(device.name)
             self._wait_for_blocks(what, device, timeout)
         except HotpmemError as error:
-            raise self.undone(error, device) from error
+            raise self.undone(error, device, timeout) from error
         finally:
-            if policy not in ("", "offline"):
+            if policy not in ("", state):
                 self.blocks.set_auto_online(policy)
 
     def check_removable(self, device: DaxDevice) -> None:
@@ -227,6 +237,7 @@ class Dax:
         self.check_removable(device)
         self.need_driver("device_dax")
         self.forget_id(device.name)
+        self._unplug(device)
         if device.driver:
             self._driver_write(device.driver, "unbind", device.name)
         if device.driver == "kmem":
@@ -265,13 +276,18 @@ class Dax:
     def _driver_write(self, driver: str, action: str, name: str) -> None:
         self.sysfs.write(f"{BUS}/drivers/{driver}/{action}", name)
 
+    def _unplug(self, device: DaxDevice) -> None:
+        """Have the kernel take the memory away before the unbinding, where it can (7.3).
+
+        A block that somebody brought online after it was looked at goes offline again, or this fails; unbinding would leak it.
+        """
+        state = f"{BUS}/devices/{device.name}/state"
+        if device.driver == "kmem" and self.sysfs.exists(state):
+            self.sysfs.write_until(state, "unplugged", _UNPLUG)
+
     def _wait_for_blocks(self, what: str, device: DaxDevice, timeout: float) -> None:
-        bound = self.read(device.name)
-        if bound.driver != "kmem":
+        if self.read(device.name).driver != "kmem":
             raise HotpmemError(what, "kmem did not take it", "dmesg says why", device=device.name)
-        if bound.state == "unplugged":
-            # From 7.3 kmem may hold a device without plugging its memory; plugging it is a write of the policy.
-            self.sysfs.write(f"{BUS}/devices/{device.name}/state", "online_movable")
         deadline = self.clock() + timeout
         wanted = len(self.whole(device))
         while len(self.present(device)) < wanted:
@@ -284,8 +300,14 @@ class Dax:
                 )
             self.pause(0.02)
 
-    def undone(self, error: HotpmemError, device: DaxDevice) -> HotpmemError:
-        """After a failed hot-add: device_dax again, when that can be had without losing memory. Returns the error that says so."""
+    def undone(self, error: HotpmemError, device: DaxDevice, timeout: float) -> HotpmemError:
+        """After a failed hot-add: device_dax again, when that can be had without losing memory. Returns the error that says so.
+
+        timeout: seconds for taking blocks offline again.
+        """
+        # When that fails, to_device_dax finds them online, refuses to unbind, and says so.
+        with contextlib.suppress(HotpmemError):
+            self.blocks.set_state(self.present(device), "offline", timeout, RETRIES)
         try:
             self.to_device_dax(self.read(device.name))
             outcome = f"{device.name} is back on device_dax, nothing was lost"

@@ -4,18 +4,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import List, Optional
 
 from ._dax import Dax, DaxDevice
 from ._errors import HotpmemError
-from ._memory_blocks import Block, summary, whole_blocks
+from ._memory_blocks import RETRIES, Block, summary, whole_blocks
 from ._namespace import Namespace
 from ._reservation import LEAD
 
 POLICIES = {"movable": "online_movable", "kernel": "online_kernel", "none": ""}
-_RETRIES = 10
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class HotPlug:
     def ram_changes(self, shape: Shape, policy: str) -> List[str]:
         """What system_ram would do, in words; empty when there is nothing to do."""
         changes = []
-        if shape.device.driver != "kmem":
+        if not shape.device.is_ram:
             changes.append(f"hand {shape.device.name} to kmem")
             if POLICIES[policy]:
                 changes.append(f"bring {len(self.dax.whole(shape.device))} memory blocks online ({POLICIES[policy]})")
@@ -68,14 +66,14 @@ class HotPlug:
     def as_ram(self, shape: Shape, policy: str) -> dict:
         """What to_dict() will say after to_ram()."""
         if not POLICIES[policy]:
-            if shape.device.driver == "kmem":
+            if shape.device.is_ram:
                 return shape.to_dict()
             return {"mode": "system-ram", "online_bytes": 0, "blocks": {"offline": len(self.dax.whole(shape.device))}}
         return {"mode": "system-ram", "online_bytes": shape.gained, "blocks": {POLICIES[policy]: len(self.dax.whole(shape.device))}}
 
     def check_ram(self, shape: Shape) -> None:
         """Raise what system_ram would refuse, without touching anything."""
-        if shape.device.driver == "kmem":
+        if shape.device.is_ram:
             return
         what = f"Cannot turn {shape.device.name} into System RAM"
         self.dax.refuse_leaked(what, shape.device)
@@ -85,21 +83,14 @@ class HotPlug:
 
     def to_ram(self, shape: Shape, policy: str, timeout: float) -> None:
         """Hot-add: bind kmem, bring the blocks online by policy. timeout: seconds for the blocks. All or nothing."""
-        device, fresh = shape.device, shape.device.driver != "kmem"
+        device, fresh = shape.device, not shape.device.is_ram
         if fresh:
-            self.dax.to_kmem(device, timeout)
+            self.dax.to_kmem(device, POLICIES[policy] or "offline", timeout)
         if not POLICIES[policy]:
             return
         try:
-            self.dax.blocks.set_state(self.dax.present(device), POLICIES[policy], timeout, _RETRIES)
+            self.dax.blocks.set_state(self.dax.present(device), POLICIES[policy], timeout, RETRIES)
         except HotpmemError as error:
             if not fresh:
                 raise
-            raise self._withdrawn(error, device, timeout) from error
-
-    def _withdrawn(self, error: HotpmemError, device: DaxDevice, timeout: float) -> HotpmemError:
-        """Give up a hot-add: blocks that a udev rule brought online have to go offline before kmem may be unbound."""
-        # When that fails, undone() finds them online, refuses to unbind, and says so.
-        with contextlib.suppress(HotpmemError):
-            self.dax.blocks.set_state(self.dax.present(device), "offline", timeout, _RETRIES)
-        return self.dax.undone(error, device)
+            raise self.dax.undone(error, device, timeout) from error

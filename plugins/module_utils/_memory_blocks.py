@@ -23,6 +23,7 @@ from ._sysfs import Sysfs
 MEMORY = "/sys/devices/system/memory"
 STATES = ("offline", "online_movable", "online_kernel")
 _RETRY = (errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ENOMEM, errno.ETIMEDOUT)
+RETRIES = 10  # further passes over blocks that answered one of these
 _PAUSE = 1.0  # seconds between two passes: what pins a page (I/O, a short get_user_pages) has to end by itself
 _ROLLBACK = 30.0  # seconds a block may take to be put back
 
@@ -195,7 +196,7 @@ class MemoryBlocks:
         done: List[int] = []
         failed: List[dict] = []
         for before in blocks:
-            if self.read(before.number).what_it_is == before.what_it_is:
+            if self._is(before.number, before.what_it_is):
                 continue
             number = self._bring(before, before.what_it_is, self.clock() + _ROLLBACK)
             if number == 0:

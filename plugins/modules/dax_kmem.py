@@ -14,8 +14,9 @@ description:
     to C(device_dax).
   - V(devdax) takes it from C(kmem) and binds it to C(device_dax). It refuses while one of its memory blocks is online, because the kernel
     would unbind the device all the same and lose the memory until the next reboot. Use M(hotpmem.fleet.memblock_offline) first.
-  - The kernel's policy for new memory (C(auto_online_blocks)) is set aside meanwhile and restored. The device's id is
-    always removed from C(kmem) again, so that a later device of the same name isn't grabbed.
+  - The kernel's policy for new memory (C(auto_online_blocks)) is what O(online) asks for meanwhile, so that neither another policy nor
+    a udev rule decides the zone; then it is restored. The device's id is always removed from C(kmem) again, so that a later device of
+    the same name isn't grabbed.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
   - hotpmem.fleet.namespace

@@ -47,8 +47,8 @@ def test_what_cannot_work_is_refused_before_anything_starts(change: dict[str, st
 def test_machines_differ_from_their_template_only_in_ram_and_start() -> None:
     for spec in (Spec(), Spec(pmem="nfit"), Spec(boot="grub", pmem="none")):
         paths = Path("/m"), Path("/i"), Path("/r")
-        template = machine.command(spec, *paths, template=True, port=1)
-        clone = machine.command(spec, *paths, template=False, port=1)
+        template = machine.options(spec, *paths, template=True, port=1)
+        clone = machine.options(spec, *paths, template=False, port=1)
         assert [word.replace("share=on", "share=off") if word.startswith("memory-backend-file,id=ram0") else word for word in template] + [
             "-S",
             "-incoming",

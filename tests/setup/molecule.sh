@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Runs one molecule scenario on lab machines; on failure prints the serial console and the journal of each. Ends the machines always.
-# Usage: molecule.sh SCENARIO [molecule command, default "test"]. Environment: KERNEL (6.1), ROAD (raw, dax).
+# Usage: molecule.sh SCENARIO [molecule command, default "test"]
+# Environment: KERNEL=6.1|6.12|7.3; ROAD=raw|dax; UDEV_RULE=1 gives the machine a udev rule that brings added memory online, as RHEL's does.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 scenario=$1 command=${2:-test}
@@ -11,6 +12,7 @@ export HOTPMEM_LABS=${XDG_CACHE_HOME:-$HOME/.cache}/hotpmem/labs
 # Two checkouts may run the same scenario side by side.
 HOTPMEM_LAB=${scenario//_/-}-$(printf '%s' "$PWD" | sha256sum | cut -c1-6)
 export HOTPMEM_LAB HOTPMEM_KERNEL=${KERNEL:-6.1} HOTPMEM_PMEM=e820 HOTPMEM_BOOT=snapshot HOTPMEM_NODE_AGENT=false HOTPMEM_ROAD=${ROAD:-raw}
+export HOTPMEM_UDEV_RULE=${UDEV_RULE:+true}
 export ANSIBLE_CONFIG=$PWD/ansible.cfg ANSIBLE_COLLECTIONS_PATH=$PWD/.venv/collections
 export PATH=$PWD/.venv/bin:$PATH NO_COLOR=1 ANSIBLE_NOCOLOR=1
 case $scenario in

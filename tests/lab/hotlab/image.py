@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import os
-import select
 import shlex
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
-from . import cache, kernels, mirror, progress
+from . import cache, kernels, mirror, progress, step
 from .errors import LabError
 
 DATA = Path(__file__).resolve().parent.parent / "image"
@@ -24,9 +22,6 @@ COMMAND_LINE = (
 emulation pays dearly for and no test here is about: a fifth of a boot's processor time (tests/lab/README.md). The third:
 with randomised addresses the emulator translates each program anew at each start; without, a program starts in 18 ms of processor
 time instead of 55, and a boot takes 34 s of it instead of 45."""
-
-QUIET = 15.0
-"""Seconds without output after which a line says that the work goes on."""
 
 TOOLS = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -108,55 +103,13 @@ def _build(new: Path, row: kernels.Kernel, folder: Path) -> None:
     progress.say(f"image: building from {', '.join(suites)} (about a minute)")
     tree = new / "root"
     sources = mirror.lines(suites)
-    _run([*_as_root(), *_bootstrap(row, tree, folder), *sources], new / "mmdebstrap.log")
+    step.run("image", [*_bootstrap(row, tree, folder), *sources], new / "mmdebstrap.log", step.as_root())
     progress.say("image: writing the file system")
-    _run([*_as_root(), *_file_system(tree, new / "root.raw")], new / "mke2fs.log")
+    step.run("image", _file_system(tree, new / "root.raw"), new / "mke2fs.log", step.as_root())
     for source, name in (("vmlinuz", "vmlinuz"), ("initrd.img", "initrd.img"), ("boot/lab-grub-disk.img", "grub.img")):
         # The links in / are absolute on some releases; followed by hand, they stay inside the tree.
         path = tree / source
         while path.is_symlink():
             path = tree / os.readlink(path).lstrip("/")
         shutil.copyfile(path, new / name)
-    _run([*_as_root(), "rm", "-rf", "--one-file-system", str(tree)], new / "rm.log")
-
-
-def _as_root() -> list[str]:
-    """How to run what needs root: as it is, or through sudo."""
-    return [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
-
-
-def _run(command: list[str], log: Path) -> None:
-    """Run a command with its output in `log`; a line of progress for each of mmdebstrap's steps and each quiet QUIET seconds."""
-    env = {**os.environ, "LC_ALL": "C", "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
-    step = os.path.basename(command[len(_as_root())])
-    with open(log, "wb") as handle:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
-        assert process.stdout is not None
-        begin, pending = time.monotonic(), b""
-        try:
-            while True:
-                if not select.select([process.stdout], [], [], QUIET)[0]:
-                    progress.say(f"image: still {step} ({time.monotonic() - begin:.0f} s)")
-                    continue
-                data = os.read(process.stdout.fileno(), 65536)
-                if not data:
-                    break
-                handle.write(data)
-                *lines, pending = (pending + data).split(b"\n")
-                for line in lines:
-                    if line.startswith(b"I: ") and line.endswith(b"..."):
-                        begin, step = time.monotonic(), line[3:-3].decode(errors="replace")
-                        progress.say(f"image: {step}")
-        except BaseException:
-            process.terminate()
-            raise
-        finally:
-            # The end of its output is not yet the end of the process: it is waited for, not hurried.
-            process.wait()
-    if process.returncode:
-        tail = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-25:])
-        raise LabError(
-            f"Building the image: {os.path.basename(command[len(_as_root())])} failed with status {process.returncode}",
-            tail.rstrip(),
-            "Is the package mirror reachable (apt-get update)? HOTPMEM_DEBIAN_MIRROR names another one.",
-        )
+    step.run("image", ["rm", "-rf", "--one-file-system", str(tree)], new / "rm.log", step.as_root())

@@ -17,6 +17,7 @@ from . import cache, image, machine, process, progress, snapshot, ssh
 from .errors import LabError
 from .machine import Spec
 from .qmp import Qmp
+from .snapshot import Snapshot
 
 RESTORE_DEADLINE = 120.0
 
@@ -45,15 +46,15 @@ def up(name: str, hosts: int, spec: Spec) -> Path:
         if running:
             raise LabError(f"Lab {name} is up ({', '.join(running)})", "", f"End it first: lab.py down --name {name}")
         cache.remove(home)
-        decided, base, kept = snapshot.ensure(spec)
+        kept = snapshot.ensure(spec)
         home.mkdir(parents=True, mode=0o700)
         begin = time.monotonic()
         paths = [home / f"node{number}" for number in range(1, hosts + 1)]
         try:
             with concurrent.futures.ThreadPoolExecutor(hosts) as pool:
                 try:
-                    ports = list(pool.map(lambda path: _start(decided, base, kept, path), paths))
-                    _write_access(home, decided, dict(zip([path.name for path in paths], ports)))
+                    ports = list(pool.map(lambda path: _start(kept, path), paths))
+                    _write_access(home, kept.spec, dict(zip([path.name for path in paths], ports)))
                     list(pool.map(lambda path: _introduce(name, path), paths))
                 except BaseException:
                     # At once, so that the other threads stop waiting for machines that will not be used.
@@ -74,18 +75,18 @@ def _end(paths: list[Path]) -> None:
         machine.end(path)
 
 
-def _start(spec: Spec, base: Path, kept: Path, path: Path) -> int:
+def _start(kept: Snapshot, path: Path) -> int:
     """Start one machine from the snapshot `kept`; returns its port. It runs when this returns."""
     path.mkdir()
-    snapshot.overlay(kept / "disk.qcow2", "qcow2", path / "disk.qcow2")
-    if spec.pmem == "nfit":
-        subprocess.run(["cp", "--sparse=always", str(kept / "pmem.img"), str(path / "pmem.img")], check=True)
-    port = machine.start(spec, path, base, kept / "ram", template=False)
+    snapshot.overlay(kept.folder / "disk.qcow2", "qcow2", path / "disk.qcow2")
+    if kept.spec.pmem == "nfit":
+        subprocess.run(["cp", "--sparse=always", str(kept.folder / "pmem.img"), str(path / "pmem.img")], check=True)
+    port = machine.start(kept.spec, kept.qemu, path, kept.base, kept.folder / "ram", template=False)
     (path / "port").write_text(f"{port}\n")
     with Qmp(path / "qmp") as qmp:
         capability = {"capability": "x-ignore-shared", "state": True}
         qmp.execute("migrate-set-capabilities", capabilities=[capability])
-        qmp.execute("migrate-incoming", uri=f"exec:cat {kept}/state")
+        qmp.execute("migrate-incoming", uri=f"exec:cat {kept.folder}/state")
         qmp.wait_migration(60)
         qmp.execute("cont")
     return port

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import signal
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from . import image, process, progress, ssh
+from .emulator import Emulator
 from .errors import LabError
 from .qmp import Qmp
 
@@ -72,13 +72,6 @@ def parse_size(text: str) -> int:
     return int(match[1]) * (MIB if match[2] == "M" else 1 << 30)
 
 
-@functools.lru_cache(maxsize=None)
-def qemu_version() -> str:
-    """The first line of qemu-system-x86_64 --version; a saved state belongs to the QEMU that wrote it."""
-    done = subprocess.run(["qemu-system-x86_64", "--version"], stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout.splitlines()[0]
-
-
 def free_port() -> int:
     """A TCP port of 127.0.0.1 nobody listens on now; someone may take it before QEMU does, so the start is retried."""
     with socket.socket() as probe:
@@ -86,14 +79,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def command(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, port: int) -> list[str]:
-    """QEMU's argv for a machine in `folder` on the image `base`.
+def options(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, port: int) -> list[str]:
+    """QEMU's options for a machine in `folder` on the image `base`.
 
     The RAM is a file: the template maps it shared, so it holds the RAM's content when the template ends; machines map
     the same file privately, so restoring one copies nothing. x-ignore-shared leaves RAM out of the saved device state.
     """
     size = parse_size(spec.memory)
-    argv = ["qemu-system-x86_64", "-name", folder.name, "-nodefaults", "-display", "none", "-vga", "none"]
+    argv = ["-name", folder.name, "-nodefaults", "-display", "none", "-vga", "none"]
     argv += ["-machine", "q35,nvdimm=on,memory-backend=ram0", "-smp", str(spec.cpus)]
     argv += ["-accel", "kvm" if spec.accel == "kvm" else "tcg,thread=multi,tb-size=256"]
     # Five-level page tables cost an emulated boot a tenth of its time. (svm=off looks as harmless and isn't: with it,
@@ -120,14 +113,16 @@ def command(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, 
     return argv if template else [*argv, "-S", "-incoming", "defer"]
 
 
-def start(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool) -> int:
+def start(spec: Spec, qemu: Emulator, folder: Path, base: Path, ram: Path, *, template: bool) -> int:
     """Start QEMU in `folder` (its pid is recorded there) and return the loopback port of its sshd."""
     for _ in range(5):
         port = free_port()
-        argv = command(spec, folder, base, ram, template=template, port=port)
+        argv = [*qemu.argv, *options(spec, folder, base, ram, template=template, port=port)]
         with open(folder / "qemu.log", "w") as log:
             # A session of its own: an interrupt at the terminal is for the lab command, which then ends it in order.
-            child = subprocess.Popen(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            child = subprocess.Popen(
+                argv, cwd=folder, env=qemu.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         try:
             process.record(folder / "pid", child.pid)
             deadline = time.monotonic() + 30

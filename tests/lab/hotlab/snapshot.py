@@ -6,9 +6,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
-from . import cache, image, machine, progress, ssh
+from . import cache, emulator, image, machine, progress, ssh
+from .emulator import Emulator
 from .errors import LabError
 from .machine import Spec
 from .qmp import Qmp
@@ -20,44 +22,51 @@ STATE_FORMAT = 1
 """Count up when what _build() keeps changes in a way its commands don't show."""
 
 
-def ensure(spec: Spec) -> tuple[Spec, Path, Path]:
-    """(spec with the accelerator decided, image entry, snapshot entry), both built when they aren't there."""
+@dataclass(frozen=True)
+class Snapshot:
+    """What machines start from: their spec with the accelerator decided, its emulator, the image's folder and the snapshot's own."""
+
+    spec: Spec
+    qemu: Emulator
+    base: Path
+    folder: Path
+
+
+def ensure(spec: Spec) -> Snapshot:
+    """The snapshot for `spec`; it, the image and the emulator are built when they aren't there."""
     base = image.ensure(spec.kernel)
     if spec.accel != "auto":
-        return spec, base, _entry(spec, base)
+        return _entry(spec, base)
     decision = cache.root() / "accel"
     if not machine.proves_kvm() or (decision.exists() and decision.read_text().strip() == "tcg"):
-        spec = dataclasses.replace(spec, accel="tcg")
-        return spec, base, _entry(spec, base)
-    kvm = dataclasses.replace(spec, accel="kvm")
+        return _entry(dataclasses.replace(spec, accel="tcg"), base)
     try:
-        return kvm, base, _entry(kvm, base)
+        return _entry(dataclasses.replace(spec, accel="kvm"), base)
     except LabError as error:
         # A CPU flag and a device are no proof (nested machines): a boot is. Remembered until the cache is removed.
         progress.say(f"KVM did not boot this kernel; emulating from now on ({str(error).splitlines()[0]})")
         decision.write_text("tcg\n")
-        spec = dataclasses.replace(spec, accel="tcg")
-        return spec, base, _entry(spec, base)
+        return _entry(dataclasses.replace(spec, accel="tcg"), base)
 
 
-def _entry(spec: Spec, base: Path) -> Path:
-    argv = machine.command(spec, Path("machine"), Path("image"), Path("ram"), template=True, port=0)
-    key = cache.digest([argv, _settled(spec), base.name, machine.qemu_version(), STATE_FORMAT])
+def _entry(spec: Spec, base: Path) -> Snapshot:
+    qemu = emulator.choose(spec.kernel, spec.accel)
+    argv = [emulator.INSTALLED, *machine.options(spec, Path("machine"), Path("image"), Path("ram"), template=True, port=0)]
+    # A saved state belongs to the QEMU that wrote it.
+    key = cache.digest([argv, _settled(spec), base.name, qemu.version, STATE_FORMAT])
     name = f"{spec.kernel}-{spec.pmem}-{spec.boot}-{key}"
-    return cache.entry("snapshots", name, lambda new: _build(spec, base, new))
+    return Snapshot(spec, qemu, base, cache.entry("snapshots", name, lambda new: _build(spec, qemu, base, new)))
 
 
-def _build(spec: Spec, base: Path, new: Path) -> None:
-    if spec.accel == "tcg" and spec.kernel != "6.1" and " 7.2." in machine.qemu_version():
-        progress.say(f"snapshot: QEMU 7.2's emulation crashed kernel 6.12 in every attempt; {spec.kernel} may do the same")
-    progress.say(f"snapshot: booting a {spec.kernel} machine, {spec.pmem}, {spec.boot}, {spec.accel} (about a minute)")
+def _build(spec: Spec, qemu: Emulator, base: Path, new: Path) -> None:
+    progress.say(f"snapshot: booting a {spec.kernel} machine, {spec.pmem}, {spec.boot}, {spec.accel}, QEMU {qemu.major} (about a minute)")
     overlay(base / "root.raw", "raw", new / "disk.qcow2")
     if spec.pmem == "nfit":
         with open(new / "pmem.img", "wb") as handle:
             handle.truncate(machine.PMEM_BYTES)
     keys = image.keys()
     try:
-        port = machine.start(spec, new, base, new / "ram", template=True)
+        port = machine.start(spec, qemu, new, base, new / "ram", template=True)
         known_hosts = new / "known_hosts"
         known_hosts.write_text(ssh.known_hosts_line(keys, port))
         connection = ssh.command(keys, known_hosts, port)

@@ -38,6 +38,7 @@ class Kernel(Sysfs):
         self.ids: List[str] = []
         self.kmem_takes = True
         self.zone_given = {"online_movable": "Movable", "online_kernel": "Normal", "online": "Normal"}
+        self.has_state = os.path.exists(self.path(f"{DAX}/state"))
         self.now = 0.0
 
     def clock(self) -> float:
@@ -55,6 +56,8 @@ class Kernel(Sysfs):
         self.writes.append(f"{value} > {os.path.basename(os.path.dirname(name))}/{os.path.basename(name)}")
         if "/memory/memory" in name:
             self._block(int(name.split("/memory/memory")[1].split("/", maxsplit=1)[0]), name, value)
+        elif name == "/sys/bus/dax/devices/dax0.0/state":
+            self._unplug(value)
         elif name.startswith("/sys/bus/dax/drivers/"):
             self._driver(name.split("/")[-2], name.rsplit("/", maxsplit=1)[-1], value)
         else:
@@ -88,6 +91,21 @@ class Kernel(Sysfs):
         else:
             self.block(number, "online", self.zone_given[value])
 
+    def _unplug(self, value: str) -> None:
+        """As 7.3.4 was seen to: blocks that are online go offline first, and without all of them nothing changes."""
+        assert value == "unplugged"
+        online = [n for n in range(8, 12) if self.get(f"{MEMORY}/memory{n}/state", "offline") != "offline"]
+        for number in online:
+            if self.busy.get(number):
+                raise SystemCallError("write", self.busy[number].pop(0), "todo")
+        self._remove_blocks()
+        self.set(f"{DAX}/state", value)
+
+    def _remove_blocks(self) -> None:
+        self._iomem(kmem=False)
+        for number in range(8, 12):
+            shutil.rmtree(self.path(f"{MEMORY}/memory{number}"), ignore_errors=True)
+
     def _driver(self, driver: str, action: str, device: str) -> None:
         link = self.path(f"{DAX}/driver")
         if action == "remove_id":
@@ -100,15 +118,18 @@ class Kernel(Sysfs):
         if action == "unbind":
             os.unlink(link)
             if driver == "kmem":
-                leaked = any(self.get(f"{MEMORY}/memory{n}/state", "offline") != "offline" for n in range(8, 12))
-                self._iomem(kmem=leaked)
-                for number in () if leaked else range(8, 12):
-                    shutil.rmtree(self.path(f"{MEMORY}/memory{number}"), ignore_errors=True)
+                if all(self.get(f"{MEMORY}/memory{n}/state", "offline") == "offline" for n in range(8, 12)):
+                    self._remove_blocks()
+                if self.has_state:
+                    os.unlink(self.path(f"{DAX}/state"))
             return
         os.symlink(f"../../../../../../../bus/dax/drivers/{driver}", link)
         if driver == "kmem":
             self._iomem(kmem=True)
             policy = self.get(f"{MEMORY}/auto_online_blocks")
+            if self.has_state:
+                with open(self.path(f"{DAX}/state"), "w", encoding="utf-8") as file:
+                    file.write(policy + "\n")
             for number in range(8, 12):
                 self.block(
                     number,

@@ -50,7 +50,10 @@ def make(kernel, recorder):
     return build
 
 
-@pytest.mark.parametrize("name, driver, blocks", [("6.1-e820-devdax", "device_dax", 0), ("6.1-e820-system_ram", "kmem", 4)])
+@pytest.mark.parametrize(
+    "name, driver, blocks",
+    [("6.1-e820-devdax", "device_dax", 0), ("6.1-e820-system_ram", "kmem", 4), ("7.3-e820-system_ram", "kmem", 4)],
+)
 def test_captured(make, name, driver, blocks):
     dax = make(name)[1]
     device = dax.read("dax0.0")
@@ -94,13 +97,16 @@ def test_hot_add(make):
     assert hotplug.ram_changes(after, "movable") == []
 
 
-def test_hot_add_sets_the_auto_policy_aside(make):
+@pytest.mark.parametrize("policy", ["offline", "online", "online_kernel", "online_movable"])
+def test_hot_add_sets_the_auto_policy_aside(make, policy):
     fake, dax = make("6.1-e820-devdax")
-    fake.set("/sys/devices/system/memory/auto_online_blocks", "online")
+    fake.set("/sys/devices/system/memory/auto_online_blocks", policy)
     hotplug = HotPlug(dax)
     hotplug.to_ram(hotplug.shape("dax0.0"), "movable", 10)
     assert hotplug.shape("dax0.0").to_dict()["blocks"] == {"online_movable": 4}
-    assert fake.get("/sys/devices/system/memory/auto_online_blocks") == "online"
+    assert fake.get("/sys/devices/system/memory/auto_online_blocks") == policy
+    # The blocks came online with the memory: there was no moment for a udev rule to do it differently.
+    assert not any("/state" in write for write in fake.writes)
 
 
 @pytest.mark.parametrize("online, blocks", [("none", {"offline": 4}), ("kernel", {"online_kernel": 4})])
@@ -116,7 +122,7 @@ def test_kmem_refuses(make):
     fake.kmem_takes = False
     fake.set("/sys/devices/system/memory/auto_online_blocks", "online")
     with pytest.raises(HotpmemError, match=r"kmem did not take it; dax0\.0 is back on device_dax, nothing was lost"):
-        dax.to_kmem(dax.read("dax0.0"), 10)
+        dax.to_kmem(dax.read("dax0.0"), "online_movable", 10)
     assert dax.read("dax0.0").driver == "device_dax"
     assert fake.ids == []
     assert fake.get("/sys/devices/system/memory/auto_online_blocks") == "online"
@@ -141,7 +147,9 @@ def test_onlining_fails_after_a_udev_rule_was_quicker(make, stuck, said):
     def udev(driver, action, device):
         bind(driver, action, device)
         if action == "new_id":
-            fake.block(9, "online", "Movable")
+            # The kernel left the blocks offline; the rule had block 9 online.
+            for number in (8, 10, 11):
+                fake.block(number, "offline", "Normal Movable")
             fake.busy = {9: [errno.EINVAL]} if stuck else {}
 
     def refuse(name, value, seconds):
@@ -166,17 +174,52 @@ def test_what_kmem_would_refuse_is_refused_before(make, attribute, value, said):
     fake, dax = make("6.1-e820-devdax")
     fake.set(f"{DEVICE}/{attribute}", value)
     with pytest.raises(HotpmemError, match=said):
-        dax.to_kmem(dax.read("dax0.0"), 10)
+        dax.to_kmem(dax.read("dax0.0"), "online_movable", 10)
     assert fake.writes == []
 
 
-def test_hot_remove(make):
-    fake, dax = make("6.1-e820-system_ram")
+@pytest.mark.parametrize("name", ["6.1-e820-system_ram", "7.3-e820-system_ram"])
+def test_hot_remove(make, name):
+    fake, dax = make(name)
     fake.ids = ["dax0.0"]
     dax.blocks.set_state(dax.present(dax.read("dax0.0")), "offline", 10, 0)
     dax.to_device_dax(dax.read("dax0.0"))
     assert dax.read("dax0.0").driver == "device_dax"
     assert fake.ids == [] and dax.leaks() == []
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_a_block_that_comes_online_at_the_last_moment_is_not_leaked(make, pinned):
+    """From 7.3 on: the check finds all blocks offline, then somebody brings one online, then the device is unbound."""
+    fake, dax = make("7.3-e820-system_ram")
+    dax.blocks.set_state(dax.present(dax.read("dax0.0")), "offline", 10, 0)
+    forget = dax.forget_id
+
+    def somebody(name):
+        fake.block(9, "online", "Normal")
+        fake.busy = {9: [errno.EBUSY]} if pinned else {}
+        forget(name)
+
+    dax.forget_id = somebody
+    if pinned:
+        with pytest.raises(SystemCallError):
+            dax.to_device_dax(dax.read("dax0.0"))
+    else:
+        dax.to_device_dax(dax.read("dax0.0"))
+    assert dax.leaks() == []
+    assert dax.read("dax0.0").driver == ("kmem" if pinned else "device_dax")
+
+
+def test_a_device_that_kmem_holds_without_its_memory_is_no_ram(make):
+    fake, dax = make("7.3-e820-system_ram")
+    fake.write(f"{DEVICE}/state", "unplugged")
+    hotplug = HotPlug(dax)
+    before = hotplug.shape("dax0.0")
+    assert before.to_dict() == {"mode": "disabled", "online_bytes": 0, "blocks": {}}
+    assert hotplug.ram_changes(before, "movable")
+    hotplug.to_ram(before, "movable", 10)
+    assert hotplug.shape("dax0.0").to_dict() == hotplug.as_ram(before, "movable")
+    assert (dax.read("dax0.0").driver, dax.read("dax0.0").state, fake.ids) == ("kmem", "online_movable", [])
 
 
 @pytest.mark.parametrize("online", [[8], [8, 9, 10, 11]])
@@ -198,7 +241,7 @@ def test_leaked_memory_is_refused(make, move):
     fake.write("/sys/bus/dax/drivers/kmem/unbind", "dax0.0")
     fake.writes.clear()
     assert [leak.device for leak in dax.leaks()] == ["dax0.0"]
-    arguments = (10,) if move == "to_kmem" else ()
+    arguments = ("online_movable", 10) if move == "to_kmem" else ()
     with pytest.raises(HotpmemError, match="leaked") as caught:
         getattr(dax, move)(dax.read("dax0.0"), *arguments)
     assert caught.value.details["leaked"] is True

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils import _memory_blocks as mb
@@ -164,6 +165,14 @@ def test_block_that_cannot_be_put_back_is_named(machine):
     assert [one["block"] for one in caught.value.details["not_rolled_back"]] == [10]
     assert caught.value.details["rolled_back"] == [9, 11]
     assert "nothing was lost" not in str(caught.value)
+
+
+def test_a_block_that_is_gone_is_not_put_back(machine):
+    fake, memory = machine
+    before = memory.present(range(8, 12))
+    shutil.rmtree(fake.path(f"{mb.MEMORY}/memory9"))
+    done, stuck = memory.put_back(before)
+    assert (done, [(one["block"], one["errno"]) for one in stuck]) == ([], [(9, "ENOENT")])
 
 
 def test_a_kernel_that_ignores_the_policy_is_no_success(machine):

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which QEMU runs a machine: the installed one, or Debian's newer one in a tree of the cache.
+
+Kernels say in hotlab/kernels.py from which QEMU on emulation runs them. The tree is unpacked packages, neither installed nor
+entered: its own dynamic loader starts its QEMU, with its libraries, modules and firmware. Nothing else on this machine sees it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import cache, kernels, mirror, progress, step
+
+INSTALLED = "qemu-system-x86_64"
+SUITE = "trixie"
+LIBRARIES = "usr/lib/x86_64-linux-gnu"
+FIRMWARE = ("usr/share/qemu", "usr/share/seabios")
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """How QEMU is started: argv without its options, and what its environment needs. version: the first line of --version."""
+
+    argv: tuple[str, ...]
+    environ: tuple[tuple[str, str], ...]
+    version: str
+
+    @property
+    def major(self) -> int:
+        """10 for `QEMU emulator version 10.0.2 (Debian …)`; 0 when it says something else."""
+        match = re.search(r"version (\d+)\.", self.version)
+        return int(match[1]) if match else 0
+
+    def environment(self) -> dict[str, str]:
+        """What to give to the process."""
+        return {**os.environ, **dict(self.environ)}
+
+
+def choose(kernel: str, accel: str) -> Emulator:
+    """The QEMU for this kernel; the tree is built when it is needed and isn't there. Only emulation asks for a newer one."""
+    installed = _ask((INSTALLED,))
+    if accel == "kvm" or installed.major >= kernels.find(kernel).qemu:
+        return installed
+    return _from(cache.entry("emulators", f"{SUITE}-{cache.digest(_unpack(Path('tree')))}", _build) / "tree")
+
+
+def _unpack(tree: Path) -> list[str]:
+    """The mmdebstrap command without its mirror lines: the packages' files as they are, no package's script is run."""
+    # Newer mmdebstraps refuse chrootless to root, who could be harmed by packages' scripts.
+    how = ["--mode=chrootless", "--skip=check/chrootless", "--variant=extract"]
+    return ["mmdebstrap", *how, "--include=qemu-system-x86", SUITE, str(tree)]
+
+
+def _build(new: Path) -> None:
+    progress.say(f"emulator: fetching {SUITE}'s QEMU, because the installed one crashes this kernel (about ten seconds)")
+    step.run("emulator", [*_unpack(new / "tree"), *mirror.lines([SUITE])], new / "mmdebstrap.log")
+
+
+def _from(tree: Path) -> Emulator:
+    libraries = tree / LIBRARIES
+    argv = [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries), str(tree / "usr/bin" / INSTALLED)]
+    for folder in FIRMWARE:
+        argv += ["-L", str(tree / folder)]
+    return _ask(tuple(argv), (("QEMU_MODULE_DIR", str(libraries / "qemu")),))
+
+
+def _ask(argv: tuple[str, ...], environ: tuple[tuple[str, str], ...] = ()) -> Emulator:
+    """The emulator with its version, which takes starting it once."""
+    silent = Emulator(argv, environ, "")
+    done = subprocess.run([*argv, "--version"], stdout=subprocess.PIPE, text=True, check=True, env=silent.environment())
+    return Emulator(argv, environ, done.stdout.splitlines()[0])

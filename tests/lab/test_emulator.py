@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which QEMU a kernel gets, with programs that only say a version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hotlab import emulator
+
+
+@pytest.fixture
+def qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The installed QEMU, which says what its file's second line says; and a builder whose QEMU needs its module folder."""
+    program = tmp_path / "installed"
+    monkeypatch.setattr(emulator, "INSTALLED", str(program))
+
+    def build(new: Path) -> None:
+        libraries = new / "tree" / emulator.LIBRARIES
+        libraries.mkdir(parents=True)
+        loader = libraries / "ld-linux-x86-64.so.2"
+        loader.write_text('#!/bin/sh\n[ -n "$QEMU_MODULE_DIR" ] && echo "QEMU emulator version 10.0.13 (Debian)"\n')
+        loader.chmod(0o755)
+
+    monkeypatch.setattr(emulator, "_build", build)
+    return program
+
+
+def say(program: Path, version: str) -> None:
+    program.write_text(f"#!/bin/sh\necho QEMU emulator version {version}\n")
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "accel", "installed"),
+    [("6.1", "tcg", "7.2.22"), ("6.12", "tcg", "10.0.2"), ("7.3", "tcg", "11.1.0"), ("6.12", "kvm", "7.2.22")],
+)
+def test_the_installed_emulator_does(qemu: Path, cache_home: Path, kernel: str, accel: str, installed: str) -> None:
+    say(qemu, installed)
+    found = emulator.choose(kernel, accel)
+    assert (found.argv, f"version {installed}" in found.version) == ((str(qemu),), True)
+    assert not (cache_home / "emulators").exists()
+
+
+@pytest.mark.parametrize(("kernel", "installed"), [("6.12", "7.2.22"), ("7.3", "8.2.2"), ("7.3", "9.2.4")])
+def test_a_newer_emulator_is_fetched(qemu: Path, cache_home: Path, kernel: str, installed: str) -> None:
+    say(qemu, installed)
+    found = emulator.choose(kernel, "tcg")
+    assert found.major == 10
+    assert found.argv[0].startswith(str(cache_home / "emulators"))
+    # The libraries are told to the loader, not to the environment: what QEMU starts (sh, cat) is this machine's.
+    assert [name for name, _ in found.environ] == ["QEMU_MODULE_DIR"]
+
+
+def test_a_version_that_cannot_be_read_is_old(qemu: Path) -> None:
+    say(qemu, "unknown")
+    assert emulator.choose("6.1", "kvm").major == 0
