@@ -34,7 +34,7 @@ def dax(machine):
 
 def test_there_and_back_without_a_conversion(dax):
     one, engine, _build = dax
-    for _ in range(2):
+    for _time in range(2):
         planned = engine.moves.plan_remove("")
         assert (planned.before, planned.after, planned.device) == (RAM, DEVICE, "")
         move = engine.moves.hot_remove("", 10)
