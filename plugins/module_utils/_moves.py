@@ -16,19 +16,19 @@ The modules memblock_offline, dax_kmem and pmem_namespace offer the steps one by
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 from ._conversion import Converter, Plan
 from ._dax import Dax, DaxDevice
 from ._errors import HotpmemError
 from ._hotplug import HotPlug
+from ._memory_blocks import RETRIES
 from ._namespace import Namespace, Namespaces
 from ._reservation import LEAD
 from ._state_copy import StateCopy
 
 ROADS = ("raw", "dax")
 _MODE = {"raw": "raw", "dax": "devdax"}  # of the namespace while an image is on it
-_RETRIES = 10  # further passes over memory blocks that answered EBUSY and the like
 _POLICY = "movable"  # only blocks in ZONE_MOVABLE can be counted on to go offline again
 
 
@@ -125,6 +125,10 @@ class Moves:
 
     def plan_add(self, wanted: str, force: bool) -> Move:
         """What hot_add would do. force: an image that was not restored, or a signature, may be lost. Raises HotpmemError."""
+        return self._plan_add(wanted, force)[0]
+
+    def _plan_add(self, wanted: str, force: bool) -> Tuple[Move, Plan]:
+        """The move, and the conversion that it begins with."""
         move = self._standing(self.namespaces.find(wanted))
         found = move.namespace
         plan = self.converter.plan(wanted, "", "devdax", "mem")
@@ -132,7 +136,7 @@ class Moves:
         if plan.changes:
             move.changes += [f"make {found.name} devdax", "hand its dax device to kmem and bring its memory blocks online (movable)"]
             move.after = {"mode": "system-ram", "online_bytes": self.hotplug.gain_of(found)}
-            return move
+            return move, plan
         shape = self.hotplug.shape(found.chardev, found.size)
         self.hotplug.check_ram(shape)
         if shape.device.driver == "device_dax":
@@ -144,15 +148,13 @@ class Moves:
         move.online_bytes = shape.to_dict()["online_bytes"]
         if move.changes:
             move.after = {"mode": "system-ram", "online_bytes": shape.gained}
-        return move
+        return move, plan
 
     def hot_add(self, wanted: str, timeout: float, force: bool) -> Move:
         """Make the namespace devdax and its memory System RAM, movable. timeout: seconds for the blocks. Raises HotpmemError."""
-        move = self.plan_add(wanted, force)
+        move, plan = self._plan_add(wanted, force)
         if not move.changes:
             return move
-        plan = self.converter.plan(wanted, "", "devdax", "mem")
-        self.converter.allow(plan, force)
         move.namespace = self.converter.apply(plan)
         shape = self.hotplug.shape(move.namespace.chardev, move.namespace.size)
         self.hotplug.check_ram(shape)
@@ -221,7 +223,7 @@ class Moves:
         if not found.chardev or self.dax.driver_of(found.chardev) != "kmem":
             return False
         shape = self.hotplug.shape(found.chardev, found.size)
-        before = self.dax.blocks.set_state(shape.blocks, "offline", timeout, _RETRIES)
+        before = self.dax.blocks.set_state(shape.blocks, "offline", timeout, RETRIES)
         try:
             self.dax.to_device_dax(shape.device)
         except HotpmemError as error:

@@ -51,7 +51,6 @@ def random_file(path: Path, size: int, zero_half: bool = False) -> None:
 
 def make_source(case: str, path: Path, size: int) -> None:
     path.mkdir()
-    case = case.removesuffix("-huge")
     if case in ("one-file", "half-zero"):
         random_file(path / "f", size, case == "half-zero")
     elif case == "64-files":
@@ -65,7 +64,7 @@ class Bench:
     """One case: its sources, a device and the tools."""
 
     def __init__(self, case: str, source: Path, huge: Path) -> None:
-        self.case, self.source, self.huge = case.removesuffix("-huge"), source, huge
+        self.case, self.source, self.huge = case, source, huge
         self.target = source.parent / "target"
         self.files = sorted(p for p in source.rglob("*") if p.is_file())
         self.bytes = sum(p.stat().st_size for p in self.files)
@@ -243,8 +242,9 @@ def main() -> int:
     try:
         for case in args.case or CASES:
             where = work / "pages" if case.endswith("-huge") else work
-            make_source(case, where / "source", size)
-            bench = Bench(case, where / "source", huge)
+            kind = case.removesuffix("-huge")
+            make_source(kind, where / "source", size)
+            bench = Bench(kind, where / "source", huge)
             for op in ("save", "restore"):
                 if op == "restore":
                     bench.prepare_restore()
