@@ -48,3 +48,21 @@ attributes:
     platforms: linux
     description: Target systems that can be operated against.
 """
+
+    # Action plugins that end in another boot. Named before ACTS: what the first fragment says about an attribute holds.
+    JUMPS = r"""
+options: {}
+attributes:
+  action:
+    support: full
+  async:
+    support: none
+  become:
+    support: full
+    description: Is usable alongside become keywords.
+  bypass_host_loop:
+    support: none
+  idempotent:
+    support: none
+    details: Each run is a reboot.
+"""

@@ -39,3 +39,11 @@ options:
     choices: [raw, dax]
     default: raw
 """
+
+    TIMEOUT = r"""
+options:
+  timeout:
+    description: Seconds for all memory blocks together.
+    type: int
+    default: 60
+"""

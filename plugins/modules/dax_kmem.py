@@ -20,6 +20,7 @@ description:
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
   - hotpmem.fleet.namespace
+  - hotpmem.fleet.namespace.timeout
 options:
   device:
     description: The dax device (V(dax0.0)), instead of O(namespace).
@@ -37,10 +38,6 @@ options:
     type: str
     choices: [movable, kernel, none]
     default: movable
-  timeout:
-    description: Seconds for all memory blocks together.
-    type: int
-    default: 60
 author:
   - The hotpmem.fleet authors (@hotpmem)
 seealso:

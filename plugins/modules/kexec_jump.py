@@ -15,21 +15,9 @@ description:
   - Refuses when no kernel is loaded. Notices when the jump did not happen, and then says what the host answered.
   - It is an action plugin. It runs on the controller and needs no Python on the host.
 extends_documentation_fragment:
+  - hotpmem.fleet.attributes.jumps
   - hotpmem.fleet.attributes.acts
   - ansible.builtin.action_common_attributes.flow
-attributes:
-  action:
-    support: full
-  async:
-    support: none
-  become:
-    support: full
-    description: Is usable alongside become keywords.
-  bypass_host_loop:
-    support: none
-  idempotent:
-    support: none
-    details: Each run is a reboot.
 options:
   method:
     description:

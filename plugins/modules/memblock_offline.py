@@ -17,6 +17,7 @@ description:
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
   - hotpmem.fleet.namespace
+  - hotpmem.fleet.namespace.timeout
 options:
   device:
     description:
@@ -38,10 +39,6 @@ options:
     type: str
     choices: [offline, online_movable, online_kernel]
     default: offline
-  timeout:
-    description: Seconds for all blocks together.
-    type: int
-    default: 60
   retries:
     description: How many more times blocks are tried that the kernel calls busy, within O(timeout).
     type: int

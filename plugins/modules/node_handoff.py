@@ -15,21 +15,9 @@ description:
   - When the handoff fails before the jump, the host has put everything back itself, and this fails with its reason.
   - It is an action plugin. It needs the agent, which the role P(hotpmem.fleet.node_agent#role) installs.
 extends_documentation_fragment:
+  - hotpmem.fleet.attributes.jumps
   - hotpmem.fleet.attributes.acts
   - ansible.builtin.action_common_attributes.flow
-attributes:
-  action:
-    support: full
-  async:
-    support: none
-  become:
-    support: full
-    description: Is usable alongside become keywords.
-  bypass_host_loop:
-    support: none
-  idempotent:
-    support: none
-    details: Each run is a reboot.
 options:
   method:
     description:

@@ -22,6 +22,7 @@ extends_documentation_fragment:
   - hotpmem.fleet.namespace
   - hotpmem.fleet.namespace.helper
   - hotpmem.fleet.namespace.road
+  - hotpmem.fleet.namespace.timeout
 options:
   state:
     description: Whether the memory is to be System RAM.
@@ -34,10 +35,6 @@ options:
       - What was System RAM until now is given up anyway.
     type: bool
     default: false
-  timeout:
-    description: Seconds for all memory blocks together.
-    type: int
-    default: 60
 author:
   - The hotpmem.fleet authors (@hotpmem)
 seealso:
