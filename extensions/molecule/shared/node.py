@@ -17,6 +17,19 @@ from hotlab import lab, machine
 
 LAB, HOST = os.environ["HOTPMEM_LAB"], "node1"
 ITEMS = (CHECKOUT / "tests/demo/files/cache_items.py").read_text(encoding="utf-8")
+# Stops pmem-state for good as soon as it saves: what a power cut meets then is half an image.
+STOPPER = r"""
+import os, signal, sys
+while True:
+    for pid in os.listdir("/proc"):
+        try:
+            words = open("/proc/" + pid + "/cmdline", "rb").read().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(b"pmem-state") and words[1:2] == [b"save"]:
+            os.kill(int(pid), signal.SIGSTOP)
+            sys.exit()
+"""
 
 
 class Node:
@@ -63,6 +76,18 @@ class Node:
         before = self.boot
         machine.reset(lab.node(LAB, HOST))
         self.wait_boot(before)
+
+    def stop_in_save(self) -> None:
+        """Start a handoff, and return when it saves: it has gone so far, and goes no further."""
+        self.run(f"systemd-run --quiet --collect --unit=stopper python3 -c '{STOPPER}'")
+        self.run("hotpmem-node handoff --detach")
+        self.run("while systemctl is-active --quiet stopper; do sleep 0.1; done")
+
+    def drop_in(self, unit: str, text: str) -> None:
+        """Put settings over those of a unit; with an empty text, take them away again."""
+        folder = f"/etc/systemd/system/{unit}.service.d"
+        act = f"mkdir -p {folder} && cat >{folder}/fault.conf" if text else f"rm {folder}/fault.conf"
+        self.run(f"{act} && systemctl daemon-reload", stdin=text)
 
     def fill(self, mib: int = 20) -> None:
         """Random items, as of now all that memcached has to keep."""

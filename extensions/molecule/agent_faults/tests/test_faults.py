@@ -6,20 +6,6 @@ No test has a controller: each boot is one that the machine makes alone. They ru
 
 from __future__ import annotations
 
-# Stops pmem-state for good as soon as it saves: what a power cut meets then is half an image.
-STOPPER = r"""
-import os, signal, sys
-while True:
-    for pid in os.listdir("/proc"):
-        try:
-            words = open("/proc/" + pid + "/cmdline", "rb").read().split(b"\0")
-        except OSError:
-            continue
-        if words[0].endswith(b"pmem-state") and words[1:2] == [b"save"]:
-            os.kill(int(pid), signal.SIGSTOP)
-            sys.exit()
-"""
-
 
 def test_kernel_missing(node):
     node.fill()
@@ -47,10 +33,9 @@ def test_kexec_fails(node):
 
 def test_handoff_stopped_half_way(node):
     """Somebody stops the unit of the handoff while it saves."""
-    node.run(f"systemd-run --quiet --collect --unit=stopper python3 -c '{STOPPER}'")
-    node.run("hotpmem-node handoff --detach")
-    node.run("while systemctl is-active --quiet stopper; do sleep 0.1; done")
-    node.run("systemctl stop hotpmem-handoff; pkill -CONT pmem-state; while systemctl is-active --quiet hotpmem-handoff; do sleep 0.1; done; true")
+    node.stop_in_save()
+    node.run("systemctl stop hotpmem-handoff; pkill -CONT pmem-state; true")
+    node.run("while systemctl is-active --quiet hotpmem-handoff; do sleep 0.1; done")
     assert node.run("systemctl is-active memcached").stdout == "active\n"
     assert node.kept()
     node.run("hotpmem-node put-back", check=False)
@@ -79,9 +64,7 @@ def test_power_cut_while_system_ram(node):
 
 def test_power_cut_while_saving(node):
     node.fill()
-    node.run(f"systemd-run --quiet --collect --unit=stopper python3 -c '{STOPPER}'")
-    node.run("hotpmem-node handoff --detach")
-    node.run("while systemctl is-active --quiet stopper; do sleep 0.1; done")
+    node.stop_in_save()
     node.cut_power()
     assert node.cold()
     assert node.is_ram()
@@ -89,12 +72,9 @@ def test_power_cut_while_saving(node):
 
 def test_restore_unit_fails(node):
     node.fill()
-    node.run(
-        "mkdir -p /etc/systemd/system/hotpmem-restore.service.d && cd /etc/systemd/system/hotpmem-restore.service.d && "
-        "printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\n' >broken.conf && systemctl daemon-reload"
-    )
+    node.drop_in("hotpmem-restore", "[Service]\nExecStart=\nExecStart=/bin/false\n")
     node.leave("hotpmem-node handoff --detach")
-    node.run("rm -r /etc/systemd/system/hotpmem-restore.service.d && systemctl daemon-reload")
+    node.drop_in("hotpmem-restore", "")
     assert "hotpmem-restore.service ended without a result (exit-code)" in node.cold()
     # The image is whole, and nobody's to throw away but the operator's.
     refused = node.agent("hot-add")
@@ -105,13 +85,10 @@ def test_restore_unit_fails(node):
 
 def test_crash_loop_on_restored_state(node):
     node.fill()
-    node.run(
-        "mkdir -p /etc/systemd/system/memcached.service.d && cd /etc/systemd/system/memcached.service.d && "
-        "printf '[Service]\\nExecStartPre=/bin/sh -c \"! test -e /run/hotpmem/restored/memcached\"\\nRestart=on-failure\\nRestartSec=0.1\\n' "
-        ">crash.conf && systemctl daemon-reload"
-    )
+    start = 'ExecStartPre=/bin/sh -c "! test -e /run/hotpmem/restored/memcached"'
+    node.drop_in("memcached", f"[Service]\n{start}\nRestart=on-failure\nRestartSec=0.1\n")
     node.leave("hotpmem-node handoff --detach")
     assert node.run("systemctl is-active memcached", check=False).stdout == "failed\n"
     node.leave("systemctl reboot")
     assert "failed" in node.cold()
-    node.run("rm /etc/systemd/system/memcached.service.d/crash.conf && systemctl daemon-reload")
+    node.drop_in("memcached", "")
