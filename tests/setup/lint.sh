@@ -9,8 +9,8 @@ failed=()
 run() { local name=$1; shift; "$@" || failed+=("$name"); }
 
 mapfile -t shell < <(git ls-files '*.sh' .ci/run)
-run ruff "$bin/ruff" check --quiet plugins tests roles
-run ruff-format "$bin/ruff" format --quiet --check plugins tests roles
+run ruff "$bin/ruff" check --quiet plugins tests roles extensions
+run ruff-format "$bin/ruff" format --quiet --check plugins tests roles extensions
 run mypy "$bin/mypy" --no-error-summary tests/lab/lab.py tests/demo/demo.py plugins/filter/text_table.py plugins/filter/item_outcomes.py plugins/filter/memory_map_picture.py
 run yamllint "$bin/yamllint" --strict .
 run shellcheck shellcheck "${shell[@]}"
