@@ -34,6 +34,15 @@ options:
     description: Whether a kernel must be loadable for kexec.
     type: bool
     default: true
+  kernel:
+    description: Which one, as O(hotpmem.fleet.kexec_load#module:kernel). When left out, the running one.
+    type: path
+  initrd:
+    description: Its initrd. When left out, that of the running kernel.
+    type: path
+  command_line:
+    description: Its command line. When left out, that of the running kernel.
+    type: str
 author:
   - The hotpmem.fleet authors (@hotpmem)
 """
@@ -87,7 +96,8 @@ def act(module: AnsibleModule) -> dict:
     params = module.params
     engine = Engine(helper=params["helper"], road=params["road"])
     items = items_from(params["items"], need_path=True)
-    numbers = engine.preflight.require(params["namespace"] or "", items, parse_size(params["reserve"]), params["kexec"])
+    target = engine.kexec.target(params["kernel"], params["initrd"], params["command_line"])
+    numbers = engine.preflight.require(params["namespace"] or "", items, parse_size(params["reserve"]), params["kexec"], target)
     return {"ok": True, "reasons": [], "numbers": numbers}
 
 
@@ -101,6 +111,9 @@ def main() -> None:
             "road": {"type": "str", "choices": list(ROADS), "default": ROADS[0]},
             "reserve": {"type": "str", "default": "256M"},
             "kexec": {"type": "bool", "default": True},
+            "kernel": {"type": "path"},
+            "initrd": {"type": "path"},
+            "command_line": {"type": "str"},
         },
         supports_check_mode=True,
     )

@@ -71,7 +71,7 @@ def host(kernel, recorder, monkeypatch):
 
 def module(act, check_mode=False, **params):
     """Run a module's act()."""
-    full = {"namespace": None}
+    full = dict.fromkeys(("namespace", "kernel", "initrd", "command_line"))
     full.update(force=False, timeout=60, helper="pmem-state", road="raw", reserve="64M", kexec=True, items=[])
     full.update(params)
     return act(SimpleNamespace(params=full, check_mode=check_mode))
@@ -172,6 +172,12 @@ def test_the_same_reasons(host):
     with pytest.raises(HotpmemError) as caught:
         module(pmem_preflight.act)
     assert agent(engine, "preflight") == (5, str(caught.value))
+
+
+def test_preflight_looks_at_the_kernel_that_is_named(host):
+    host("6.1-e820-raw")
+    with pytest.raises(HotpmemError, match=r"the kernel /boot/other is not there; the initrd /boot/other\.img is not there"):
+        module(pmem_preflight.act, kernel="/boot/other", initrd="/boot/other.img")
 
 
 def test_a_failed_conversion_gives_the_memory_back(host):
