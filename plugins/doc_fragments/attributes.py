@@ -62,6 +62,9 @@ attributes:
     description: Is usable alongside become keywords.
   bypass_host_loop:
     support: none
+  diff_mode:
+    support: none
+    details: There is nothing to show but another boot.
   idempotent:
     support: none
     details: Each run is a reboot.

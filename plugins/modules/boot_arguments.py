@@ -72,6 +72,14 @@ reboot_required:
   description: The opposite of RV(running).
   type: bool
   returned: success
+before:
+  description: The arguments that were ours before.
+  type: dict
+  returned: success
+after:
+  description: Those that are ours afterwards.
+  type: dict
+  returned: success
 """
 
 from ansible.module_utils.basic import AnsibleModule

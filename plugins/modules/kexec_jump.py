@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Jumps to the kernel that M(hotpmem.fleet.kexec_load) loaded, and returns as soon as a new boot answers. Unlike
     M(ansible.builtin.reboot) it asks without backing off, so that it costs no idle seconds.
-  - Refuses when no kernel is loaded. Notices when the jump did not happen, and then says what the host answered.
+  - Refuses when no kernel is loaded, and on a local connection. Notices when the jump did not happen, and then says what the host answered.
   - It is an action plugin. It runs on the controller and needs no Python on the host.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.jumps

@@ -79,7 +79,7 @@ failed_blocks:
     - For the block that the message names, C(owners) says whose pages are in the way, as far as the kernel tells.
   type: list
   elements: dict
-  returned: always
+  returned: success, or when a block did not get to the state
   sample:
     - block: 9
       range: 0x48000000-0x4fffffff
@@ -91,12 +91,12 @@ rolled_back:
   description: Numbers of the blocks that were put back after a failure.
   type: list
   elements: int
-  returned: always
+  returned: success, or when a block did not get to the state
 not_rolled_back:
   description: Blocks that could not be put back after a failure, as in RV(failed_blocks).
   type: list
   elements: dict
-  returned: always
+  returned: success, or when a block did not get to the state
 before:
   description: State of each block before, by number.
   type: dict

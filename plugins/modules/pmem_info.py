@@ -19,7 +19,9 @@ extends_documentation_fragment:
   - hotpmem.fleet.namespace.helper
 options:
   device:
-    description: Where to look for a state image. When left out, the block device of the selected namespace, when it is raw.
+    description:
+      - Where to look for a state image.
+      - When left out, the device of the selected namespace, when it is raw, or devdax and no System RAM.
     type: path
 author:
   - The hotpmem.fleet authors (@hotpmem)

@@ -87,7 +87,7 @@ destroys:
   description: What the conversion destroys, one sentence each.
   type: list
   elements: str
-  returned: always
+  returned: success, or when the conversion is refused
 blockdev:
   description: The block device (V(pmem0)), or null.
   type: str

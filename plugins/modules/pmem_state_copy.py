@@ -37,6 +37,7 @@ options:
   items:
     description:
       - What to save, or which items to restore or verify. Each has C(name) and C(path). Other keys are ignored.
+      - Without C(path), an item is restored to where it came from.
       - Required with O(state=saved). When left out otherwise, all items of the image, to the places they came from.
     type: list
     elements: dict
@@ -114,12 +115,12 @@ image:
 refused:
   description: Why the helper refused, or null.
   type: str
-  returned: always
+  returned: when the helper was run
 exit:
   description:
     - The helper's exit code. 0 done, 1 usage, 2 system error, 3 no image, 4 damaged, 5 refused, 6 some items done, some not.
   type: int
-  returned: always
+  returned: when the helper was run
 before:
   description: State and items of the image before.
   type: dict
