@@ -19,7 +19,7 @@ from ._state_copy import HELPER, Item, items_from
 SETTINGS = "/etc/hotpmem/node.json"
 METHODS = ("systemd", "fast")
 JUMP_INITRDS = ("default", "host_only")
-_TODO = "Write it again with the role node_agent, or mend it by hand: roles/node_agent/README.md lists the keys"
+_TODO = "Write it again with the role node_agent, or mend it by hand: its keys are the parameters of that role"
 
 
 @dataclass(frozen=True)
