@@ -44,6 +44,10 @@ def test_nothing_leaked(host: Any) -> None:
     assert "stuck online until reboot" not in host.check_output("dmesg")
 
 
+def test_a_unit_that_keeps_no_state_any_more_is_left_alone(host: Any) -> None:
+    assert host.file("/etc/systemd/system/former.service.d").listdir() == []
+
+
 def test_systemd_accepts_the_units(host: Any) -> None:
     units = " ".join(f"hotpmem-{name}.service" for name in ("restore", "hot-add", "save"))
     # No man pages in the image.

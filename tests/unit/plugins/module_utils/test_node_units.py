@@ -34,6 +34,7 @@ VARIABLES = {
     "node_agent_shutdown_timeout": 120,
     "node_agent_device_wait": 10,
     "node_agent_crash_limit": 3,
+    "node_agent_startup_cpu_weight": 10000,
 }
 OURS = ("hotpmem-restore.service", "hotpmem-save.service", "hotpmem-hot-add.service", "hotpmem-crashed@.service")
 needs_systemd = pytest.mark.skipif(
