@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+
+import pytest
 
 
 def test_it_is_another_boot(host: Any) -> None:
@@ -20,6 +23,19 @@ def test_the_units_did_it(host: Any) -> None:
     for unit in ("hotpmem-restore", "hotpmem-hot-add", "hotpmem-save", "memcached"):
         assert host.check_output(f"systemctl show --property=ActiveState --value {unit}") == "active", unit
     assert host.file("/run/hotpmem/restored/memcached").exists
+
+
+def test_it_came_with_the_initrd_of_the_jump(host: Any) -> None:
+    if json.loads(host.file("/etc/hotpmem/node.json").content_string)["jump_initrd"] != "host_only":
+        pytest.skip("jumps with the stock initrd")
+    made = json.loads(host.file("/var/lib/hotpmem/jump-initrd.json").content_string)
+    assert made["initrd"], made["reason"]
+    stock = host.file(f"/boot/initrd.img-{host.check_output('uname -r')}").size
+    by_handoff = json.loads(host.check_output("hotpmem-node timeline --json"))["cycles"][-1]["method"] == "systemd"
+    # As the kernel says it: "Freeing initrd memory: 5120K", in whole pages.
+    freed = int(re.findall(r"Freeing initrd memory: (\d+)K", host.check_output("dmesg"))[0]) * 1024
+    assert made["initrd"]["size"] < stock
+    assert 0 <= freed - (made["initrd"]["size"] if by_handoff else stock) < 8192
 
 
 def test_it_took_its_road(host: Any) -> None:
