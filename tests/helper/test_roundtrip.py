@@ -172,4 +172,5 @@ def test_progress(helper, work):
     for verb in (("save", "--item", f"t={work}/src"), ("verify",), ("restore", "--item", f"t={work}/dst")):
         lines = helper(*verb, "--progress")["progress"]
         assert lines and all(line["event"] == "progress" and line["phase"] == verb[0] for line in lines)
+        assert all(line["bytes_done"] <= line["bytes_total"] and line["percent"] <= 100 for line in lines)
         assert lines[-1]["percent"] == 100.0 and lines[-1]["bytes_done"] == lines[-1]["bytes_total"] > 0
