@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* LD_PRELOAD: makes calls on one file fail. FAULT_CALL (pread, pwrite, fsync, openat) FAULT_PATH (the last names of the
- * path, whole: "src/big") FAULT_AT (the first call that fails, from 1; all later ones fail too) FAULT_ERRNO (number). */
+ * path, whole: "src/big") FAULT_AT (the first call that fails, from 1; all later ones fail too) FAULT_ERRNO (number; 0: they
+ * do not fail, they take 40 ms longer). */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -27,7 +28,9 @@ static int fails(const char *call, const char *path)
     if (atomic_fetch_add(&count, 1) + 1 < atol(getenv("FAULT_AT")))
         return 0;
     errno = atoi(getenv("FAULT_ERRNO"));
-    return 1;
+    if (errno == 0)
+        usleep(40000);
+    return errno != 0;
 }
 
 static int fails_fd(const char *call, int fd)

@@ -206,6 +206,21 @@ static uint64_t mix(uint64_t h, const void *data, size_t n)
     return h;
 }
 
+/* What is not zero, and where: a crafted image makes files of 2^59 bytes that are one hole. */
+static uint64_t digest_contents(uint64_t h, int fd)
+{
+    char buf[65536];
+    static const char zeros[sizeof buf];
+    for (off_t at = 0; (at = lseek(fd, at, SEEK_DATA)) >= 0; at += (off_t)sizeof buf) {
+        at -= at % (off_t)sizeof buf; /* the same pieces wherever the holes are */
+        ssize_t n = pread(fd, buf, sizeof buf, at);
+        must(n >= 0, "reading a file");
+        if (memcmp(buf, zeros, (size_t)n) != 0)
+            h = mix(mix(h, &at, sizeof at), buf, (size_t)n);
+    }
+    return h;
+}
+
 static uint64_t digest_at(int dir, const char *name)
 {
     struct stat st;
@@ -219,8 +234,7 @@ static uint64_t digest_at(int dir, const char *name)
     if (S_ISREG(st.st_mode)) {
         int fd = openat(dir, name, O_RDONLY);
         must(fd >= 0, "opening a file");
-        for (ssize_t n; (n = read(fd, buf, sizeof buf)) > 0;)
-            h = mix(h, buf, (size_t)n);
+        h = digest_contents(h, fd);
         ssize_t n = fgetxattr(fd, "user.x", buf, sizeof buf);
         h = mix(h, buf, n > 0 ? (size_t)n : 0);
         close(fd);

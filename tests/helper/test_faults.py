@@ -160,6 +160,20 @@ def test_source_can_not_be_opened(hooks, source, work):
     assert (result["items"][0]["status"], result["items"][0]["errno"]) == ("failed", "EACCES")
 
 
+def test_slow_save_says_how_much_is_left(hooks, work):
+    """How much there is, is looked for only while a save goes on; small files, read by the thread that finds them, count too."""
+    (work / "src" / "sub").mkdir(parents=True)
+    (work / "src" / "sub" / "big").write_bytes(os.urandom(10 << 20))
+    for i in range(50):
+        (work / "src" / f"f{i}").write_bytes(os.urandom(10000))
+    total = (10 << 20) + 500000
+    words = ("save", "--item", f"t={work}/src", "--threads", "1", "--progress")
+    lines = hooks(*words, env=fault("pwrite", hooks.device, 1, 0))["progress"]
+    known = [line for line in lines if line["bytes_done"] < line["bytes_total"]]
+    assert known and all(line["bytes_total"] == total and line["eta_seconds"] > 0 for line in known)
+    assert lines[-1]["bytes_done"] == lines[-1]["bytes_total"] == total
+
+
 @pytest.mark.parametrize("call", ["pwrite", "fsync"])
 @pytest.mark.parametrize("at", [1, 2, 3, 50])
 def test_device_fails_while_saving(hooks, source, call, at):

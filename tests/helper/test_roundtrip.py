@@ -100,6 +100,21 @@ def test_default_acl_above_leaves_no_trace(helper, work):
     assert_same(work / "src", work / "there" / "dst")
 
 
+@pytest.mark.skipif(not ROOT, reason="needs root: a group that is not ours")
+def test_set_group_id_above_leaves_no_trace(helper, work):
+    (work / "src" / "sub").mkdir(parents=True)
+    for name in ("f", "sub/g", "../one"):
+        (work / "src" / name).write_text("x")
+    os.mkfifo(work / "src" / "p")
+    (work / "there").mkdir()
+    os.chown(work / "there", 0, 100)
+    os.chmod(work / "there", 0o2755)
+    helper.save(f"t={work}/src", f"one={work}/one")
+    helper.restore(f"t={work}/there/dst", f"one={work}/there/one")
+    assert_same(work / "src", work / "there" / "dst")
+    assert_same(work / "one", work / "there" / "one")
+
+
 def test_left_out(helper, work):
     (work / "src" / "sub").mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as s:
@@ -157,4 +172,5 @@ def test_progress(helper, work):
     for verb in (("save", "--item", f"t={work}/src"), ("verify",), ("restore", "--item", f"t={work}/dst")):
         lines = helper(*verb, "--progress")["progress"]
         assert lines and all(line["event"] == "progress" and line["phase"] == verb[0] for line in lines)
+        assert all(line["bytes_done"] <= line["bytes_total"] and line["percent"] <= 100 for line in lines)
         assert lines[-1]["percent"] == 100.0 and lines[-1]["bytes_done"] == lines[-1]["bytes_total"] > 0

@@ -229,14 +229,18 @@ static void make_dir(struct build *b, const struct record *r)
     name[r->name_bytes] = 0;
     const char *made = root ? b->place.temp : name;
     kill_point("create");
-    int fd = mkdirat(up->fd, made, 0700) == 0 ? open_child_dir(up->fd, made) : -1;
-    if (fd < 0) {
+    int fd = mkdirat(up->fd, made, 0700) == 0 ? open_child_dir(up->fd, made) : -1, made_well = fd >= 0;
+    if (made_well && root) { /* or everything inside would inherit the ACL, and the group of a set-group-ID directory */
+        (void)fremovexattr(fd, "system.posix_acl_default");
+        made_well = fchown(fd, b->uid, b->gid) == 0 && fchmod(fd, 0700) == 0;
+    }
+    if (!made_well) {
         item_mark(&b->run->report, b->item, ITEM_FAILED, errno, "making the directory '%s' in %s failed: %s", name, b->item->path,
                   strerror(errno));
+        if (fd >= 0)
+            close(fd);
         return;
     }
-    if (root) /* or everything inside would inherit it */
-        (void)fremovexattr(fd, "system.posix_acl_default");
     struct build_dir *d = build_dir_new(b, r, fd, root);
     if (d && !push(b, d))
         build_dir_release(b, d);
@@ -360,6 +364,8 @@ int build_start(struct build *b, struct run *run, struct problem *p)
     memset(b, 0, sizeof *b);
     pthread_mutex_init(&b->lock, NULL);
     b->run = run;
+    b->uid = geteuid();
+    b->gid = getegid();
     b->place.parent = -1;
     int rc = run_start_pool(run, &b->pool, run->header.chunk_bytes, work, b);
     for (int i = 0; i < POOL_QUEUE + b->pool.threads + 2 && rc == 0; i++) {

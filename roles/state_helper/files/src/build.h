@@ -5,6 +5,7 @@
 #define BUILD_H
 
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #include "place.h"
 #include "record.h"
@@ -58,6 +59,8 @@ struct build_job {
 struct build {
     struct run *run;
     struct pool pool;
+    uid_t uid; /* of this process: what it makes has them already */
+    gid_t gid;
     pthread_mutex_t lock; /* guards free */
     struct build_job *free;
     struct item *item;

@@ -36,13 +36,14 @@ static void keep(struct record *to, char *bytes, const struct record *r)
 
 /* Owner, mode, attributes, time, in the order in which one does not undo another: a change of owner drops set-id bits and
  * capabilities, and an ACL is part of the mode. fd is open, or -1 and name is in dir. */
-static int set_metadata(const struct record *r, int fd, int dir, const char *name, int root, const char **doing)
+static int set_metadata(const struct build *b, const struct record *r, int fd, int dir, const char *name, int root,
+                        const char **doing)
 {
     struct timespec times[2] = {{0, UTIME_OMIT}, {r->mtime_s, r->mtime_ns}};
     char path[64 + MAX_NAME], attribute[MAX_NAME + 1];
     int link = r->type == RECORD_SYMLINK;
     *doing = "setting the owner of";
-    if (root || r->uid != geteuid() || r->gid != getegid())
+    if (root || r->uid != b->uid || r->gid != b->gid)
         if (fd >= 0 ? fchown(fd, r->uid, r->gid) : fchownat(dir, name, r->uid, r->gid, AT_SYMLINK_NOFOLLOW))
             return errno;
     *doing = "setting the mode of";
@@ -54,10 +55,12 @@ static int set_metadata(const struct record *r, int fd, int dir, const char *nam
         (void)fremovexattr(fd, "system.posix_acl_access");
         (void)fremovexattr(fd, "system.posix_acl_default");
     }
-    snprintf(path, sizeof path, "/proc/self/fd/%d/%s", dir, name ? name : "");
-    int err = r->xattr_bytes ? attributes_write(r, fd, path, attribute) : 0;
-    if (err)
-        return err;
+    if (r->xattr_bytes) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d/%s", dir, name ? name : "");
+        int err = attributes_write(r, fd, path, attribute);
+        if (err)
+            return err;
+    }
     *doing = "setting the time of";
     if (fd >= 0 ? futimens(fd, times) : utimensat(dir, name, times, AT_SYMLINK_NOFOLLOW))
         return errno;
@@ -125,7 +128,7 @@ void build_file_release(struct build *b, struct build_file *f)
     if (f->fd >= 0) {
         if (item_fine(b->item)) {
             build_file_size(b, f);
-            int err = set_metadata(&f->record, f->fd, -1, NULL, f->root, &doing);
+            int err = set_metadata(b, &f->record, f->fd, -1, NULL, f->root, &doing);
             if (err)
                 failed(b, err, doing, &f->record);
         }
@@ -163,7 +166,7 @@ void build_dir_release(struct build *b, struct build_dir *d)
     if (atomic_fetch_sub(&d->refs, 1) != 1)
         return;
     if (!d->bare && item_fine(b->item)) {
-        int err = set_metadata(&d->record, d->fd, -1, NULL, d->root, &doing);
+        int err = set_metadata(b, &d->record, d->fd, -1, NULL, d->root, &doing);
         if (err)
             failed(b, err, doing, &d->record);
     }
@@ -188,7 +191,7 @@ void build_special(struct build *b, const struct record *r, struct build_dir *di
         mode_t type = r->type == RECORD_FIFO ? S_IFIFO : r->type == RECORD_CHAR ? S_IFCHR : S_IFBLK;
         rc = mknodat(dir->fd, name, type | 0600, makedev((unsigned)(r->size >> 32), (unsigned)r->size));
     }
-    int err = rc ? errno : set_metadata(r, -1, dir->fd, name, 0, &doing);
+    int err = rc ? errno : set_metadata(b, r, -1, dir->fd, name, 0, &doing);
     if (err)
         failed(b, err, doing, r);
 }

@@ -168,7 +168,7 @@ static void work(void *context, void *argument, int worker)
     }
     atomic_fetch_add(&f->run->report.bytes, bytes);
     atomic_fetch_add(&job->item->bytes, bytes);
-    progress_add(&f->run->progress, bytes);
+    progress_add(&f->run->progress, bytes + job->inline_bytes);
     give_back(f, job);
 }
 
@@ -201,6 +201,7 @@ static struct feed_job *job_for(struct feed *f, uint64_t index)
     job->entry = chunk_list_at(&f->data, f->data.count - 1);
     job->segments = 0;
     job->has_inline = 0;
+    job->inline_bytes = 0;
     f->job = job;
     return job;
 }
@@ -247,6 +248,7 @@ void feed_extent(struct feed *f, struct source *s, const struct extent *e)
             if (prepare_inline(f, job) != 0)
                 return;
             read_segment(f, &segment, job->buffer + in_chunk);
+            job->inline_bytes += (uint32_t)n;
             atomic_fetch_add(&f->run->report.bytes, n);
             atomic_fetch_add(&f->item->bytes, n);
         } else {

@@ -30,6 +30,7 @@ struct feed_job {
     uint32_t segments;
     uint8_t *buffer;     /* holds small files already, zeros elsewhere; used only when has_inline */
     int has_inline;
+    uint32_t inline_bytes; /* of small files in buffer, counted in reports already */
     struct segment segment[];
 };
 

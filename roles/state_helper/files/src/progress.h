@@ -6,17 +6,22 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+enum { PROGRESS_NS = 200000000 }; /* between two lines, and before the first */
+
 struct progress {
     int enabled, json;
     const char *phase;      /* the verb */
-    uint64_t total;         /* bytes expected; 0: unknown */
+    _Atomic uint64_t total; /* bytes expected; 0: unknown */
     uint64_t start_ns;
     _Atomic uint64_t done;
     _Atomic uint64_t next_ns; /* not before */
 };
 
 uint64_t now_ns(void); /* monotonic */
+/* total: 0 when it is not known yet. */
 void progress_start(struct progress *pr, int enabled, int json, const char *phase, uint64_t total);
+
+void progress_total(struct progress *pr, uint64_t total); /* any thread */
 
 /* Adds bytes; prints at most five times a second. Any thread. */
 void progress_add(struct progress *pr, uint64_t bytes);

@@ -119,6 +119,7 @@ int verb_save(struct run *run)
     struct report *r = &run->report;
     struct problem none = {0};
     struct feed feed;
+    struct estimate estimate;
     uint64_t sequence = 1;
     int rc = run_take_items(run);
     if (rc == 0)
@@ -129,8 +130,6 @@ int verb_save(struct run *run)
         return problem_refuse(&r->problem, "no_machine_id", "it has no /etc/machine-id",
                               "Run systemd-machine-id-setup, or save with --force (and then restore with --force).",
                               "Finding out which machine this is");
-    if (run->options->progress)
-        progress_start(&run->progress, 1, run->options->json, "save", estimate_items(r));
     uint64_t start = now_ns();
     if (header_load(&run->device, &run->header, &none) == 0)
         sequence = run->header.sequence + 1;
@@ -138,12 +137,17 @@ int verb_save(struct run *run)
     r->image_state = "none";
     if (rc)
         return rc;
+    progress_start(&run->progress, run->options->progress, run->options->json, "save", 0);
+    if (run->options->progress)
+        estimate_start(&estimate, r, &run->progress);
     rc = feed_start(&feed, run, FEED_SAVE, &r->problem);
     if (rc == 0)
         rc = scan_all(&feed);
     if (rc == 0 && any_good(r))
         rc = commit(&feed, sequence);
     feed_stop(&feed);
+    if (run->options->progress)
+        estimate_stop(&estimate);
     r->seconds = (double)(now_ns() - start) / 1e9;
     progress_end(&run->progress);
     return rc ? rc : outcome(r, ITEM_SAVED);
