@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Tuple
 
-from ._conversion import Converter, Plan
+from ._conversion import Converter, Plan, refuse_lost_uuid
 from ._dax import Dax, DaxDevice
 from ._errors import HotpmemError
 from ._hotplug import HotPlug
@@ -212,6 +212,7 @@ class Moves:
             self.converter.allow(plan, force)
             converts = bool(plan.changes)
         if converts:
+            refuse_lost_uuid(found, wanted, _MODE[self.road])
             move.changes.append(f"make {found.name} {_MODE[self.road]}")
         elif self.road == "dax" and not driver:
             move.changes.append(f"bind {found.chardev} to device_dax")

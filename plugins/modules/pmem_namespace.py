@@ -20,8 +20,15 @@ extends_documentation_fragment:
 options:
   region:
     description:
-      - Only look at this region (V(region0)).
-      - When the region has no namespace, one is created in it.
+      - Only look at this region, by its name (V(region0)), which moves when a DIMM is added, or its start address (V(0x147000000)).
+      - When the region has no namespace, one is created in it. On a labelled DIMM it takes all that is free, down to a multiple of 16 MiB,
+        because other sizes may be lost at the next boot.
+    type: str
+  name:
+    description:
+      - The name of a namespace that is created (C(ndctl) calls it so as well). It stays over conversions and boots.
+      - Labels on the DIMM keep it. On a region without labels it is refused.
+      - A namespace that is there already must have this name. It is not renamed.
     type: str
   mode:
     description: The mode to have.
@@ -64,6 +71,12 @@ EXAMPLES = r"""
   hotpmem.fleet.pmem_namespace:
     namespace: "0x3fe00000"
     mode: raw
+
+- name: Create a namespace on a labelled DIMM, known by its name from now on
+  hotpmem.fleet.pmem_namespace:
+    region: "0x147000000"
+    name: state
+    mode: devdax
 
 - name: Say what a conversion would destroy
   hotpmem.fleet.pmem_namespace:
@@ -136,7 +149,9 @@ def act(module: AnsibleModule) -> dict:
     params = module.params
     engine = Engine()
     mapping, align = params["map"] or "", parse_size(params["align"] or 0)
-    plan = engine.converter.plan(params["namespace"] or "", params["region"] or "", params["mode"], mapping, align)
+    plan = engine.converter.plan(
+        params["namespace"] or "", params["region"] or "", params["mode"], mapping, align, params["name"] or ""
+    )
     engine.converter.allow(plan, params["force"])
     result = {"changed": bool(plan.changes), "destroys": plan.destroys, "before": outline(plan.before), "region": plan.region.to_dict()}
     if plan.changes and module.check_mode:
@@ -156,6 +171,7 @@ def main() -> None:
         argument_spec={
             "namespace": {"type": "str"},
             "region": {"type": "str"},
+            "name": {"type": "str"},
             "mode": {"type": "str", "choices": list(MODES), "required": True},
             "map": {"type": "str", "choices": ["mem", "dev"]},
             "align": {"type": "str"},

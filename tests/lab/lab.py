@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--hosts", type=int, default=2)
     for sub in (up, verb("image", _image, "build the image (and keep it in the cache) without starting anything")):
         sub.add_argument("--kernel", default="6.1", choices=list(kernels.KERNELS))
-    up.add_argument("--pmem", default="e820", choices=["e820", "nfit", "none"])
+    up.add_argument("--pmem", default="e820", choices=["e820", "nfit", "labels", "none"])
     up.add_argument("--boot", default="snapshot", choices=["snapshot", "grub"], help="grub: boot the machine's own disk")
     up.add_argument("--memory", default="2G")
     up.add_argument("--cpus", type=int, default=2)
