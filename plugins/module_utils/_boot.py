@@ -54,7 +54,11 @@ class Boot:
     @property
     def device(self) -> str:
         """Where the restore looked, for a message."""
-        return (self.result or {}).get("device") or {"raw": "/dev/pmem0", "dax": "/dev/dax0.0"}[self.settings.road]
+        device = (self.result or {}).get("device")
+        try:
+            return str(device or self.engine.moves.device_of(self.engine.namespaces.find(self.settings.namespace)) or "DEVICE")
+        except HotpmemError:
+            return "DEVICE"
 
     def outcomes(self) -> List[Dict[str, Any]]:
         """One an item; none when nothing was due. ``down`` means that its unit is held down now."""

@@ -59,11 +59,11 @@ class Engine:
             )
         return found.chardev, found
 
-    def state_device(self, what: str, device: str = "") -> str:
-        """device, or when it is left out the one of the only namespace: raw, or devdax and bound to device_dax."""
+    def state_device(self, what: str, device: str = "", namespace: str = "") -> str:
+        """device, or when it is left out the one of namespace (else of the only one): raw, or devdax and bound to device_dax."""
         if device:
             return device
-        found = self.namespaces.find("")
+        found = self.namespaces.find(namespace)
         device = self.moves.device_of(found)
         if not device:
             in_use = " and System RAM" if found.chardev and self.dax.driver_of(found.chardev) == "kmem" else ""

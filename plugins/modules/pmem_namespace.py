@@ -138,6 +138,9 @@ def outline(namespace: Namespace | None) -> dict:
 def predicted(plan: Plan, mapping: str, align: int) -> dict:
     """What outline() will say when the plan was carried out."""
     after = dict(outline(plan.before), mode=plan.mode, state="enabled")
+    if not plan.before:
+        # ndctl takes the first when it is idle (region_get_namespace), and here all are.
+        after["namespace"] = f"{plan.region.name.replace('region', 'namespace')}.0"
     if plan.argv:
         paged = plan.mode in ("devdax", "fsdax")
         after.update(map=(mapping or "mem") if paged else None, align=(align or 2 * MIB) if paged else None)

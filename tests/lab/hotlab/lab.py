@@ -165,6 +165,11 @@ def node(name: str, host: str) -> Path:
     return path
 
 
+def spec(name: str) -> Spec:
+    """What the machines of a lab are, as `up` recorded it."""
+    return Spec(**json.loads((folder(name) / "lab.json").read_text())["spec"])
+
+
 def ssh_command(name: str, host: str) -> list[str]:
     """argv of an ssh to a machine; add the command to run."""
     port = int((node(name, host) / "port").read_text())

@@ -33,6 +33,7 @@ LABEL_AREA = 128 << 10
 """At the end of the DIMM's file: the smallest that QEMU takes."""
 ADDED_START = (4 << 30) + 16 * BLOCK
 ADDED_BYTES = 64 * MIB
+"""A DIMM without labels for a machine that runs."""
 """A second DIMM, without labels, plugged into a running machine."""
 CONSOLE_LINES = 40
 
@@ -246,35 +247,37 @@ def reset(folder: Path) -> None:
         qmp.execute("system_reset")
 
 
-def add_dimm(folder: Path, content: bytes) -> None:
-    """Plug a second NVDIMM into a running machine. It stays plugged over resets, and the firmware numbers it before the first."""
+def add_dimm(folder: Path) -> Path:
+    """Plug a second NVDIMM, of random content, into a running machine; returns its file. It stays there over resets, numbered first.
+
+    QEMU describes DIMMs to the kernel in the order of a hash of their ids (nvdimm_get_device_list): that of `dimm-second` comes first.
+    """
     added = Dimm("second", ADDED_BYTES, ADDED_START)
-    with open(folder / f"{added.name}.img", "wb") as file:
-        file.write(content)
-        file.truncate(added.size)
+    path = folder / f"{added.name}.img"
+    path.write_bytes(os.urandom(added.size))
     with Qmp(folder / "qmp") as qmp:
         qmp.execute("object-add", **{"qom-type": "memory-backend-file", **added.backend(folder)})
         qmp.execute("device_add", driver="nvdimm", **added.device())
+    return path
 
 
-def clear_at_reboot(folder: Path, spec: Spec, deadline: float = 300) -> None:
-    """Wait until the machine reboots through its firmware, clear its persistent memory, and let it go on: firmware that clears does that.
-
-    QEMU is told to stop where it would reset. Labels are no memory: they stay. RunState: docs/interop/qemu-qmp-ref, run-state.json.
-    """
+def stop_at_reboot(folder: Path) -> None:
+    """Let the machine stop, for clear(), when it reboots through its firmware the next time. (QEMU manual: set-action, since 6.0.)"""
     with Qmp(folder / "qmp") as qmp:
         qmp.execute("set-action", reboot="shutdown", shutdown="pause")
-        try:
-            end = time.monotonic() + deadline
-            while (state := qmp.execute("query-status")["status"]) != "shutdown":
-                if time.monotonic() > end:
-                    raise LabError(f"{folder.name} has not rebooted within {deadline:.0f} s", f"It is {state}.", console_tail(folder))
-                time.sleep(0.1)
-            assert spec.dimm is not None
-            length = spec.dimm.size - spec.dimm.label_area
-            subprocess.run(["fallocate", "--punch-hole", "--length", str(length), f"{folder}/{spec.dimm.name}.img"], check=True)
-        finally:
-            qmp.execute("set-action", reboot="reset", shutdown="poweroff")
+
+
+def clear(folder: Path, dimm: Dimm, deadline: float = 120) -> None:
+    """Wait until it has stopped, empty the DIMM and let it boot: what firmware does that clears memory. The label area is no memory."""
+    with Qmp(folder / "qmp") as qmp:
+        end = time.monotonic() + deadline
+        while (state := qmp.execute("query-status")["status"]) != "shutdown":
+            if time.monotonic() > end:
+                raise LabError(f"{folder.name} has not rebooted within {deadline:.0f} s; it is {state}", console_tail(folder))
+            time.sleep(0.1)
+        hole = ["fallocate", "--punch-hole", "--length", str(dimm.size - dimm.label_area), f"{folder}/{dimm.name}.img"]
+        subprocess.run(hole, check=True)
+        qmp.execute("set-action", reboot="reset", shutdown="poweroff")
         qmp.execute("system_reset")
         qmp.execute("cont")
 

@@ -221,6 +221,17 @@ def test_a_namespace_that_is_not_raw_is_not_waited_for(host):
     assert "claimed by dax0.0" in host.result["msg"] and host.result["exit"] == 3
 
 
+@pytest.mark.parametrize("code, said", [(3, None), (0, "raw, not devdax")])
+def test_a_dax_device_whose_info_block_is_gone(host, code, said):
+    """Firmware that clears takes a devdax namespace without labels away: what is there instead is looked at, and never restored."""
+    (host.root / "var/lib/hotpmem/place").write_text("0x3fe00000 dax\n")
+    host.answer(code)
+    assert host.run().returncode == 3
+    assert [call.split()[0] for call in host.calls] == ["info"]
+    assert said is None or said in host.result["msg"]
+    assert not (host.root / "var/lib/hotpmem/pending").exists()
+
+
 def test_a_claim_for_a_moment_is_no_claim(host):
     """The driver, while it looks for info blocks (nd_pfn_devinit, nd_dax_devinit)."""
     pending(host)
