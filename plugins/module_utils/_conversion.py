@@ -44,8 +44,7 @@ class Plan:
 def align_for(region: Region, size: int) -> int:
     """The region alignment that ndctl needs before it converts a namespace of this size; 0 when the present one will do.
 
-    It refuses while the size (without labels: of the region, and then its start too) is no multiple of ``align``, which is 16 MiB after each
-    boot.
+    It refuses while the size is no multiple of ``align`` (16 MiB after each boot), and without labels the start of the region as well.
     """
     align = region.align
     if not align or region.start is None:
@@ -93,15 +92,17 @@ class Converter:
         self.ndctl = ndctl
         self.image_of = image_of
 
-    def plan(self, wanted: str, region: str, mode: str, mapping: str = "", align: int = 0, label: str = "") -> Plan:
+    def plan(self, wanted: str, region: str, mode: str, mapping: str = "", align: int = 0, *, label: str = "") -> Plan:
         """Read everything, change nothing. label: the name of a namespace that is created. Raises HotpmemError when it can't be found."""
         region = self.namespaces.region(region).name if region else ""
         if region and not wanted and not [one for one in self.namespaces.all() if one.region == region]:
             return self._creation(self.namespaces.region(region), mode, mapping, align, label)
         now = self.namespaces.find(wanted, region)
         if label and now.label != label:
-            named = f"it is there already, named {now.label}" if now.label else "it is there already, without a name"
-            raise HotpmemError(f"Cannot name {now.name} {label}", named, "Leave name out, or ask for it by namespace", namespace=now.to_dict())
+            named = f"it is there already, {f'named {now.label}' if now.label else 'without a name'}"
+            raise HotpmemError(
+                f"Cannot name {now.name} {label}", named, "Leave name out, or ask for it by namespace", namespace=now.to_dict()
+            )
         plan = Plan(self.namespaces.region(now.region), now, mode, mapping=mapping, align=align)
         plan.changes = differences(now, mode, mapping, align)
         if not plan.changes:

@@ -6,9 +6,9 @@ Facts from drivers/nvdimm: a namespace is claimed by a pfn (fsdax), dax (devdax)
 without one it is raw, though an e820 namespace then calls itself ``memory`` and ndctl lists it as fsdax. nstype 5 is a
 namespace described by labels on the DIMM, 4 one without. ``resource`` can be read by root only.
 
-What a namespace can be known by: ``namespaceX.Y`` moves when a DIMM is added; its start stays, and so does the name on its label. A uuid
-is that of the holder's info block (ndctl's ``uuid``) or of the label (``raw_uuid``). Each conversion makes new ones: ndctl for the info block
-always, and the kernel refuses to give a label the uuid that it has (namespace_update_uuid).
+What a namespace can be known by: ``namespaceX.Y`` moves when a DIMM is added; its start stays, and so does the name on its
+label. A uuid is that of the holder's info block (ndctl's ``uuid``) or of the label (``raw_uuid``). Each conversion makes new ones:
+ndctl for the info block always, and the kernel refuses to give a label the uuid that it has (namespace_update_uuid).
 """
 
 from __future__ import annotations

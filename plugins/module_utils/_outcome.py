@@ -21,7 +21,7 @@ def why_no_image(result: Mapping[str, Any], saved: bool) -> str:
     if content == "zeros" and saved:
         return "firmware cleared the region: the save had ended, and there are only zeros where the image was"
     if content == "zeros":
-        return "there is no image and nothing says that its save ended; there are only zeros: it had not begun, or firmware cleared the region"
+        return "nothing says that the save ended, and there are only zeros: it had not begun, or firmware cleared the region"
     if saved:
         return "the image is gone though its save had ended: firmware, or something else, wrote over the region"
     return "there is no image, and nothing says that its save ended"
@@ -33,7 +33,8 @@ def item_outcomes(
     """One outcome an item, in the order of items.
 
     items: ``name``, and optionally ``unit`` and ``cold_start``. result: the copy helper's, or None when no restore was tried.
-    running: names of items whose unit ran already. saved: the save that was to be restored is known to have ended. The status is restored, cold, down or running.
+    running: names of items whose unit ran already. saved: the save that was to be restored is known to have ended. The status is
+    restored, cold, down or running.
     """
     result = result or {}
     reported = {entry["name"]: entry for entry in result.get("items") or []}

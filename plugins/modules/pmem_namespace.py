@@ -153,7 +153,7 @@ def act(module: AnsibleModule) -> dict:
     engine = Engine()
     mapping, align = params["map"] or "", parse_size(params["align"] or 0)
     plan = engine.converter.plan(
-        params["namespace"] or "", params["region"] or "", params["mode"], mapping, align, params["name"] or ""
+        params["namespace"] or "", params["region"] or "", params["mode"], mapping, align, label=params["name"] or ""
     )
     engine.converter.allow(plan, params["force"])
     result = {"changed": bool(plan.changes), "destroys": plan.destroys, "before": outline(plan.before), "region": plan.region.to_dict()}

@@ -28,13 +28,12 @@ NFIT_START = (4 << 30) + 9 * BLOCK - 2 * MIB
 """Both 2 MiB below a memory block boundary, so that all four blocks can become RAM."""
 LABELS_START = (4 << 30) + 9 * BLOCK - 16 * MIB
 LABELS_BYTES = 532 * MIB
-"""A namespace on a labelled DIMM lasts only when it is a multiple of 16 MiB: 528 MiB of these, which gain 512. The rest is too little for 16 more."""
+"""A namespace on a labelled DIMM is a multiple of 16 MiB: one of 528 MiB gains 512, and what is left is too little for 16 more."""
 LABEL_AREA = 128 << 10
-"""At the end of the DIMM's file: the smallest that QEMU takes."""
+"""At the end of the DIMM's file; the smallest that QEMU takes."""
 ADDED_START = (4 << 30) + 16 * BLOCK
 ADDED_BYTES = 64 * MIB
-"""A DIMM without labels for a machine that runs."""
-"""A second DIMM, without labels, plugged into a running machine."""
+"""A second DIMM, without labels, for a machine that runs."""
 CONSOLE_LINES = 40
 
 

@@ -48,8 +48,16 @@ def test_item_outcomes(items, result, running, expected):
 @pytest.mark.parametrize(
     ("saved", "result", "reason"),
     [
-        (True, {"exit": 3, "image": {"state": "none", "content": "zeros"}, "msg": "none"}, "firmware cleared the region: the save had ended"),
-        (False, {"exit": 3, "image": {"state": "none", "content": "zeros"}, "msg": "none"}, "had not begun, or firmware cleared the region"),
+        (
+            True,
+            {"exit": 3, "image": {"state": "none", "content": "zeros"}, "msg": "none"},
+            "firmware cleared the region: the save had ended",
+        ),
+        (
+            False,
+            {"exit": 3, "image": {"state": "none", "content": "zeros"}, "msg": "none"},
+            "had not begun, or firmware cleared the region",
+        ),
         # No more is known than that: there was no device, the helper is an older one, it was damage.
         (True, {"exit": 3, "image": {"state": "none"}, "msg": "there was no device"}, "there was no device"),
         (True, {"exit": 4, "image": {"state": "damaged"}, "msg": "damaged"}, "damaged"),

@@ -331,6 +331,8 @@ def test_a_conversion_takes_no_uuid_away_that_was_asked_for(make):
     converter = make("6.1-nfit-devdax")[2]
     uuid = converter.namespaces.find().uuid
     assert converter.plan(uuid, "", "devdax").changes == []
-    with pytest.raises(HotpmemError, match=rf"Cannot make namespace0\.0 raw: .*{uuid}.*gives it a new one.*Ask for 0x147e00000, which stays"):
+    with pytest.raises(
+        HotpmemError, match=rf"Cannot make namespace0\.0 raw: .*{uuid}.*gives it a new one.*Ask for 0x147e00000, which stays"
+    ):
         converter.plan(uuid, "", "raw")
     assert converter.plan("0x147e00000", "", "raw").changes == ["devdax -> raw"]
