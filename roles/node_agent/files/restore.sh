@@ -103,9 +103,9 @@ look_dax() {
     done
 }
 
-# Sets device, count, other, and emptied: where a devdax namespace, whose info block is gone, may have been.
+# Sets device, count, other, all (namespaces looked at), and emptied: where a devdax namespace, whose info block is gone, may have been.
 look() {
-    device='' other='' emptied='' count=0
+    device='' other='' emptied='' count=0 all=0
     for ns in "$nd"/namespace*; do
         [ -r "$ns/size" ] || continue
         read -r size <"$ns/size" || continue
@@ -115,6 +115,7 @@ look() {
             read -r start <"$ns/resource" || :
             [ "$start" = "$place" ] || continue
         fi
+        all=$((all + 1))
         holder=
         [ ! -r "$ns/holder" ] || read -r holder <"$ns/holder" || :
         if [ "$road" = dax ]; then look_dax; else look_raw; fi
@@ -137,8 +138,9 @@ until look || [ -n "$other" ] || [ "$left" -le 0 ]; do
     left=$((left - 1))
 done
 
-if [ "$count" -gt 1 ]; then
-    nothing "there are several $road namespaces, and no record of which one was saved to"
+if [ "$all" -gt 1 ]; then
+    # Not even when only one of them has a device now: it may be the other DIMM.
+    nothing "there are several namespaces, and no record of which one was saved to"
 elif [ -z "$device" ] && [ -n "$emptied" ] && no_image_on "$emptied"; then
     end 3
 elif [ -z "$device" ] && [ -n "$other" ]; then

@@ -297,12 +297,17 @@ def test_the_restore_goes_where_the_save_went(host, place, said):
 
 def test_which_of_several(host):
     host.namespace("namespace1.0", "0x100000000", "pmem1")
-    assert host.run().returncode == 3 and "several raw namespaces" in host.result["msg"]
+    assert host.run().returncode == 3 and "several namespaces" in host.result["msg"]
     (host.root / "run/hotpmem/restore.json").unlink()
     pending(host)
     (host.root / "var/lib/hotpmem/place").write_text("0x100000000\n")
     assert host.run().returncode == 0
     assert f"--device {host.root}/dev/pmem1 " in host.calls[0]
+
+
+def test_the_only_one_with_a_device_is_not_meant_for_that(host):
+    host.namespace("namespace1.0", "0x100000000", holder="dax1.0")
+    assert host.run().returncode == 3 and "several namespaces" in host.result["msg"] and host.calls == []
 
 
 def test_deadline(host):
