@@ -179,7 +179,7 @@ class Namespaces:
                 todo = "Reserve memory (role reserve_memory) and reboot, or load the drivers of the NVDIMM (nd_pmem, nfit)"
             raise HotpmemError(what, f"{'no such one; ' if wanted else ''}the namespaces{where} are: {listed}", todo, namespaces=facts)
         if len(matching) > 1:
-            todo = "Say which one: by start address, uuid, label or namespaceX.Y"
+            todo = "Say which one, best by its name or its start address: these stay"
             raise HotpmemError(what, f"there are {len(matching)}{where}: {listed}", todo, namespaces=facts)
         return matching[0]
 
