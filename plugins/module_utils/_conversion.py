@@ -129,8 +129,12 @@ class Converter:
             said = f"{format_size(place.available)} are free, and a namespace on a labelled DIMM takes multiples of 16 MiB"
             raise HotpmemError(what, said, "Use another region: pmem_info lists them", region=place.to_dict())
         argv = create_argv(mode, region=place.name, mapping=mapping, align=align, size=size, label=label)
-        words = f"create a {mode} namespace{' of ' + format_size(size) if size else ''} in {place.name}"
-        return Plan(place, None, mode, argv, align_for(place, size or place.size), [words + (f", named {label}" if label else "")])
+        words = (
+            f"create a {mode} namespace{' of ' + format_size(size) if size else ''} in {place.name}{', named ' + label if label else ''}"
+        )
+        if size and place.available > size:
+            words += f"; {format_size(place.available - size)} are left over, because with labels only multiples of 16 MiB are sure to last"
+        return Plan(place, None, mode, argv, align_for(place, size or place.size), [words])
 
     def allow(self, plan: Plan, force: bool) -> None:
         """Raise when the plan may not be carried out."""

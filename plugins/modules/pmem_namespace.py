@@ -96,6 +96,12 @@ region:
   description: The region it is in.
   type: dict
   returned: success
+changes:
+  description: What is done, one sentence each.
+  type: list
+  elements: str
+  returned: success
+  sample: ["create a devdax namespace of 528 MiB in region0, named state"]
 destroys:
   description: What the conversion destroys, one sentence each.
   type: list
@@ -156,7 +162,8 @@ def act(module: AnsibleModule) -> dict:
         params["namespace"] or "", params["region"] or "", params["mode"], mapping, align, label=params["name"] or ""
     )
     engine.converter.allow(plan, params["force"])
-    result = {"changed": bool(plan.changes), "destroys": plan.destroys, "before": outline(plan.before), "region": plan.region.to_dict()}
+    result = {"changed": bool(plan.changes), "changes": plan.changes, "destroys": plan.destroys, "before": outline(plan.before)}
+    result["region"] = plan.region.to_dict()
     if plan.changes and module.check_mode:
         now = plan.before
         result["after"] = predicted(plan, mapping, align)

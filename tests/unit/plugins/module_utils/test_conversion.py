@@ -304,7 +304,10 @@ def test_empty_region_gets_a_namespace(empty, region):
 
 def test_on_a_labelled_dimm_it_gets_a_size_that_lasts(empty):
     plan = empty(labelled=True).plan("", "region0", "devdax", label="state")
-    assert plan.changes == ["create a devdax namespace of 528 MiB in region0, named state"]
+    assert plan.changes == [
+        "create a devdax namespace of 528 MiB in region0, named state; 4.9 MiB are left over, because with labels only multiples of 16 MiB "
+        "are sure to last"
+    ]
     assert plan.argv[-6:] == ["--region", "region0", "--size", str(528 * M), "--name", "state"]
     assert plan.region_align == 0
 
