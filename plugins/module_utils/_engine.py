@@ -41,7 +41,15 @@ class Engine:
             self.namespaces, self.dax, self.holders, self.ndctl, lambda device: unrestored_image(self.helper, device)
         )
         self.moves = Moves(self.namespaces, self.dax, self.hotplug, self.converter, copy=self.copy, road=road)
-        self.preflight = Preflight(self.sysfs, self.namespaces, self.dax, self.kexec, self.helper, capacity_of=self.moves.capacity_of)
+        self.preflight = Preflight(
+            self.sysfs,
+            self.namespaces,
+            self.dax,
+            self.kexec,
+            self.helper,
+            capacity_of=self.moves.capacity_of,
+            check_name=self.moves.check_name,
+        )
 
     def device_of(self, what: str, device: str = "", namespace: str = "") -> Tuple[str, Optional[Namespace]]:
         """(dax device, its namespace or None) from a device's name, or a namespace that must be in mode devdax."""

@@ -88,6 +88,11 @@ class Moves:
             return found.size
         return self.dax.read(found.chardev).size if found.chardev else max(found.size - LEAD, 0)
 
+    def check_name(self, found: Namespace, wanted: str) -> None:
+        """Raise when a cycle would take away what wanted names it by: on the raw road each converts, on the dax road the first at most."""
+        if self.road == "raw" or found.mode != _MODE[self.road]:
+            refuse_lost_uuid(found, wanted, _MODE[self.road])
+
     def plan_remove(self, wanted: str, force: bool = False) -> Move:
         """What hot_remove would do. Reads only; raises HotpmemError when it would be refused."""
         move = self._standing(self.namespaces.find(wanted))

@@ -58,7 +58,10 @@ def test_asked_for_by_uuid(machine):
     uuid = engine.namespaces.find().uuid
     assert engine.moves.hot_remove(uuid, 10).device == "/dev/dax0.0"
     assert engine.moves.hot_add(uuid, 10, force=False).after == RAM
+    engine.preflight.require(uuid, [], 0, False)
     build(road="raw")
+    with pytest.raises(HotpmemError, match=r"This host is not ready: .*asked for by its uuid.*Ask for 0x3fe00000, which stays"):
+        engine.preflight.require(uuid, [], 0, False)
     calls = len(one.acts)
     with pytest.raises(HotpmemError, match=r"asked for by its uuid.*gives it a new one.*Ask for 0x3fe00000, which stays"):
         engine.moves.hot_remove(uuid, 10, force=True)
