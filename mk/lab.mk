@@ -13,7 +13,7 @@ HOST ?= node1
 lab-image: ## build and cache the machine image (KERNEL=6.1)
 	@$(LAB) image --kernel $(KERNEL)
 
-lab-up: ## start QEMU machines (HOSTS=2 KERNEL=6.1|6.12|7.3 PMEM=e820|nfit|none BOOT=snapshot|grub NAME=demo)
+lab-up: ## start QEMU machines (HOSTS=2 KERNEL=6.1|6.12|7.3 PMEM=e820|nfit|labels|none BOOT=snapshot|grub NAME=demo)
 	@$(LAB) up --name $(NAME) --hosts $(HOSTS) --kernel $(KERNEL) --pmem $(PMEM) --boot $(BOOT)
 
 lab-ssh: ## log in to a machine (HOST=node1 NAME=demo)

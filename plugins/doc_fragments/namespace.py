@@ -15,7 +15,8 @@ options:
     description:
       - Which namespace, by its name (V(namespace0.0)), uuid, label, or physical start address (V(0x3fe00000)).
       - When left out, the only one there is. With several the module fails and lists them.
-      - Names move when DIMMs are added, and the uuid is a new one after each conversion. Start address and label stay.
+      - Numbers move when DIMMs are added. Start address and label stay. The uuid is a new one after each conversion, so a conversion of
+        what was asked for by its uuid is refused.
     type: str
 """
 

@@ -28,6 +28,12 @@ options:
     type: list
     elements: str
     default: []
+  saved:
+    description:
+      - The save that was to be restored is known to have ended.
+      - Without an image, this tells whether firmware cleared the region.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""

@@ -22,6 +22,7 @@ from ._timeline import marks_of, summary, systemd_times
 
 CYCLE = "/var/lib/hotpmem/cycle.json"  # the last cycle, for the report
 CYCLES = "/var/lib/hotpmem/cycles"  # the last ones, a file each
+_SAVED_BEFORE = f"{RUN}/saved-before.json"  # SAVED of the boot before, once this one has hot-added
 KEEP = 20
 _STAMPS = ("Firmware", "Loader", "InitRD", "Userspace", "Finish")
 
@@ -53,7 +54,11 @@ class Boot:
     @property
     def device(self) -> str:
         """Where the restore looked, for a message."""
-        return (self.result or {}).get("device") or {"raw": "/dev/pmem0", "dax": "/dev/dax0.0"}[self.settings.road]
+        device = (self.result or {}).get("device")
+        try:
+            return str(device or self.engine.moves.device_of(self.engine.namespaces.find(self.settings.namespace)) or "DEVICE")
+        except HotpmemError:
+            return "DEVICE"
 
     def outcomes(self) -> List[Dict[str, Any]]:
         """One an item; none when nothing was due. ``down`` means that its unit is held down now."""
@@ -67,7 +72,9 @@ class Boot:
             reason = self.engine.sysfs.get(f"{RUN}/cold/{kept.name}")
             if reason:
                 entries[kept.name] = {"name": kept.name, "status": "skipped", "error": reason}
-        outcomes = item_outcomes([kept.to_dict() for kept in self.settings.items], dict(result, items=list(entries.values())))
+        outcomes = item_outcomes(
+            [kept.to_dict() for kept in self.settings.items], dict(result, items=list(entries.values())), saved=bool(self.last_save)
+        )
         for outcome in outcomes:
             # cold-start lets a held item go.
             if outcome["status"] == "down" and not self.records.exists(f"{HOLD}/{outcome['name']}"):
@@ -103,8 +110,16 @@ class Boot:
         last = self.records.read_json(SHUTDOWN)
         if last is not None:
             self.records.write_json(f"{RUN}/shutdown.json", last)
+        if self.last_save:
+            self.records.write_json(_SAVED_BEFORE, self.last_save)
         self.records.remove(SHUTDOWN)
         self.records.remove(SAVED)
+
+    @property
+    def last_save(self) -> Dict[str, Any]:
+        """The record of the save that ended in the boot before; empty when there is none."""
+        last = self.records.read_json(_SAVED_BEFORE) or self.records.read_json(SAVED) or {}
+        return {} if last.get("boot_id_before") == boot_id(self.engine.sysfs) else last
 
     @property
     def last_end(self) -> str:
@@ -132,7 +147,7 @@ class Boot:
         if stamps and all(stamps):
             times["units_ready"] = max(stamps) * 1000
         image = result.get("image") or {}
-        if "(reboot)" in str((self.records.read_json(SAVED) or {}).get("method")):
+        if "(reboot)" in str(self.last_save.get("method")):
             # Through firmware: the counter began again, and nothing spans the two boots.
             image = {}
         found = marks_of(image, result.get("clock"), self.engine.helper.clock(), times)
@@ -163,7 +178,7 @@ class Boot:
     def record(self, before: Dict[str, Any], more: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Write the record of this cycle: what the play's post_boot writes, and a copy among the last ones."""
         value = {
-            **(self.records.read_json(SAVED) or {}),
+            **self.last_save,
             "boot_id": boot_id(self.engine.sysfs),
             "restore_seconds": (self.result or {}).get("seconds"),
             "items": self.outcomes(),

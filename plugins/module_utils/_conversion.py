@@ -11,9 +11,9 @@ from ._dax import BUS as DAX_BUS
 from ._dax import LEAK_TODO, Dax
 from ._errors import HotpmemError
 from ._holders import Holders
-from ._namespace import NODES, Namespace, Namespaces, Region
+from ._namespace import NODES, Namespace, Namespaces, Region, by_uuid
 from ._ndctl import Ndctl, create_argv
-from ._size import MIB, format_size
+from ._size import MIB, align_down, format_size
 
 MODES = ("raw", "devdax", "fsdax", "sector")
 _LABEL_STEP = 16 * MIB
@@ -41,17 +41,29 @@ class Plan:
     forced: bool = False
 
 
-def align_for(region: Region) -> int:
-    """The region alignment that ndctl needs before it converts; 0 when the present one will do.
+def align_for(region: Region, size: int) -> int:
+    """The region alignment that ndctl needs before it converts a namespace of this size; 0 when the present one will do.
 
-    It refuses while the region's start or size is no multiple of ``align``, which is 16 MiB after each boot.
+    It refuses while the size is no multiple of ``align`` (16 MiB after each boot), and without labels the start of the region as well.
     """
     align = region.align
     if not align or region.start is None:
         return 0
-    while align > _SMALLEST_ALIGN and (region.start % align or region.size % align):
+    start = 0 if region.labelled else region.start
+    while align > _SMALLEST_ALIGN and (start % align or size % align):
         align //= 2
     return align if align != region.align else 0
+
+
+def refuse_lost_uuid(now: Namespace, wanted: str, mode: str) -> None:
+    """Raise when a conversion would take away what wanted names the namespace by: whoever asks for it next would not find it."""
+    if by_uuid(now, wanted):
+        raise HotpmemError(
+            f"Cannot make {now.name} {mode}",
+            f"it was asked for by its uuid ({wanted}), and a conversion gives it a new one: the next to ask for it would not find it",
+            f"Ask for {now.lasting}, which stays",
+            lasting=now.lasting,
+        )
 
 
 def differences(now: Namespace, mode: str, mapping: str, align: int) -> List[str]:
@@ -80,13 +92,17 @@ class Converter:
         self.ndctl = ndctl
         self.image_of = image_of
 
-    def plan(self, wanted: str, region: str, mode: str, mapping: str = "", align: int = 0) -> Plan:
-        """Read everything, change nothing. Raises HotpmemError when the namespace can't be found."""
+    def plan(self, wanted: str, region: str, mode: str, mapping: str = "", align: int = 0, *, label: str = "") -> Plan:
+        """Read everything, change nothing. label: the name of a namespace that is created. Raises HotpmemError when it can't be found."""
+        region = self.namespaces.region(region).name if region else ""
         if region and not wanted and not [one for one in self.namespaces.all() if one.region == region]:
-            place = self.namespaces.region(region)
-            argv = create_argv(mode, region=region, mapping=mapping, align=align)
-            return Plan(place, None, mode, argv, align_for(place), [f"create a {mode} namespace in {region}"])
+            return self._creation(self.namespaces.region(region), mode, mapping, align, label)
         now = self.namespaces.find(wanted, region)
+        if label and now.label != label:
+            named = f"it is there already, {f'named {now.label}' if now.label else 'without a name'}"
+            raise HotpmemError(
+                f"Cannot name {now.name} {label}", named, "Leave name out, or ask for it by namespace", namespace=now.to_dict()
+            )
         plan = Plan(self.namespaces.region(now.region), now, mode, mapping=mapping, align=align)
         plan.changes = differences(now, mode, mapping, align)
         if not plan.changes:
@@ -95,11 +111,30 @@ class Converter:
                 plan.refuses = self._leaked(now)
             return plan
         plan.argv = create_argv(mode, namespace=now.name, mapping=mapping, align=align)
-        plan.region_align = align_for(plan.region)
+        refuse_lost_uuid(now, wanted, mode)
+        plan.region_align = align_for(plan.region, now.size)
         plan.refuses = self._leaked(now) or self._refusals(now)
         if not plan.refuses:
             plan.destroys = self._losses(now, plan)
         return plan
+
+    def _creation(self, place: Region, mode: str, mapping: str, align: int, label: str) -> Plan:
+        """With labels, a multiple of 16 MiB whatever the region's alignment is set to now: that is what it is at the next boot."""
+        what = f"Cannot create a namespace in {place.name}"
+        if label and not place.labelled:
+            todo = "Leave name out, or write labels (ndctl init-labels), which takes away what the DIMM holds"
+            raise HotpmemError(what, f"it has no labels, so nothing keeps the name {label}", todo, region=place.to_dict())
+        size = align_down(place.available, _LABEL_STEP) if place.labelled else 0
+        if place.labelled and not size:
+            said = f"{format_size(place.available)} are free, and a namespace on a labelled DIMM takes multiples of 16 MiB"
+            raise HotpmemError(what, said, "Use another region: pmem_info lists them", region=place.to_dict())
+        argv = create_argv(mode, region=place.name, mapping=mapping, align=align, size=size, label=label)
+        words = (
+            f"create a {mode} namespace{' of ' + format_size(size) if size else ''} in {place.name}{', named ' + label if label else ''}"
+        )
+        if size and place.available > size:
+            words += f"; {format_size(place.available - size)} are left over, because with labels only multiples of 16 MiB are sure to last"
+        return Plan(place, None, mode, argv, align_for(place, size or place.size), [words])
 
     def allow(self, plan: Plan, force: bool) -> None:
         """Raise when the plan may not be carried out."""
@@ -215,7 +250,7 @@ class Converter:
         if plan.region.labelled and now.size % _LABEL_STEP:
             losses.append(
                 f"{now.name} itself: its size ({format_size(now.size)}, {now.size} bytes) is no multiple of 16 MiB, "
-                "and on a labelled DIMM such a namespace is lost at the next start"
+                "and on a labelled DIMM such a namespace may be lost at the next start"
             )
         return losses
 

@@ -41,7 +41,15 @@ class Engine:
             self.namespaces, self.dax, self.holders, self.ndctl, lambda device: unrestored_image(self.helper, device)
         )
         self.moves = Moves(self.namespaces, self.dax, self.hotplug, self.converter, copy=self.copy, road=road)
-        self.preflight = Preflight(self.sysfs, self.namespaces, self.dax, self.kexec, self.helper, capacity_of=self.moves.capacity_of)
+        self.preflight = Preflight(
+            self.sysfs,
+            self.namespaces,
+            self.dax,
+            self.kexec,
+            self.helper,
+            capacity_of=self.moves.capacity_of,
+            check_name=self.moves.check_name,
+        )
 
     def device_of(self, what: str, device: str = "", namespace: str = "") -> Tuple[str, Optional[Namespace]]:
         """(dax device, its namespace or None) from a device's name, or a namespace that must be in mode devdax."""
@@ -59,11 +67,11 @@ class Engine:
             )
         return found.chardev, found
 
-    def state_device(self, what: str, device: str = "") -> str:
-        """device, or when it is left out the one of the only namespace: raw, or devdax and bound to device_dax."""
+    def state_device(self, what: str, device: str = "", namespace: str = "") -> str:
+        """device, or when it is left out the one of namespace (else of the only one): raw, or devdax and bound to device_dax."""
         if device:
             return device
-        found = self.namespaces.find("")
+        found = self.namespaces.find(namespace)
         device = self.moves.device_of(found)
         if not device:
             in_use = " and System RAM" if found.chardev and self.dax.driver_of(found.chardev) == "kmem" else ""

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Tuple
 
-from ._conversion import Converter, Plan
+from ._conversion import Converter, Plan, refuse_lost_uuid
 from ._dax import Dax, DaxDevice
 from ._errors import HotpmemError
 from ._hotplug import HotPlug
@@ -87,6 +87,11 @@ class Moves:
         if self.road == "raw":
             return found.size
         return self.dax.read(found.chardev).size if found.chardev else max(found.size - LEAD, 0)
+
+    def check_name(self, found: Namespace, wanted: str) -> None:
+        """Raise when a cycle would take away what wanted names it by: on the raw road each converts, on the dax road the first at most."""
+        if self.road == "raw" or found.mode != _MODE[self.road]:
+            refuse_lost_uuid(found, wanted, _MODE[self.road])
 
     def plan_remove(self, wanted: str, force: bool = False) -> Move:
         """What hot_remove would do. Reads only; raises HotpmemError when it would be refused."""
@@ -212,6 +217,7 @@ class Moves:
             self.converter.allow(plan, force)
             converts = bool(plan.changes)
         if converts:
+            refuse_lost_uuid(found, wanted, _MODE[self.road])
             move.changes.append(f"make {found.name} {_MODE[self.road]}")
         elif self.road == "dax" and not driver:
             move.changes.append(f"bind {found.chardev} to device_dax")

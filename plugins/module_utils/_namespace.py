@@ -5,6 +5,10 @@
 Facts from drivers/nvdimm: a namespace is claimed by a pfn (fsdax), dax (devdax) or btt (sector) device, its ``holder``;
 without one it is raw, though an e820 namespace then calls itself ``memory`` and ndctl lists it as fsdax. nstype 5 is a
 namespace described by labels on the DIMM, 4 one without. ``resource`` can be read by root only.
+
+What a namespace can be known by: ``namespaceX.Y`` moves when a DIMM is added; its start stays, and so does the name on its
+label. A uuid is that of the holder's info block (ndctl's ``uuid``) or of the label (``raw_uuid``). Each conversion makes new ones:
+ndctl for the info block always, and the kernel refuses to give a label the uuid that it has (namespace_update_uuid).
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ NODES = "/sys/bus/nd/devices"
 _MODES = {"": "raw", "pfn": "fsdax", "dax": "devdax", "btt": "sector"}
 _MAPS = {"ram": "mem", "pmem": "dev"}
 _LABELLED = 5
+_ADDRESS = re.compile(r"^0[xX][0-9a-fA-F]+$")
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class Namespace:
     blockdev: str
     chardev: str
     holder: str
+    raw_uuid: str = ""
 
     def to_dict(self) -> Dict[str, object]:
         """For module results."""
@@ -80,6 +86,7 @@ class Namespace:
             "range": format_range(self.start, self.size) if self.start is not None else None,
             "align": self.align or None,
             "uuid": self.uuid or None,
+            "raw_uuid": self.raw_uuid or None,
             "name": self.label or None,
             "state": "enabled" if self.enabled else "disabled",
             "blockdev": self.blockdev or None,
@@ -89,8 +96,15 @@ class Namespace:
     @property
     def line(self) -> str:
         """For lists in error messages."""
-        where = f" at {self.start:#x}" if self.start is not None else ""
-        return f"{self.name} ({self.mode}, {format_size(self.size)}{where}{', uuid ' + self.uuid if self.uuid else ''})"
+        facts = [self.mode, format_size(self.size) + (f" at {self.start:#x}" if self.start is not None else "")]
+        facts += [f"name {self.label}"] if self.label else []
+        facts += [f"uuid {self.uuid}"] if self.uuid else []
+        return f"{self.name} ({', '.join(facts)})"
+
+    @property
+    def lasting(self) -> str:
+        """What it can be known by for good."""
+        return self.label or (f"{self.start:#x}" if self.start is not None else self.name)
 
 
 class Namespaces:
@@ -104,7 +118,9 @@ class Namespaces:
         return [self.region(name) for name in self.sysfs.list(NODES) if re.match(r"^region\d+$", name)]
 
     def region(self, name: str) -> Region:
-        """One region. Raises HotpmemError when it isn't there."""
+        """One region, by its name or its start address. Raises HotpmemError when it isn't there."""
+        if _ADDRESS.match(name):
+            name = next((one.name for one in self.regions() if one.start == int(name, 16)), name)
         base = f"{NODES}/{name}"
         if not re.match(r"^region\d+$", name) or not self.sysfs.exists(f"{base}/size"):
             there = ", ".join(entry for entry in self.sysfs.list(NODES) if entry.startswith("region")) or "none"
@@ -146,6 +162,7 @@ class Namespaces:
             next(iter(self.sysfs.list(f"{active}/block")), ""),
             chardev,
             holder,
+            self.sysfs.get(f"{base}/uuid"),
         )
 
     def find(self, wanted: str = "", region: str = "") -> Namespace:
@@ -162,13 +179,18 @@ class Namespaces:
                 todo = "Reserve memory (role reserve_memory) and reboot, or load the drivers of the NVDIMM (nd_pmem, nfit)"
             raise HotpmemError(what, f"{'no such one; ' if wanted else ''}the namespaces{where} are: {listed}", todo, namespaces=facts)
         if len(matching) > 1:
-            todo = "Say which one: by start address, uuid, label or namespaceX.Y"
+            todo = "Say which one, best by its name or its start address: these stay"
             raise HotpmemError(what, f"there are {len(matching)}{where}: {listed}", todo, namespaces=facts)
         return matching[0]
 
 
 def matches(namespace: Namespace, wanted: str) -> bool:
     """True when wanted (name, uuid, label, ``0x`` start address) means this namespace."""
-    if re.match(r"^0[xX][0-9a-fA-F]+$", wanted):
+    if _ADDRESS.match(wanted):
         return namespace.start == int(wanted, 16)
-    return wanted in (namespace.name, namespace.label) or wanted.lower() == namespace.uuid.lower() != ""
+    return wanted in (namespace.name, namespace.label) or by_uuid(namespace, wanted)
+
+
+def by_uuid(namespace: Namespace, wanted: str) -> bool:
+    """True when wanted is a uuid of this namespace."""
+    return wanted != "" and wanted.lower() in (namespace.uuid.lower(), namespace.raw_uuid.lower())

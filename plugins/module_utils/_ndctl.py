@@ -33,15 +33,20 @@ def explain(done: Completed) -> str:
     return f"{text} ({describe_errno(number)})" if number in errno.errorcode else f"{text} (exit code {done.rc})"
 
 
-def create_argv(mode: str, namespace: str = "", region: str = "", mapping: str = "", align: int = 0) -> List[str]:
-    """The command that converts namespace, or creates one in region. align in bytes, 0 for ndctl's default."""
+def create_argv(
+    mode: str, namespace: str = "", region: str = "", mapping: str = "", align: int = 0, *, size: int = 0, label: str = ""
+) -> List[str]:
+    """The command that converts namespace, or creates one in region: of size, named label. Bytes; 0 for ndctl's default."""
     argv = ["ndctl", "create-namespace", "--mode", mode, "--no-autolabel"]
     if mode in ("devdax", "fsdax"):
         # Always said: ndctl's default is dev, which writes 16 MiB of page structures per GiB over the content.
         argv += ["--map", mapping or "mem"]
         if align:
             argv += ["--align", str(align)]
-    return argv + (["--reconfig", namespace, "--force"] if namespace else ["--region", region])
+    if namespace:
+        # It keeps the name on its label without being told.
+        return argv + ["--reconfig", namespace, "--force"]
+    return argv + ["--region", region] + (["--size", str(size)] if size else []) + (["--name", label] if label else [])
 
 
 class Ndctl:

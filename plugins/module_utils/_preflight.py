@@ -71,7 +71,10 @@ def fit_reasons(plan: Dict[str, Any], capacity: int) -> List[str]:
 
 
 class Preflight:
-    """Gathers the numbers and asks each part for its reasons. Changes nothing. capacity_of: bytes for the image on a namespace."""
+    """Gathers the numbers and asks each part for its reasons. Changes nothing. capacity_of: bytes for the image on a namespace.
+
+    check_name: raises when a cycle would take away what the namespace was asked for by.
+    """
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class Preflight:
         helper: Helper,
         *,
         capacity_of: Callable[[Namespace], int] = lambda found: found.size,
+        check_name: Callable[[Namespace, str], None] = lambda found, wanted: None,
     ) -> None:
         self.sysfs = sysfs
         self.namespaces = namespaces
@@ -89,6 +93,7 @@ class Preflight:
         self.kexec = kexec
         self.helper = helper
         self.capacity_of = capacity_of
+        self.check_name = check_name
 
     def check(
         self, wanted: str, items: Sequence[Item], reserve: int, with_kexec: bool, target: Optional[Target] = None
@@ -114,8 +119,9 @@ class Preflight:
             numbers["region_bytes"] = namespace.size
             capacity = self.capacity_of(namespace)
             reasons += self._memory(namespace, reserve, numbers)
+            self.check_name(namespace, wanted)
         except HotpmemError as error:
-            reasons.append(f"{error.what}: {error.said}")
+            reasons.append(f"{error.what}: {error.said}. {error.todo}")
         reasons += [f"{leak.sentence}. {LEAK_TODO}" for leak in self.dax.leaks()]
         bad = self._items(items)
         reasons += bad + self._helper([] if bad else items, capacity, numbers)

@@ -24,7 +24,7 @@ PENDING = f"{LIB}/pending"  # a restore is due: units wait for it (role unit_gua
 ANNOUNCED = "/run/hotpmem.announced"  # PENDING is of this boot: the cold start timer (role unit_guard) is for those of the boot before
 SERVING = f"{LIB}/serving"  # the units have run with their state since the last restore or hot-add
 PLACE = f"{LIB}/place"  # start address of the namespace, because numbers change, and the road: where restore looks
-SAVED = f"{LIB}/saved.json"  # the last save: for the record of the cycle
+SAVED = f"{LIB}/saved.json"  # the last save, written when it has ended: for the record of the cycle
 SHUTDOWN = f"{LIB}/shutdown.json"  # what the last shutdown did or why it saved nothing
 COLD = f"{LIB}/cold"  # COLD/NAME: this item starts cold the next time, and why
 HOLD = f"{RUN}/hold"  # HOLD/NAME: the unit of this item stays down, and why
@@ -67,7 +67,11 @@ class Records:
             raise HotpmemError(f"Cannot write {name}", error.strerror or str(error), "Make room, or make it writable for root") from error
 
     def announce(self, text: str) -> None:
-        """Write PENDING, on the disk when this returns, so that the timer of this boot doesn't take it for one left over."""
+        """Write PENDING, on the disk when this returns, so that the timer of this boot doesn't take it for one left over.
+
+        The record of an earlier save goes: it must not be taken for the end of the one that begins now.
+        """
+        self.remove(SAVED)
         self.write(ANNOUNCED, text)
         self.write(PENDING, text, sync=True)
 

@@ -20,8 +20,15 @@ extends_documentation_fragment:
 options:
   region:
     description:
-      - Only look at this region (V(region0)).
-      - When the region has no namespace, one is created in it.
+      - Only look at this region, by its name (V(region0)), which moves when a DIMM is added, or its start address (V(0x147000000)).
+      - When the region has no namespace, one is created in it. On a labelled DIMM it takes all that is free, down to a multiple of 16 MiB,
+        because other sizes may be lost at the next boot.
+    type: str
+  name:
+    description:
+      - The name of a namespace that is created (C(ndctl) calls it so as well). It stays over conversions and boots.
+      - Labels on the DIMM keep it. On a region without labels it is refused.
+      - A namespace that is there already must have this name. It is not renamed.
     type: str
   mode:
     description: The mode to have.
@@ -65,6 +72,12 @@ EXAMPLES = r"""
     namespace: "0x3fe00000"
     mode: raw
 
+- name: Create a namespace on a labelled DIMM, known by its name from now on
+  hotpmem.fleet.pmem_namespace:
+    region: "0x147000000"
+    name: state
+    mode: devdax
+
 - name: Say what a conversion would destroy
   hotpmem.fleet.pmem_namespace:
     mode: devdax
@@ -83,6 +96,12 @@ region:
   description: The region it is in.
   type: dict
   returned: success
+changes:
+  description: What is done, one sentence each.
+  type: list
+  elements: str
+  returned: success
+  sample: ["create a devdax namespace of 528 MiB in region0, named state"]
 destroys:
   description: What the conversion destroys, one sentence each.
   type: list
@@ -125,6 +144,9 @@ def outline(namespace: Namespace | None) -> dict:
 def predicted(plan: Plan, mapping: str, align: int) -> dict:
     """What outline() will say when the plan was carried out."""
     after = dict(outline(plan.before), mode=plan.mode, state="enabled")
+    if not plan.before:
+        # ndctl takes the first when it is idle (region_get_namespace), and here all are.
+        after["namespace"] = f"{plan.region.name.replace('region', 'namespace')}.0"
     if plan.argv:
         paged = plan.mode in ("devdax", "fsdax")
         after.update(map=(mapping or "mem") if paged else None, align=(align or 2 * MIB) if paged else None)
@@ -136,9 +158,12 @@ def act(module: AnsibleModule) -> dict:
     params = module.params
     engine = Engine()
     mapping, align = params["map"] or "", parse_size(params["align"] or 0)
-    plan = engine.converter.plan(params["namespace"] or "", params["region"] or "", params["mode"], mapping, align)
+    plan = engine.converter.plan(
+        params["namespace"] or "", params["region"] or "", params["mode"], mapping, align, label=params["name"] or ""
+    )
     engine.converter.allow(plan, params["force"])
-    result = {"changed": bool(plan.changes), "destroys": plan.destroys, "before": outline(plan.before), "region": plan.region.to_dict()}
+    result = {"changed": bool(plan.changes), "changes": plan.changes, "destroys": plan.destroys, "before": outline(plan.before)}
+    result["region"] = plan.region.to_dict()
     if plan.changes and module.check_mode:
         now = plan.before
         result["after"] = predicted(plan, mapping, align)
@@ -156,6 +181,7 @@ def main() -> None:
         argument_spec={
             "namespace": {"type": "str"},
             "region": {"type": "str"},
+            "name": {"type": "str"},
             "mode": {"type": "str", "choices": list(MODES), "required": True},
             "map": {"type": "str", "choices": ["mem", "dev"]},
             "align": {"type": "str"},

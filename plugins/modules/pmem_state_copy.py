@@ -18,6 +18,7 @@ description:
     C(bytes_done), C(bytes_total), C(percent), C(rate) in bytes a second and C(eta_seconds). A module can't stream it to the terminal.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
+  - hotpmem.fleet.namespace
   - hotpmem.fleet.namespace.helper
 attributes:
   idempotent:
@@ -32,7 +33,7 @@ options:
   device:
     description:
       - Where the image is, such as V(/dev/pmem0), a dax device or a file.
-      - When left out, the device of the only namespace. It must be raw, or devdax and no System RAM.
+      - When left out, the device of O(namespace). It must be raw, or devdax and no System RAM.
     type: path
   items:
     description:
@@ -154,7 +155,7 @@ class Copy:
         self.check_mode = module.check_mode
         self.engine = Engine(helper=self.params["helper"])
         self.copy = self.engine.copy
-        self.device = self.engine.state_device("Cannot choose a device", self.params["device"] or "")
+        self.device = self.engine.state_device("Cannot choose a device", self.params["device"] or "", self.params["namespace"] or "")
         self.items = items_from(self.params["items"], need_path=self.params["state"] == "saved")
         self.timeout = self.params["timeout"] or None
         self.now = self.copy.info(self.device)
@@ -223,6 +224,7 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": list(VERBS), "required": True},
             "device": {"type": "path"},
+            "namespace": {"type": "str"},
             "items": {"type": "list", "elements": "dict", "default": []},
             "threads": {"type": "int", "default": 0},
             "force": {"type": "bool", "default": False},

@@ -23,9 +23,21 @@ def saved(helper, work):
 def test_no_image(helper, work):
     for verb in ("restore", "verify", "info"):
         result = helper(verb, expect=3)
-        assert result["image"] == {"state": "none"} and result["error"]["todo"]
+        assert result["image"] == {"state": "none", "content": "zeros"} and result["error"]["todo"]
     (work / "x").write_text("x")
     assert helper("compare", "--item", f"x={work}/x", expect=3)["status"] == "no_image"
+
+
+def test_what_is_there_instead_of_an_image(saved):
+    """A header alone that is gone, and a device that was cleared."""
+    with open(saved.device, "r+b") as device:
+        device.write(bytes(8192))
+        device.flush()
+        assert saved("info", expect=3)["image"] == {"state": "none", "content": "other"}
+        size = os.fstat(device.fileno()).st_size
+        device.truncate(0)
+        device.truncate(size)
+    assert saved("info", expect=3)["image"] == {"state": "none", "content": "zeros"}
 
 
 def test_consumed_once(saved, work):

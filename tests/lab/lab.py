@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--hosts", type=int, default=2)
     for sub in (up, verb("image", _image, "build the image (and keep it in the cache) without starting anything")):
         sub.add_argument("--kernel", default="6.1", choices=list(kernels.KERNELS))
-    up.add_argument("--pmem", default="e820", choices=["e820", "nfit", "none"])
+    up.add_argument("--pmem", default="e820", choices=["e820", "nfit", "labels", "none"])
     up.add_argument("--boot", default="snapshot", choices=["snapshot", "grub"], help="grub: boot the machine's own disk")
     up.add_argument("--memory", default="2G")
     up.add_argument("--cpus", type=int, default=2)
@@ -56,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     verb("console", _console, "print a machine's serial console", host=True)
     verb("report", _report, "print the tail of a machine's console and journal", host=True)
     verb("reset", _reset, "hard-reset a machine: no shutdown, memory kept", host=True)
+    verb("add-dimm", _add_dimm, "plug a second NVDIMM into a running machine; prints the file that is its content", host=True)
+    verb("stop-at-reboot", _stop_at_reboot, "stop a machine when it reboots the next time", host=True)
+    verb("clear", _clear, "wait for that, clear its NVDIMM and let it boot, as firmware that clears memory", host=True)
     ssh = verb("ssh", _ssh, "log in, or run a command", host=True)
     ssh.add_argument("command", nargs=argparse.REMAINDER)
     return parser
@@ -94,6 +97,21 @@ def _report(args: argparse.Namespace) -> None:
 
 def _reset(args: argparse.Namespace) -> None:
     machine.reset(lab.node(args.name, args.host))
+
+
+def _add_dimm(args: argparse.Namespace) -> None:
+    print(machine.add_dimm(lab.node(args.name, args.host)))
+
+
+def _stop_at_reboot(args: argparse.Namespace) -> None:
+    machine.stop_at_reboot(lab.node(args.name, args.host))
+
+
+def _clear(args: argparse.Namespace) -> None:
+    dimm = lab.spec(args.name).dimm
+    if dimm is None:
+        raise LabError(f"Lab {args.name} has no NVDIMM", "", "Start it with --pmem nfit or labels.")
+    machine.clear(lab.node(args.name, args.host), dimm)
 
 
 def _ssh(args: argparse.Namespace) -> None:

@@ -22,6 +22,28 @@ def test_both_kinds_of_region_gain_four_whole_blocks(start: int) -> None:
     assert machine.PMEM_BYTES - info_block == 4 * BLOCK
 
 
+def test_what_a_labelled_dimm_offers_gains_four_whole_blocks() -> None:
+    """The largest multiple of 16 MiB that fits, and blocks from the first boundary after the info block."""
+    usable = machine.LABELS_BYTES - machine.LABEL_AREA
+    begin = machine.LABELS_START + 2 * MIB
+    end = machine.LABELS_START + usable // (16 * MIB) * 16 * MIB
+    assert machine.LABELS_START % (16 * MIB) == 0 and usable % (16 * MIB)
+    assert end // BLOCK - -(-begin // BLOCK) == 4
+
+
+def test_dimms_do_not_overlap() -> None:
+    assert all(dimm.start + dimm.size <= machine.ADDED_START for dimm in machine.DIMMS.values())
+
+
+def test_options_of_dimms() -> None:
+    line = " ".join(machine.options(Spec(pmem="labels"), Path("/m"), Path("/i"), Path("/r"), template=True, port=1))
+    assert "memory-backend-file,id=pmem,size=557842432,mem-path=/m/pmem.img,share=on" in line
+    assert "nvdimm,id=dimm-pmem,memdev=pmem,addr=5486149632,label-size=131072" in line
+    line = " ".join(machine.options(Spec(pmem="nfit"), Path("/m"), Path("/i"), Path("/r"), template=True, port=1))
+    assert "addr=5500829696" in line and "label-size" not in line
+    assert Spec(pmem="e820").dimm is None
+
+
 def test_the_command_line_of_e820_machines_reserves_the_region() -> None:
     assert "memmap=514M!1022M" in Spec(pmem="e820").command_line().split()
     assert "nokaslr" in Spec(pmem="e820").command_line().split()
@@ -45,7 +67,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(change: dict[str, st
 
 
 def test_machines_differ_from_their_template_only_in_ram_and_start() -> None:
-    for spec in (Spec(), Spec(pmem="nfit"), Spec(boot="grub", pmem="none")):
+    for spec in (Spec(), Spec(pmem="nfit"), Spec(pmem="labels"), Spec(boot="grub", pmem="none")):
         paths = Path("/m"), Path("/i"), Path("/r")
         template = machine.options(spec, *paths, template=True, port=1)
         clone = machine.options(spec, *paths, template=False, port=1)
@@ -111,6 +133,7 @@ def test_inventory_and_ssh_configuration(cache_home: Path, monkeypatch: pytest.M
     assert [block.splitlines()[0] for block in blocks] == ["node1", "node2"]
     assert all("StrictHostKeyChecking yes" in block for block in blocks)
     assert json.loads((home / "lab.json").read_text())["ports"] == {"node1": 2201, "node2": 2202}
+    assert lab.spec("demo") == Spec()
 
 
 def test_qmp_speaks_and_reports_errors(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ export ANSIBLE_CONFIG=$PWD/ansible.cfg ANSIBLE_COLLECTIONS_PATH=$PWD/.venv/colle
 export PATH=$PWD/.venv/bin:$PATH NO_COLOR=1 ANSIBLE_NOCOLOR=1
 case $scenario in
     nfit) HOTPMEM_PMEM=nfit ;;
+    dimms) HOTPMEM_PMEM=labels ;;
     load) HOTPMEM_PMEM=nfit HOTPMEM_NODE_AGENT=true ;;
     grub) HOTPMEM_PMEM=none HOTPMEM_BOOT=grub ;;
     agent | agent_faults) HOTPMEM_NODE_AGENT=true ;;

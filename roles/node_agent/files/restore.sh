@@ -88,7 +88,9 @@ look_raw() {
 # The same for the dax device of the namespace $ns. Only device_dax may hold it: in the hands of kmem it is RAM.
 look_dax() {
     for block in "$ns"/block/*; do
-        [ ! -e "$block" ] || other="raw, not devdax"
+        [ -e "$block" ] || continue
+        other="raw, not devdax"
+        [ ! -e "$root/dev/${block##*/}" ] || emptied=$root/dev/${block##*/}
     done
     for dax in "$nd/${holder:-none}"/dax*.*; do
         name=${dax##*/}
@@ -101,9 +103,9 @@ look_dax() {
     done
 }
 
-# Sets device, count and other.
+# Sets device, count, other, all (namespaces looked at), and emptied: where a devdax namespace, whose info block is gone, may have been.
 look() {
-    device='' other='' count=0
+    device='' other='' emptied='' count=0 all=0
     for ns in "$nd"/namespace*; do
         [ -r "$ns/size" ] || continue
         read -r size <"$ns/size" || continue
@@ -113,11 +115,21 @@ look() {
             read -r start <"$ns/resource" || :
             [ "$start" = "$place" ] || continue
         fi
+        all=$((all + 1))
         holder=
         [ ! -r "$ns/holder" ] || read -r holder <"$ns/holder" || :
         if [ "$road" = dax ]; then look_dax; else look_raw; fi
     done
     [ "$count" -ge 1 ]
+}
+
+# Leaves the helper's answer as the result when there is none: what is there instead tells whether firmware cleared it.
+no_image_on() { # DEVICE
+    code=0
+    "$helper" info --device "$1" --json >"$result.new" || code=$?
+    [ "$code" -eq 3 ] || return 1
+    mv -f "$result.new" "$result"
+    echo "there is no image on $1"
 }
 
 left=$((wait * 10))
@@ -126,8 +138,11 @@ until look || [ -n "$other" ] || [ "$left" -le 0 ]; do
     left=$((left - 1))
 done
 
-if [ "$count" -gt 1 ]; then
-    nothing "there are several $road namespaces, and no record of which one was saved to"
+if [ "$all" -gt 1 ]; then
+    # Not even when only one of them has a device now: it may be the other DIMM.
+    nothing "there are several namespaces, and no record of which one was saved to"
+elif [ -z "$device" ] && [ -n "$emptied" ] && no_image_on "$emptied"; then
+    end 3
 elif [ -z "$device" ] && [ -n "$other" ]; then
     nothing "the namespace is $other: nothing was saved to it"
 elif [ -z "$device" ]; then

@@ -79,8 +79,9 @@ def _start(kept: Snapshot, path: Path) -> int:
     """Start one machine from the snapshot `kept`; returns its port. It runs when this returns."""
     path.mkdir()
     snapshot.overlay(kept.folder / "disk.qcow2", "qcow2", path / "disk.qcow2")
-    if kept.spec.pmem == "nfit":
-        subprocess.run(["cp", "--sparse=always", str(kept.folder / "pmem.img"), str(path / "pmem.img")], check=True)
+    if kept.spec.dimm:
+        name = f"{kept.spec.dimm.name}.img"
+        subprocess.run(["cp", "--sparse=always", str(kept.folder / name), str(path / name)], check=True)
     port = machine.start(kept.spec, kept.qemu, path, kept.base, kept.folder / "ram", template=False)
     (path / "port").write_text(f"{port}\n")
     with Qmp(path / "qmp") as qmp:
@@ -162,6 +163,11 @@ def node(name: str, host: str) -> Path:
         said = f"It has {', '.join(known)}." if known else "It is not up."
         raise LabError(f"Lab {name} has no machine {host}", said, f"lab.py up --name {name} starts it.")
     return path
+
+
+def spec(name: str) -> Spec:
+    """What the machines of a lab are, as `up` recorded it."""
+    return Spec(**json.loads((folder(name) / "lab.json").read_text())["spec"])
 
 
 def ssh_command(name: str, host: str) -> list[str]:

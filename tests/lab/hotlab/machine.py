@@ -26,6 +26,14 @@ PMEM_BYTES = 514 * MIB
 E820_START = 8 * BLOCK - 2 * MIB
 NFIT_START = (4 << 30) + 9 * BLOCK - 2 * MIB
 """Both 2 MiB below a memory block boundary, so that all four blocks can become RAM."""
+LABELS_START = (4 << 30) + 9 * BLOCK - 16 * MIB
+LABELS_BYTES = 532 * MIB
+"""A namespace on a labelled DIMM is a multiple of 16 MiB: one of 528 MiB gains 512, and what is left is too little for 16 more."""
+LABEL_AREA = 128 << 10
+"""At the end of the DIMM's file; the smallest that QEMU takes."""
+ADDED_START = (4 << 30) + 16 * BLOCK
+ADDED_BYTES = 64 * MIB
+"""A second DIMM, without labels, for a machine that runs."""
 CONSOLE_LINES = 40
 
 
@@ -59,6 +67,11 @@ class Spec:
         reserve = f" memmap={PMEM_BYTES // MIB}M!{E820_START // MIB}M" if self.pmem == "e820" else ""
         return f"root=/dev/vda rw {image.COMMAND_LINE}{reserve}"
 
+    @property
+    def dimm(self) -> Dimm | None:
+        """The NVDIMM that a machine starts with."""
+        return DIMMS.get(self.pmem)
+
     def as_dict(self) -> dict[str, object]:
         """All fields, for the cache key and the lab's record."""
         return asdict(self)
@@ -77,6 +90,34 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Dimm:
+    """An NVDIMM; its content is the file NAME.img in the machine's folder."""
+
+    name: str
+    size: int
+    start: int
+    label_area: int = 0
+
+    def backend(self, folder: Path) -> dict[str, object]:
+        """QEMU's object that holds the content."""
+        return {"id": self.name, "size": self.size, "mem-path": f"{folder}/{self.name}.img", "share": True}
+
+    def device(self) -> dict[str, object]:
+        """QEMU's device."""
+        labels = {"label-size": self.label_area} if self.label_area else {}
+        return {"id": f"dimm-{self.name}", "memdev": self.name, "addr": self.start, **labels}
+
+
+DIMMS = {"nfit": Dimm("pmem", PMEM_BYTES, NFIT_START), "labels": Dimm("pmem", LABELS_BYTES, LABELS_START, LABEL_AREA)}
+"""By the kind of persistent memory. The other kinds have none."""
+
+
+def words(kind: str, options: dict[str, object]) -> str:
+    """Options as the command line takes them."""
+    return ",".join([kind, *(f"{key}={'on' if value is True else value}" for key, value in options.items())])
 
 
 def options(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, port: int) -> list[str]:
@@ -105,9 +146,8 @@ def options(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, 
         argv += ["-kernel", f"{base}/vmlinuz", "-initrd", f"{base}/initrd.img", "-append", spec.command_line()]
     argv += ["-netdev", f"user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"]
     argv += ["-device", "virtio-net-pci,netdev=net0,romfile=", "-device", "virtio-rng-pci"]
-    if spec.pmem == "nfit":
-        argv += ["-object", f"memory-backend-file,id=pmem0,size={PMEM_BYTES},mem-path={folder}/pmem.img,share=on"]
-        argv += ["-device", f"nvdimm,id=nvdimm0,memdev=pmem0,addr={NFIT_START:#x}"]
+    if spec.dimm:
+        argv += ["-object", words("memory-backend-file", spec.dimm.backend(folder)), "-device", words("nvdimm", spec.dimm.device())]
     argv += ["-serial", "file:serial.log", "-serial", "file:journal.log"]
     argv += ["-qmp", "unix:qmp,server=on,wait=off", "-monitor", "unix:monitor,server=on,wait=off"]
     return argv if template else [*argv, "-S", "-incoming", "defer"]
@@ -204,6 +244,41 @@ def reset(folder: Path) -> None:
     """Pull and release the reset line of a running machine (it boots again; e820 and NFIT memory keep their content)."""
     with Qmp(folder / "qmp") as qmp:
         qmp.execute("system_reset")
+
+
+def add_dimm(folder: Path) -> Path:
+    """Plug a second NVDIMM, of random content, into a running machine; returns its file. It stays there over resets, numbered first.
+
+    QEMU describes DIMMs to the kernel in the order of a hash of their ids (nvdimm_get_device_list): that of `dimm-second` comes first.
+    """
+    added = Dimm("second", ADDED_BYTES, ADDED_START)
+    path = folder / f"{added.name}.img"
+    path.write_bytes(os.urandom(added.size))
+    with Qmp(folder / "qmp") as qmp:
+        qmp.execute("object-add", **{"qom-type": "memory-backend-file", **added.backend(folder)})
+        qmp.execute("device_add", driver="nvdimm", **added.device())
+    return path
+
+
+def stop_at_reboot(folder: Path) -> None:
+    """Let the machine stop, for clear(), when it reboots through its firmware the next time. (QEMU manual: set-action, since 6.0.)"""
+    with Qmp(folder / "qmp") as qmp:
+        qmp.execute("set-action", reboot="shutdown", shutdown="pause")
+
+
+def clear(folder: Path, dimm: Dimm, deadline: float = 120) -> None:
+    """Wait until it has stopped, empty the DIMM and let it boot: what firmware does that clears memory. The label area is no memory."""
+    with Qmp(folder / "qmp") as qmp:
+        end = time.monotonic() + deadline
+        while (state := qmp.execute("query-status")["status"]) != "shutdown":
+            if time.monotonic() > end:
+                raise LabError(f"{folder.name} has not rebooted within {deadline:.0f} s; it is {state}", console_tail(folder))
+            time.sleep(0.1)
+        hole = ["fallocate", "--punch-hole", "--length", str(dimm.size - dimm.label_area), f"{folder}/{dimm.name}.img"]
+        subprocess.run(hole, check=True)
+        qmp.execute("set-action", reboot="reset", shutdown="poweroff")
+        qmp.execute("system_reset")
+        qmp.execute("cont")
 
 
 def forward(folder: Path, port: int) -> int:

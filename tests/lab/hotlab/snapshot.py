@@ -61,9 +61,9 @@ def _entry(spec: Spec, base: Path) -> Snapshot:
 def _build(spec: Spec, qemu: Emulator, base: Path, new: Path) -> None:
     progress.say(f"snapshot: booting a {spec.kernel} machine, {spec.pmem}, {spec.boot}, {spec.accel}, QEMU {qemu.major} (about a minute)")
     overlay(base / "root.raw", "raw", new / "disk.qcow2")
-    if spec.pmem == "nfit":
-        with open(new / "pmem.img", "wb") as handle:
-            handle.truncate(machine.PMEM_BYTES)
+    if spec.dimm:
+        with open(new / f"{spec.dimm.name}.img", "wb") as handle:
+            handle.truncate(spec.dimm.size)
     keys = image.keys()
     try:
         port = machine.start(spec, qemu, new, base, new / "ram", template=True)

@@ -78,6 +78,22 @@ int header_load(struct device *d, struct header *h, struct problem *p)
                        "Looking for an image on %s", d->path);
 }
 
+const char *header_content(struct device *d)
+{
+    static _Alignas(BLOCK) uint8_t block[MIB / 4];
+    uint64_t end = PAYLOAD_START + MAX_CHUNK < d->bytes ? PAYLOAD_START + MAX_CHUNK : d->bytes / BLOCK * BLOCK;
+    for (uint64_t off = 0; off < end;) {
+        size_t len = off == 0 ? HEADER_COPIES * sizeof(struct header) : sizeof block;
+        len = len < end - off ? len : end - off;
+        if (device_read(d, block, len, off) != 0)
+            return NULL;
+        if (block[0] || memcmp(block, block + 1, len - 1) != 0)
+            return "other";
+        off = off == 0 ? PAYLOAD_START : off + len;
+    }
+    return "zeros";
+}
+
 static int write_copy(struct device *d, const struct header *h, int copy, struct problem *p)
 {
     static _Alignas(BLOCK) struct header block;

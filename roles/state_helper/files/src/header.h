@@ -54,6 +54,10 @@ _Static_assert(offsetof(struct header, sum) == 4088, "the sum covers everything 
  * EXIT_SYSTEM; p says why. The numbers in h are checked against the device. */
 int header_load(struct device *d, struct header *h, struct problem *p);
 
+/* What is on a device without an image: "zeros" where any save that ended would have left something (both copies, and the chunk
+ * at the start of the payload, of which none is all zero), else "other". NULL when it can't be read. */
+const char *header_content(struct device *d);
+
 /* Zeroes both copies and flushes: no image any more. */
 int header_invalidate(struct device *d, struct problem *p);
 

@@ -88,6 +88,8 @@ static void json_image(struct json *j, const struct report *r)
     char id[33];
     json_object(j, "image");
     json_string(j, "state", r->image_state);
+    if (r->content)
+        json_string(j, "content", r->content);
     if (h) {
         json_uint(j, "version", h->version);
         json_uint(j, "sequence", h->sequence);

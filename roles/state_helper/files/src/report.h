@@ -43,6 +43,7 @@ struct report {
     struct problem problem;
     const struct header *image; /* NULL: no valid image */
     const char *image_state;    /* "none", "valid", "consumed", "damaged"; NULL: not looked at */
+    const char *content;        /* image_state "none": header_content(), NULL: not looked at */
     struct device *device;
     struct item *items;
     int item_count;

@@ -21,6 +21,7 @@ int run_load_image(struct run *run)
     struct report *r = &run->report;
     int rc = header_load(&run->device, &run->header, &r->problem);
     r->image_state = rc == EXIT_NO_IMAGE ? "none" : rc == EXIT_DAMAGED ? "damaged" : NULL;
+    r->content = rc == EXIT_NO_IMAGE ? header_content(&run->device) : NULL;
     if (rc)
         return rc;
     r->image = &run->header;

@@ -45,6 +45,29 @@ def test_item_outcomes(items, result, running, expected):
     assert [one["unit"] for one in outcomes] == [one["unit"] for one in items]
 
 
+@pytest.mark.parametrize(
+    ("saved", "result", "reason"),
+    [
+        (
+            True,
+            {"exit": 3, "image": {"state": "none", "content": "zeros"}, "msg": "none"},
+            "firmware cleared the region: the save had ended",
+        ),
+        (
+            False,
+            {"exit": 3, "image": {"state": "none", "content": "zeros"}, "msg": "none"},
+            "had not begun, or firmware cleared the region",
+        ),
+        # No more is known than that: there was no device, the helper is an older one, it was damage.
+        (True, {"exit": 3, "image": {"state": "none"}, "msg": "there was no device"}, "there was no device"),
+        (True, {"exit": 4, "image": {"state": "damaged"}, "msg": "damaged"}, "damaged"),
+    ],
+)
+def test_where_the_image_went(saved, result, reason):
+    (outcome,) = item_outcomes([CACHE], result, saved=saved)
+    assert outcome["status"] == "cold" and reason in outcome["reason"]
+
+
 def test_outcome_words():
     assert outcome_words({"name": "cache", "status": "restored", "reason": ""}) == "cache restored"
     assert outcome_words({"name": "cache", "status": "cold", "reason": "no image"}) == "cache cold: no image"

@@ -18,6 +18,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import Hotpm
 from ansible_collections.hotpmem.fleet.plugins.module_utils._handoff import Interrupted
 from ansible_collections.hotpmem.fleet.plugins.module_utils._records import PENDING, RESTORE, SAVED, SERVING, SHUTDOWN
 from ansible_collections.hotpmem.fleet.plugins.module_utils._run import Runner
+from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import boot_id
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "roles" / "node_agent" / "files"))
 from hotpmem_node import cli
@@ -82,6 +83,36 @@ def test_restored_and_hot_added(booted):
     assert not boot.records.exists(SAVED)
     # A second time there is nothing to do, and no second record.
     assert boot.hot_add().changes == [] and one.fake.list(CYCLES) == ["1.json"]
+
+
+@pytest.mark.parametrize(
+    "saved, content, reason",
+    [
+        ({"boot_id_before": "before"}, "zeros", "firmware cleared the region: the save had ended"),
+        ({"boot_id_before": "before"}, "other", "firmware, or something else, wrote over the region"),
+        ({}, "zeros", "it had not begun, or firmware cleared the region"),
+        ({}, "other", "nothing says that its save ended"),
+    ],
+)
+def test_where_the_image_went(booted, saved, content, reason):
+    """Said the same before and after hot-add, and after this boot has saved."""
+    result = {"event": "result", "exit": 3, "msg": "there is none", "image": {"state": "none", "content": content}, "items": []}
+    one, engine, boot = booted(result)
+    if saved:
+        boot.records.write_json(SAVED, saved)
+    assert [reason in outcome["reason"] for outcome in boot.outcomes()] == [True, True]
+    boot.hot_add()
+    assert reason in json.loads(one.fake.get(CYCLE))["items"][0]["reason"] and not boot.records.exists(SAVED)
+    boot.records.announce("the next save")
+    boot.records.write_json(SAVED, {"boot_id_before": boot_id(engine.sysfs)})
+    assert reason in boot.outcomes()[0]["reason"]
+
+
+def test_an_announced_save_has_not_ended(booted):
+    _one, _engine, boot = booted(GOOD)
+    boot.records.write_json(SAVED, {"boot_id_before": "before"})
+    boot.records.announce("a save that is killed")
+    assert boot.last_save == {}
 
 
 def test_how_the_boot_before_ended(booted):

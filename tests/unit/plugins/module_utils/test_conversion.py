@@ -17,20 +17,23 @@ ND = "/sys/bus/nd/devices"
 
 
 @pytest.mark.parametrize(
-    "start, size, align, expected",
+    "start, size, align, labelled, expected",
     [
-        (0x3FE00000, 0x20200000, 16 * M, 2 * M),
-        (0x3FE00000, 0x20200000, 2 * M, 0),
-        (0x3F000000, 0x21000000, 16 * M, 0),
-        (0x3F000000, 0x20800000, 16 * M, 8 * M),
-        (0x40000000, 0x20000000, 16 * M, 0),
-        (0x3FF00000, 0x20100000, 16 * M, 2 * M),  # hopeless: ndctl says so
-        (None, 0x20200000, 16 * M, 0),
-        (0x3FE00000, 0x20200000, 0, 0),
+        (0x3FE00000, 0x20200000, 16 * M, False, 2 * M),
+        (0x3FE00000, 0x20200000, 2 * M, False, 0),
+        (0x3F000000, 0x21000000, 16 * M, False, 0),
+        (0x3F000000, 0x20800000, 16 * M, False, 8 * M),
+        (0x40000000, 0x20000000, 16 * M, False, 0),
+        (0x3FF00000, 0x20100000, 16 * M, False, 2 * M),  # hopeless: ndctl says so
+        (None, 0x20200000, 16 * M, False, 0),
+        (0x3FE00000, 0x20200000, 0, False, 0),
+        # With labels the size is the namespace's own, and whatever else is in the region does not count.
+        (0x3FE00000, 0x21000000, 16 * M, True, 0),
+        (0x3F000000, 0x21200000, 16 * M, True, 2 * M),
     ],
 )
-def test_align_for(start, size, align, expected):
-    assert align_for(Region("region0", "e820", start, size, align, 0, False)) == expected
+def test_align_for(start, size, align, labelled, expected):
+    assert align_for(Region("region0", "e820", start, size, align, 0, labelled), size) == expected
 
 
 @pytest.fixture
@@ -276,10 +279,63 @@ def test_namespace_that_no_driver_takes(disabled, force):
     assert fake.get(f"{ND}/namespace0.0/force_raw") == "0"
 
 
-def test_empty_region_gets_a_namespace(make):
-    fake, _runner, converter = make("6.1-nfit-raw")
-    fake.set(f"{ND}/namespace0.0/size", "0")
-    plan = converter.plan("", "region0", "devdax")
+@pytest.fixture
+def empty(make):
+    """A region without a namespace, with labels or without."""
+
+    def build(labelled=False, available=0x214E0000):
+        fake, _runner, converter = make("6.1-nfit-raw")
+        fake.set(f"{ND}/namespace0.0/size", "0")
+        fake.set(f"{ND}/region0/available_size", str(available))
+        if labelled:
+            fake.set(f"{ND}/region0/nstype", "5")
+        return converter
+
+    return build
+
+
+@pytest.mark.parametrize("region", ["region0", "0x147e00000"])
+def test_empty_region_gets_a_namespace(empty, region):
+    plan = empty().plan("", region, "devdax")
     assert plan.changes == ["create a devdax namespace in region0"]
     assert plan.argv[-2:] == ["--region", "region0"]
     assert plan.region_align == 2 * M
+
+
+def test_on_a_labelled_dimm_it_gets_a_size_that_lasts(empty):
+    plan = empty(labelled=True).plan("", "region0", "devdax", label="state")
+    assert plan.changes == [
+        "create a devdax namespace of 528 MiB in region0, named state; 4.9 MiB are left over, because with labels only multiples of 16 MiB "
+        "are sure to last"
+    ]
+    assert plan.argv[-6:] == ["--region", "region0", "--size", str(528 * M), "--name", "state"]
+    assert plan.region_align == 0
+
+
+@pytest.mark.parametrize(
+    "labelled, available, label, said",
+    [
+        (False, 528 * M, "state", "it has no labels, so nothing keeps the name state.*ndctl init-labels"),
+        (True, 15 * M, "", "15 MiB are free, and a namespace on a labelled DIMM takes multiples of 16 MiB"),
+    ],
+)
+def test_a_namespace_that_would_not_last_is_not_created(empty, labelled, available, label, said):
+    with pytest.raises(HotpmemError, match=f"Cannot create a namespace in region0: {said}"):
+        empty(labelled, available).plan("", "region0", "devdax", label=label)
+
+
+def test_a_namespace_is_not_renamed(make):
+    converter = make("6.1-nfit-raw")[2]
+    with pytest.raises(HotpmemError, match=r"Cannot name namespace0\.0 state: it is there already, without a name"):
+        converter.plan("", "region0", "raw", label="state")
+
+
+def test_a_conversion_takes_no_uuid_away_that_was_asked_for(make):
+    converter = make("6.1-nfit-devdax")[2]
+    uuid = converter.namespaces.find().uuid
+    assert converter.plan(uuid, "", "devdax").changes == []
+    with pytest.raises(
+        HotpmemError, match=rf"Cannot make namespace0\.0 raw: .*{uuid}.*gives it a new one.*Ask for 0x147e00000, which stays"
+    ):
+        converter.plan(uuid, "", "raw")
+    assert converter.plan("0x147e00000", "", "raw").changes == ["devdax -> raw"]

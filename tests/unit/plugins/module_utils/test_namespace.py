@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._namespace import Namespaces, matches
+from ansible_collections.hotpmem.fleet.plugins.module_utils._namespace import Namespaces, by_uuid, matches
 from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs
 
 
@@ -91,6 +91,39 @@ def test_several_are_listed(two):
         two.find()
     assert len(caught.value.details["namespaces"]) == 2
     assert two.find("cache").name == two.find("0x100000000").name == two.find(region="region1").name == "namespace1.0"
+
+
+DIMMS = "6.1-dimms-system_ram"  # after a second DIMM was added: it is region0 now, and the labelled one region1
+
+
+def test_two_dimms(captured):
+    namespaces = Namespaces(Sysfs(captured(DIMMS)))
+    assert [(one.name, one.start, one.labelled) for one in namespaces.regions()] == [
+        ("region0", 0x180000000, False),
+        ("region1", 0x147000000, True),
+    ]
+    # The empty seed that the kernel keeps is none.
+    other, state = namespaces.all()
+    assert (other.name, other.mode, other.blockdev, other.label, other.uuid, other.raw_uuid) == ("namespace0.0", "raw", "pmem0", "", "", "")
+    assert (state.name, state.mode, state.chardev, state.label, state.size) == ("namespace1.0", "devdax", "dax1.0", "state", 528 << 20)
+    assert state.lasting == "state" and other.lasting == "0x180000000"
+    for wanted in ("state", "0x147000000", "namespace1.0", state.uuid, state.raw_uuid.upper()):
+        assert namespaces.find(wanted) == state
+    assert by_uuid(state, state.raw_uuid) and not by_uuid(state, "state") and not by_uuid(other, "")
+    assert namespaces.region("0x147000000").name == "region1"
+    with pytest.raises(
+        HotpmemError, match=r"there are 2: namespace0\.0 \(raw, 64 MiB at 0x180000000\); namespace1\.0 \(devdax.*name state"
+    ):
+        namespaces.find()
+
+
+def test_its_uuids_are_those_of_ndctl(captured, printed):
+    import json
+
+    state = Namespaces(Sysfs(captured(DIMMS))).find("state")
+    said = [one for one in json.loads(printed(DIMMS, "ndctl-list-Ni")["stdout"]) if one["dev"] == state.name]
+    assert [one["uuid"] for one in said] == [state.uuid]
+    assert state.raw_uuid in printed(DIMMS, "ndctl-list-BRNDXvi")["stdout"]
 
 
 def test_no_such_region(captured):

@@ -41,6 +41,10 @@ def test_parse_what_ndctl_printed(printed, name, mode, device):
             "ndctl create-namespace --mode fsdax --no-autolabel --map dev --align 2097152 --reconfig namespace1.0 --force",
         ),
         ({"mode": "sector", "region": "region1"}, "ndctl create-namespace --mode sector --no-autolabel --region region1"),
+        (
+            {"mode": "devdax", "region": "region1", "size": 553648128, "label": "state"},
+            "ndctl create-namespace --mode devdax --no-autolabel --map mem --region region1 --size 553648128 --name state",
+        ),
     ],
 )
 def test_create_argv(arguments, argv):

@@ -222,6 +222,17 @@ def test_a_namespace_that_is_not_raw_is_not_waited_for(host):
     assert "claimed by dax0.0" in host.result["msg"] and host.result["exit"] == 3
 
 
+@pytest.mark.parametrize("code, said", [(3, None), (0, "raw, not devdax")])
+def test_a_dax_device_whose_info_block_is_gone(host, code, said):
+    """Firmware that clears takes a devdax namespace without labels away: what is there instead is looked at, and never restored."""
+    (host.root / "var/lib/hotpmem/place").write_text("0x3fe00000 dax\n")
+    host.answer(code)
+    assert host.run().returncode == 3
+    assert [call.split()[0] for call in host.calls] == ["info"]
+    assert said is None or said in host.result["msg"]
+    assert not (host.root / "var/lib/hotpmem/pending").exists()
+
+
 def test_a_claim_for_a_moment_is_no_claim(host):
     """The driver, while it looks for info blocks (nd_pfn_devinit, nd_dax_devinit)."""
     pending(host)
@@ -287,12 +298,17 @@ def test_the_restore_goes_where_the_save_went(host, place, said):
 
 def test_which_of_several(host):
     host.namespace("namespace1.0", "0x100000000", "pmem1")
-    assert host.run().returncode == 3 and "several raw namespaces" in host.result["msg"]
+    assert host.run().returncode == 3 and "several namespaces" in host.result["msg"]
     (host.root / "run/hotpmem/restore.json").unlink()
     pending(host)
     (host.root / "var/lib/hotpmem/place").write_text("0x100000000\n")
     assert host.run().returncode == 0
     assert f"--device {host.root}/dev/pmem1 " in host.calls[0]
+
+
+def test_the_only_one_with_a_device_is_not_meant_for_that(host):
+    host.namespace("namespace1.0", "0x100000000", holder="dax1.0")
+    assert host.run().returncode == 3 and "several namespaces" in host.result["msg"] and host.calls == []
 
 
 def test_deadline(host):

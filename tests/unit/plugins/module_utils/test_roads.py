@@ -51,6 +51,23 @@ def test_there_and_back_without_a_conversion(dax):
     assert not any(act.startswith("ndctl") for act in one.acts)
 
 
+def test_asked_for_by_uuid(machine):
+    """Only the road that converts takes it away, and says so while the memory is System RAM and nothing was touched."""
+    one, engine, build = machine
+    build(road="dax")
+    uuid = engine.namespaces.find().uuid
+    assert engine.moves.hot_remove(uuid, 10).device == "/dev/dax0.0"
+    assert engine.moves.hot_add(uuid, 10, force=False).after == RAM
+    engine.preflight.require(uuid, [], 0, False)
+    build(road="raw")
+    with pytest.raises(HotpmemError, match=r"This host is not ready: .*asked for by its uuid.*Ask for 0x3fe00000, which stays"):
+        engine.preflight.require(uuid, [], 0, False)
+    calls = len(one.acts)
+    with pytest.raises(HotpmemError, match=r"asked for by its uuid.*gives it a new one.*Ask for 0x3fe00000, which stays"):
+        engine.moves.hot_remove(uuid, 10, force=True)
+    assert len(one.acts) == calls and online(engine) == ["online_movable"] * 4
+
+
 def test_order_of_a_handoff(dax):
     one, _engine, build = dax
     build().run()
