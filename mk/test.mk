@@ -1,5 +1,5 @@
 # Checks and tests. `make check` needs no machine; `make test` is all of it.
-SCENARIOS := nfit e820 agent grub
+SCENARIOS := dimms nfit e820 agent_faults agent grub
 
 .PHONY: demo check lint unit sanity molecule test
 demo: deps ## the whole thing on QEMU machines: HOSTS=2 KERNEL=6.1 PMEM=e820 KEEP=1
