@@ -215,7 +215,7 @@ class Bench:
         self.measure("ansible_reboot", lambda: self.play(HERE / "reboot.yml"))
 
     def warm_up(self) -> None:
-        """A handoff that does not count: in its first boot a machine touches memory that its host has yet to give it, which takes seconds."""
+        """A handoff that does not count: first boots touch memory that the host has yet to give the machine, which takes seconds."""
         say("warming up")
         self.set_up("raw")
         self.handoff("handoff")
