@@ -94,10 +94,10 @@ class Converter:
 
     def plan(self, wanted: str, region: str, mode: str, mapping: str = "", align: int = 0, *, label: str = "") -> Plan:
         """Read everything, change nothing. label: the name of a namespace that is created. Raises HotpmemError when it can't be found."""
-        region = self.namespaces.region(region).name if region else ""
-        if region and not wanted and not [one for one in self.namespaces.all() if one.region == region]:
-            return self._creation(self.namespaces.region(region), mode, mapping, align, label)
-        now = self.namespaces.find(wanted, region)
+        place = self.namespaces.region(region) if region else None
+        if place and not wanted and not [one for one in self.namespaces.all() if one.region == place.name]:
+            return self._creation(place, mode, mapping, align, label)
+        now = self.namespaces.find(wanted, place.name if place else "")
         if label and now.label != label:
             named = f"it is there already, {f'named {now.label}' if now.label else 'without a name'}"
             raise HotpmemError(
