@@ -39,7 +39,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     (void)argc;
     (void)argv;
     const char *seeds = getenv("FUZZ_SEEDS");
-    harness_start(&h);
+    harness_start(&h, NULL);
     umask(0);
     if (seeds) {
         harness_device(&h, image, 0, IMAGE_BYTES);

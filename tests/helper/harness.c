@@ -39,11 +39,12 @@ static void path_of(char out[192], const struct harness *h, const char *where, c
     snprintf(out, 192, "%s/%s/%s", h->dir, where, name);
 }
 
-void harness_start(struct harness *h)
+void harness_start(struct harness *h, const char *parent)
 {
     char path[192];
-    snprintf(h->dir, sizeof h->dir, "/dev/shm/hotpmem-harness-XXXXXX");
-    must(mkdtemp(h->dir) != NULL, "making a directory in /dev/shm");
+    h->whole = parent != NULL;
+    snprintf(h->dir, sizeof h->dir, "%s/hotpmem-harness-XXXXXX", parent ? parent : "/dev/shm");
+    must(mkdtemp(h->dir) != NULL, "making the directory");
     snprintf(h->device, sizeof h->device, "%s/device", h->dir);
     path_of(path, h, "src", "");
     must(mkdir(path, 0700) == 0, "making src");
@@ -67,8 +68,10 @@ static void remove_below(struct harness *h, const char *where, const char *name)
 
 void harness_end(struct harness *h)
 {
-    int fd = open("/dev/shm", O_RDONLY | O_DIRECTORY);
-    must(fd >= 0 && remove_tree(fd, strrchr(h->dir, '/') + 1) == 0 && close(fd) == 0, "removing the directory");
+    char *name = strrchr(h->dir, '/');
+    *name = 0;
+    int fd = open(h->dir, O_RDONLY | O_DIRECTORY);
+    must(fd >= 0 && remove_tree(fd, name + 1) == 0 && close(fd) == 0, "removing the directory");
 }
 
 static void put_file(const char *dir, const char *name, size_t bytes, unsigned seed)
@@ -137,6 +140,7 @@ void harness_device(struct harness *h, const uint8_t *image, size_t used, size_t
     size_t front = used < 2 * BLOCK ? used : 2 * BLOCK;
     int fd = open(h->device, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     must(fd >= 0 && ftruncate(fd, (off_t)bytes) == 0, "making the device");
+    must(!h->whole || bytes == 0 || posix_fallocate(fd, 0, (off_t)bytes) == 0, "filling the device");
     must(pwrite(fd, image, front, 0) == (ssize_t)front, "writing the device");
     if (used > PAYLOAD_START)
         must(pwrite(fd, image + PAYLOAD_START, used - PAYLOAD_START, PAYLOAD_START) == (ssize_t)used - PAYLOAD_START, "writing the device");

@@ -12,12 +12,14 @@ enum { IMAGE_BYTES = 3 << 20, ITEMS = 3 };
 extern const char *const item_names[ITEMS]; /* "a": a tree, "b": a file, "c": a small file */
 
 struct harness {
-    char dir[64]; /* holds device, src/{a,b,c} and out/{a,b,c} */
-    char device[96];
+    char dir[96]; /* holds device, src/{a,b,c} and out/{a,b,c} */
+    char device[128];
+    int whole; /* the device has all its pages: on a tmpfs with huge ones it is mapped then, as a dax device is */
     struct command command; /* of the last run */
 };
 
-void harness_start(struct harness *h);
+/* Works in a new directory of parent; NULL: of /dev/shm, with small pages. */
+void harness_start(struct harness *h, const char *parent);
 void harness_end(struct harness *h);
 
 /* Makes the sources of one generation (1 or 2), replacing those there are. Sizes are divided by `shrink`. */

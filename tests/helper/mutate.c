@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Seeded damages of valid images: every one must be detected or harmless. usage: mutate COUNT [FIRST_SEED]
+/* Seeded damages of valid images: every one must be detected or harmless. usage: mutate COUNT [FIRST_SEED [DIRECTORY]]
  * Prints how many of each kind left how many items restored. A failure aborts and names the seed: `mutate 1 SEED`. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,7 +162,7 @@ int main(int argc, char **argv)
     static uint8_t images[2][IMAGE_BYTES], image[IMAGE_BYTES];
     uint64_t digests[2][ITEMS], count = argc > 1 ? strtoull(argv[1], NULL, 10) : 10000, first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
     uint64_t runs[KINDS] = {0}, restored[KINDS] = {0}, codes[8] = {0};
-    harness_start(&h);
+    harness_start(&h, argc > 3 ? argv[3] : NULL);
     memset(image, 0, sizeof image);
     harness_device(&h, image, 0, IMAGE_BYTES);
     for (int g = 0; g < 2; g++) {

@@ -37,6 +37,16 @@ def test_mutations():
     assert f"{MUTATIONS} damages" in run(BUILD / "mutate", MUTATIONS)
 
 
+def test_mutations_of_a_mapped_device(work):
+    """A fifth as many others, where the device is mapped and large files are written a huge page at a time."""
+    _device, remove = make_device(work, "huge", 4 << 20)
+    try:
+        count = str(int(MUTATIONS) // 5)
+        assert f"{count} damages" in run(BUILD / "mutate", count, "2000001", work / "huge")
+    finally:
+        remove()
+
+
 @pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
 def test_shipped_binaries(work, arch):
     """What is shipped, static: the same round trip, aarch64 under emulation; no test hooks inside."""

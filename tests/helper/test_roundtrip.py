@@ -145,6 +145,38 @@ def test_zeros_cost_nothing(helper, work):
     assert (work / "zeros2").read_bytes() == bytes(64 << 20)
 
 
+@pytest.mark.skipif(not ROOT, reason="needs root: mounts")
+def test_huge_pages(work):
+    """Large files on huge pages are written a page at a time, from chunks that begin and end anywhere in it."""
+    device, remove = make_device(work, "huge", 64 << 20)
+    source, there = work / "huge" / "src", work / "huge" / "dst"
+    source.mkdir()
+    (source / "a").write_bytes(os.urandom(300_000))  # what comes after it does not begin with a chunk
+    (source / "b").write_bytes(os.urandom((5 << 20) + 100))
+    (source / "c").write_bytes(os.urandom(1_300_000) + bytes(3 << 20) + os.urandom(2 << 20))
+    one = work / "huge" / "d"
+    one.write_bytes(os.urandom(6 << 20))
+    helper = Helper(ASAN, device)
+    try:
+        for threads in ("1", "3"):
+            assert helper.save(f"t={source}", f"one={one}")["zero_chunks"] > 8
+            result = helper("restore", "--item", f"t={there}", "--item", f"one={work}/huge/one", "--threads", threads)
+            assert result["bytes"] == sum(p.stat().st_size for p in source.iterdir()) + (6 << 20)
+            assert_same(source, there)
+            assert (work / "huge" / "one").read_bytes() == one.read_bytes()
+        helper.save(f"t={source}", f"one={one}")
+        with open(device, "r+b") as f:  # the last chunk of data: the other item's
+            where = f.read(48 << 20).rfind(one.read_bytes()[-4096:])
+            f.seek(where)
+            f.write(b"damage")
+        result = helper.restore(f"t={there}", f"one={work}/huge/one", expect=6)
+        assert [item["status"] for item in result["items"]] == ["restored", "damaged"]
+        assert_same(source, there)
+        assert (work / "huge" / "one").read_bytes() == one.read_bytes(), "what was there before stays"
+    finally:
+        remove()
+
+
 def test_memory_stays_small(work):
     """Many files, many hard links, deep directories: under 32 MiB beside what is mapped."""
     binary = HOOKS  # the sanitizers take memory of their own

@@ -20,59 +20,6 @@ static void damaged(struct build *b, const char *why)
     item_mark(&b->run->report, b->item, ITEM_DAMAGED, 0, "%s", why);
 }
 
-static void give_back(struct build *b, struct build_job *job)
-{
-    pthread_mutex_lock(&b->lock);
-    job->next = b->free;
-    b->free = job;
-    pthread_mutex_unlock(&b->lock);
-}
-
-/* Brings a chunk to *data (NULL: all zero). 1, or 0 after marking the item. */
-static int load_chunk(struct build *b, const struct build_job *job, uint8_t *buffer, const uint8_t **data)
-{
-    struct run *run = b->run;
-    struct chunk c;
-    uint64_t sum, length = chunk_length(b->item->data_bytes, job->chunk, run->header.chunk_bytes);
-    *data = NULL;
-    if (job->chunk == NO_CHUNK)
-        return 1;
-    if (!table_data_chunk(&run->table, b->item, job->chunk, length, &c)) {
-        damaged(b, "a chunk lies outside the payload");
-        return 0;
-    }
-    if (c.offset == 0)
-        return 1;
-    int err = device_view(&run->device, buffer, length, c.offset, data, &sum);
-    if (err)
-        item_mark(&run->report, b->item, ITEM_DAMAGED, err, "reading chunk %" PRIu64 " at offset %" PRIu64 " failed: %s", job->chunk,
-                  c.offset, strerror(err));
-    else if (sum != c.sum)
-        item_mark(&run->report, b->item, ITEM_DAMAGED, 0, "the checksum of chunk %" PRIu64 " at offset %" PRIu64 " is wrong",
-                  job->chunk, c.offset);
-    return !err && sum == c.sum;
-}
-
-static void work(void *context, void *argument, int worker)
-{
-    struct build *b = context;
-    struct build_job *job = argument;
-    struct report *r = &b->run->report;
-    const uint8_t *data = NULL;
-    uint64_t bytes = 0;
-    int good = item_fine(b->item) && load_chunk(b, job, b->run->buffer[worker], &data);
-    for (uint32_t i = 0; i < job->segments; i++) {
-        struct build_segment *s = &job->segment[i];
-        if (good && item_fine(b->item) && build_file_open(b, s->file) == 0 && data && s->length)
-            build_file_write(b, s->file, data + s->at, s->length, s->file_offset);
-        bytes += s->length;
-        build_file_release(b, s->file);
-    }
-    atomic_fetch_add(&r->bytes, bytes);
-    progress_add(&b->run->progress, bytes);
-    give_back(b, job);
-}
-
 static void submit(struct build *b)
 {
     struct build_job *job = b->job;
@@ -103,21 +50,41 @@ static struct build_job *job_for(struct build *b, uint64_t chunk, uint32_t segme
     return b->job;
 }
 
-static void add_segment(struct build *b, uint64_t chunk, struct build_segment s)
+static void add_segment(struct build_job *job, struct build_segment s)
 {
-    struct build_job *job = job_for(b, chunk, 1, 0);
     atomic_fetch_add(&s.file->refs, 1);
     job->segment[job->segments++] = s;
 }
 
-/* Adds the part of the extent that is in its first chunk, and takes it off. */
-static void add_piece(struct build *b, struct build_file *f, struct extent *e)
+/* Takes the next part of the extent off it: what is in its first chunk, and not more than most bytes. */
+static struct build_segment next_piece(const struct build *b, struct build_file *f, struct extent *e, uint64_t most)
 {
     uint64_t size = b->run->header.chunk_bytes, in_chunk = e->data_offset % size, n = size - in_chunk;
-    if (n > e->length)
-        n = e->length;
-    add_segment(b, e->data_offset / size, (struct build_segment){f, e->file_offset, (uint32_t)n, (uint32_t)in_chunk});
+    n = n < most ? n : most;
+    n = n < e->length ? n : e->length;
+    struct build_segment s = {f, e->file_offset, e->data_offset / size, (uint32_t)n, (uint32_t)in_chunk};
     *e = (struct extent){e->file_offset + n, e->length - n, e->data_offset + n};
+    return s;
+}
+
+static void add_piece(struct build *b, struct build_file *f, struct extent *e)
+{
+    struct build_segment s = next_piece(b, f, e, e->length);
+    add_segment(job_for(b, s.chunk, 1, 0), s);
+}
+
+/* Adds what one page of a file with huge pages holds, as a job of its own: written by one call, the kernel need not clear the page
+ * before (docs/performance.md). */
+static void add_span(struct build *b, struct build_big *big)
+{
+    uint64_t left = big->span - big->rest.file_offset % big->span;
+    submit(b);
+    while (left && big->rest.length) {
+        struct build_segment s = next_piece(b, big->file, &big->rest, left);
+        add_segment(job_for(b, NO_CHUNK, 1, 0), s);
+        left -= s.length;
+    }
+    submit(b);
 }
 
 static void add_extents(struct build *b, struct build_file *f, const struct record *r)
@@ -134,7 +101,9 @@ static void add_bigs(struct build *b, int keep)
 {
     while (b->bigs > keep) {
         struct build_big *big = &b->big[b->turn++ % b->bigs];
-        if (item_fine(b->item))
+        if (item_fine(b->item) && big->span)
+            add_span(b, big);
+        else if (item_fine(b->item))
             add_piece(b, big->file, &big->rest);
         if (big->rest.length == 0 || !item_fine(b->item)) {
             build_file_release(b, big->file);
@@ -167,7 +136,7 @@ static void make_file(struct build *b, const struct record *r, struct build_dir 
         /* Made by the thread that has its data. All its segments stay in one job. */
         job_for(b, chunk, r->extent_count + 1, bytes);
         if (r->extent_count == 0)
-            add_segment(b, NO_CHUNK, (struct build_segment){f, 0, 0, 0});
+            add_segment(job_for(b, NO_CHUNK, 1, 0), (struct build_segment){f, 0, NO_CHUNK, 0, 0});
     } else if (build_file_open(b, f) == 0) {
         /* Several threads will write to it: made here, with its full size. */
         build_file_size(b, f);
@@ -177,7 +146,7 @@ static void make_file(struct build *b, const struct record *r, struct build_dir 
         if (r->extent_count == 1 && !(r->flags & RECORD_MORE) && r->size > b->run->header.chunk_bytes) {
             int most = b->pool.threads < BUILD_BIGS ? b->pool.threads : BUILD_BIGS;
             add_bigs(b, most - 1);
-            b->big[b->bigs++] = (struct build_big){f, record_extent(r, 0)};
+            b->big[b->bigs++] = (struct build_big){f, record_extent(r, 0), b->run->device.map ? build_file_span(f) : 0};
             return;
         }
     }
@@ -367,12 +336,12 @@ int build_start(struct build *b, struct run *run, struct problem *p)
     b->uid = geteuid();
     b->gid = getegid();
     b->place.parent = -1;
-    int rc = run_start_pool(run, &b->pool, run->header.chunk_bytes, work, b);
+    int rc = run_start_pool(run, &b->pool, run->header.chunk_bytes, build_work, b);
     for (int i = 0; i < POOL_QUEUE + b->pool.threads + 2 && rc == 0; i++) {
         struct build_job *job = malloc(sizeof *job);
         if (!job)
             return problem_set(p, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Getting ready to copy");
-        give_back(b, job);
+        build_give_back(b, job);
     }
     return rc;
 }

@@ -6,6 +6,7 @@
 
 #include <stdatomic.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "place.h"
 #include "record.h"
@@ -36,6 +37,7 @@ struct build_file {
 struct build_segment {
     struct build_file *file;
     uint64_t file_offset;
+    uint64_t chunk;      /* in the item's data, or NO_CHUNK */
     uint32_t length, at; /* place in the chunk; length 0: only the file is to be made */
 };
 
@@ -43,6 +45,7 @@ struct build_segment {
 struct build_big {
     struct build_file *file;
     struct extent rest;
+    uint64_t span; /* bytes of the file's pages, written by one call each; 0: a chunk at a time */
 };
 
 enum { BUILD_SEGMENTS = 256, BUILD_JOB_BYTES = 256 * KIB, BUILD_BIGS = 8 };
@@ -50,7 +53,7 @@ enum { BUILD_SEGMENTS = 256, BUILD_JOB_BYTES = 256 * KIB, BUILD_BIGS = 8 };
 
 struct build_job {
     struct build_job *next;
-    uint64_t chunk; /* in the item's data, or NO_CHUNK */
+    uint64_t chunk; /* the only one that its segments lie in, or NO_CHUNK: no chunk, or those of one span */
     uint32_t segments;
     uint32_t bytes; /* memory that its files take */
     struct build_segment segment[BUILD_SEGMENTS];
@@ -80,10 +83,15 @@ void build_stop(struct build *b);
 /* Restores one item to its path; the outcome is the item's status. */
 void build_item(struct build *b, struct item *it);
 
+/* What the threads do (build_work.c). */
+void build_work(void *build, void *job, int worker);
+void build_give_back(struct build *b, struct build_job *job);
+
 /* The parts that make single files (build_file.c). */
 struct build_file *build_file_new(struct build *b, const struct record *r, struct build_dir *dir, int root);
 int build_file_open(struct build *b, struct build_file *f);   /* 0, or the item is marked */
-void build_file_write(struct build *b, struct build_file *f, const uint8_t *data, uint32_t length, uint64_t at);
+void build_file_write(struct build *b, struct build_file *f, struct iovec *part, int parts, uint64_t at); /* uses up part */
+uint64_t build_file_span(const struct build_file *f); /* see struct build_big */
 void build_file_size(struct build *b, struct build_file *f);  /* sets the final size now */
 void build_file_release(struct build *b, struct build_file *f);
 struct build_dir *build_dir_new(struct build *b, const struct record *r, int fd, int root);

@@ -97,20 +97,31 @@ int build_file_open(struct build *b, struct build_file *f)
     return -1;
 }
 
-void build_file_write(struct build *b, struct build_file *f, const uint8_t *data, uint32_t length, uint64_t at)
+void build_file_write(struct build *b, struct build_file *f, struct iovec *part, int parts, uint64_t at)
 {
-    for (uint32_t done = 0; done < length;) {
-        ssize_t n = pwrite(f->fd, data + done, length - done, (off_t)(at + done));
+    while (parts) {
+        ssize_t n = pwritev(f->fd, part, parts, (off_t)at);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
             failed(b, n < 0 ? errno : EIO, "writing", &f->record);
             return;
         }
-        done += (uint32_t)n;
+        at += (uint64_t)n;
+        for (; parts && (size_t)n >= part->iov_len; part++, parts--)
+            n -= (ssize_t)part->iov_len;
+        if (parts)
+            *part = (struct iovec){(char *)part->iov_base + n, part->iov_len - (size_t)n};
     }
-    if (f->end < at + length) /* one thread only, unless the size was set before */
-        f->end = at + length;
+    if (f->end < at) /* one thread only, unless the size was set before */
+        f->end = at;
+}
+
+uint64_t build_file_span(const struct build_file *f)
+{
+    struct stat st;
+    uint64_t page = fstat(f->fd, &st) == 0 ? (uint64_t)st.st_blksize : 0; /* of tmpfs with huge pages: theirs */
+    return page > MIN_CHUNK && page <= MAX_CHUNK ? page : 0;
 }
 
 void build_file_size(struct build *b, struct build_file *f)

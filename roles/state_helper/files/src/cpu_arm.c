@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* XXH3 steps and copies for aarch64: NEON is part of every one of them, so there is nothing to choose. */
+/* XXH3 steps and copies for aarch64: NEON is part of every one of them. */
 #if defined(__aarch64__)
 #include "hash.h"
 
@@ -44,8 +44,8 @@ static void copy_neon(void *dst, const void *src, size_t n)
         __asm__ volatile("stnp %q1, %q2, [%0]\n\tstnp %q3, %q4, [%0, #32]"
                          :: "r"(d + i), "w"(a), "w"(b), "w"(c), "w"(e) : "memory");
     }
-    /* Lines are cleaned right away, though the fence comes later. STNP is only a hint: clean the lines, or a reset could lose what still sits in a cache. The smallest line the
-     * architecture allows would be 16 bytes; CTR_EL0 gives the real one. */
+    /* Lines are cleaned right away, though the fence comes later. STNP is only a hint: clean the lines, or a reset could lose what
+     * still sits in a cache. The smallest line the architecture allows would be 16 bytes; CTR_EL0 gives the real one. */
     uint64_t ctr;
     __asm__("mrs %0, ctr_el0" : "=r"(ctr));
     size_t line = (size_t)4 << ((ctr >> 16) & 15);
@@ -55,13 +55,13 @@ static void copy_neon(void *dst, const void *src, size_t n)
 
 static void fence(void) { __asm__ volatile("dsb sy" ::: "memory"); }
 
+static const struct cpu_ops scalar = {"scalar", accumulate_scalar, scramble_scalar, copy_neon, fence};
 static const struct cpu_ops neon = {"neon", accumulate_neon, scramble_neon, copy_neon, fence};
-
-const struct cpu_ops *cpu_ops(void) { return &neon; }
 
 int cpu_ops_all(const struct cpu_ops *all[8])
 {
-    all[0] = &neon;
-    return 1;
+    all[0] = &scalar;
+    all[1] = &neon;
+    return 2;
 }
 #endif

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* XXH3 steps and non-temporal copies for x86_64: SSE2 always, AVX2 and AVX-512 where CPU and kernel have them. */
+/* XXH3 steps and non-temporal copies for x86_64: plain and SSE2 always, AVX2 and AVX-512 where CPU and kernel have them. */
 #if defined(__x86_64__)
 #include "hash.h"
 
 #include <cpuid.h>
 #include <immintrin.h>
+
+#include "le.h"
 
 enum { PREFETCH = 1024 }; /* bytes ahead of the hash: measured, docs/performance.md */
 
@@ -97,6 +99,14 @@ static void copy_avx512(void *dst, const void *src, size_t n)
         _mm512_stream_si512((void *)((char *)dst + i), _mm512_loadu_si512((const char *)src + i));
 }
 
+static void copy_scalar(void *dst, const void *src, size_t n)
+{
+    long long *d = dst;
+    const uint8_t *s = src;
+    for (size_t i = 0; i < n / 8; i++)
+        _mm_stream_si64(d + i, (long long)get64(s + 8 * i));
+}
+
 static void fence(void) { _mm_sfence(); }
 
 /* True when the kernel saves the register state that `mask` of XCR0 names. */
@@ -107,6 +117,7 @@ static int os_saves(unsigned mask)
     return (eax & mask) == mask;
 }
 
+static const struct cpu_ops scalar = {"scalar", accumulate_scalar, scramble_scalar, copy_scalar, fence};
 static const struct cpu_ops sse2 = {"sse2", accumulate_sse2, scramble_sse2, copy_sse2, fence};
 static const struct cpu_ops avx2 = {"avx2", accumulate_avx2, scramble_sse2, copy_avx2, fence};
 static const struct cpu_ops avx512 = {"avx512", accumulate_avx512, scramble_sse2, copy_avx512, fence};
@@ -115,6 +126,7 @@ int cpu_ops_all(const struct cpu_ops *all[8])
 {
     unsigned a, b, c, d;
     int n = 0;
+    all[n++] = &scalar;
     all[n++] = &sse2;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !__get_cpuid_count(7, 0, &a, &b, &c, &d))
         return n;
@@ -123,17 +135,5 @@ int cpu_ops_all(const struct cpu_ops *all[8])
     if ((b & bit_AVX512F) && os_saves(0xe6))
         all[n++] = &avx512;
     return n;
-}
-
-const struct cpu_ops *cpu_ops(void)
-{
-    static const struct cpu_ops *chosen; /* every thread would choose the same: a race is harmless */
-    const struct cpu_ops *ops = __atomic_load_n(&chosen, __ATOMIC_RELAXED);
-    if (!ops) {
-        const struct cpu_ops *all[8];
-        ops = all[cpu_ops_all(all) - 1];
-        __atomic_store_n(&chosen, ops, __ATOMIC_RELAXED);
-    }
-    return ops;
 }
 #endif

@@ -101,5 +101,3 @@ void nt_copy(void *dst, const void *src, size_t n)
     cpu_ops()->copy(dst, src, n);
     cpu_ops()->fence();
 }
-
-const char *cpu_path(void) { return cpu_ops()->name; }

@@ -7,11 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The sum of n bytes, n > 240. The instruction set is chosen at run time. */
+/* The sum of n bytes, n > 240. */
 uint64_t hash64(const void *data, size_t n);
-
-/* Name of the instruction set that hash64 and nt_copy use ("avx512", "avx2", "sse2", "neon"). */
-const char *cpu_path(void);
 
 /* True when all n bytes are zero. n is a multiple of 64. Stops at the first byte that is not. */
 int all_zero(const void *data, size_t n);
@@ -32,8 +29,14 @@ struct cpu_ops {
     void (*copy)(void *dst, const void *src, size_t n);
     void (*fence)(void); /* after the last copy */
 };
-/* In cpu_x86.c or cpu_arm.c: the best there is on this CPU, and all that it can run (at most 8; returns how many). */
-const struct cpu_ops *cpu_ops(void);
+/* In cpu_x86.c or cpu_arm.c: all that this CPU can run, the widest last (at most 8; returns how many). */
 int cpu_ops_all(const struct cpu_ops *all[8]);
+
+/* The fastest of them, found out at the first call (some 0.05 ms, under emulation 1 ms). */
+const struct cpu_ops *cpu_ops(void);
+
+/* Steps in plain C (cpu.c). */
+void accumulate_scalar(uint64_t acc[8], const uint8_t *in, const uint8_t *secret, size_t stripes);
+void scramble_scalar(uint64_t acc[8], const uint8_t *secret);
 
 #endif
