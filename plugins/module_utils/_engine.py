@@ -11,7 +11,7 @@ from ._dax import Dax
 from ._errors import HotpmemError
 from ._holders import Holders
 from ._hotplug import HotPlug
-from ._jump_initrd import JumpInitrd
+from ._jump_initrd import KINDS, JumpInitrd
 from ._kexec import Kexec
 from ._moves import ROADS, Moves
 from ._namespace import Namespace, Namespaces
@@ -23,9 +23,19 @@ from ._sysfs import Sysfs
 
 
 class Engine:
-    """root: where /sys, /proc and /dev are. helper: path of the copy helper. road: where the image goes, see _moves."""
+    """root: where /sys, /proc and /dev are. helper: path of the copy helper. road: where the image goes, see _moves.
 
-    def __init__(self, root: str = "/", runner: Optional[Runner] = None, helper: str = HELPER, road: str = ROADS[0]) -> None:
+    jump_initrd: kind of the initrd that a jump may have of its own, see _jump_initrd.
+    """
+
+    def __init__(
+        self,
+        root: str = "/",
+        runner: Optional[Runner] = None,
+        helper: str = HELPER,
+        road: str = ROADS[0],
+        jump_initrd: str = KINDS[0],
+    ) -> None:
         self.sysfs = Sysfs(root)
         self.runner = runner or Runner()
         self.namespaces = Namespaces(self.sysfs)
@@ -34,7 +44,7 @@ class Engine:
         self.holders = Holders(self.sysfs, self.runner)
         self.ndctl = Ndctl(self.runner)
         self.kexec = Kexec(self.sysfs, self.runner)
-        self.jump_initrd = JumpInitrd(self.sysfs, self.runner, self.kexec)
+        self.jump_initrd = JumpInitrd(self.sysfs, self.runner, self.kexec, jump_initrd, helper=helper, dax=road == "dax")
         self.helper = Helper(self.runner, helper)
         self.copy = StateCopy(self.helper, self.sysfs)
         self.converter = Converter(

@@ -72,14 +72,17 @@ class Handoff:
         self.clock: Optional[Dict[str, Any]] = None
 
     @property
-    def host_only(self) -> bool:
-        """Whether the initrd of the running kernel is to be a host-only one. Who names a kernel or an initrd gets that."""
-        return self.settings.jump_initrd == "host_only" and not self.settings.initrd and not self.settings.kernel
+    def own_initrd(self) -> bool:
+        """Whether the jump is to have an initrd of its own. Who names a kernel or an initrd gets that; and a minimal one knows the root
+        file system that is mounted, not one that another command line names."""
+        one = self.settings
+        named = one.initrd or one.kernel or (one.jump_initrd == "minimal" and one.command_line)
+        return one.jump_initrd != "default" and not named
 
     def target(self) -> Target:
         """What to jump to: the settings', and for what they leave out that of the running kernel."""
         one = self.settings
-        initrd = self.engine.jump_initrd.ready() if self.host_only else one.initrd
+        initrd = self.engine.jump_initrd.ready() if self.own_initrd else one.initrd
         return self.engine.kexec.target(one.kernel or None, initrd or None, one.command_line or None)
 
     def preflight(self) -> Dict[str, Any]:
@@ -105,7 +108,7 @@ class Handoff:
         """What run() would do, in order. Changes nothing; raises what run() would refuse for."""
         self.preflight()
         one, target = self.settings, self.target()
-        steps = ["make a host-only initrd"] if self.host_only and self.engine.jump_initrd.due else []
+        steps = [f"make a {one.jump_initrd.replace('_', '-')} initrd"] if self.own_initrd and self.engine.jump_initrd.due else []
         steps += [] if self.engine.kexec.is_loaded(target) else [f"load {target.kernel} with {target.initrd or 'no initrd'}"]
         steps += self.engine.moves.plan_remove(one.namespace, one.force).changes
         if self.jump.stops:
@@ -162,7 +165,7 @@ class Handoff:
         # Written now so that there is little left to write when the services are down.
         self.engine.runner.run(["sync"], timeout=60)
         self._enter("kexec_load")
-        if self.host_only:
+        if self.own_initrd:
             self.say(self.engine.jump_initrd.build()["said"])
         target = self.target()
         if not kexec.is_loaded(target):

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host-only initrd for the jump: what kexec carries is read, checked and unpacked while the services are down.
+"""An initrd for the jump: what kexec carries is read, checked, unpacked and run while the services are down.
 
-It is made like the stock initrd, by the same program with the same configuration, but for this machine's devices alone. Only kexec gets
-it: it lies where no boot loader looks, and the stock initrd stays as it is. It has to be one that the machine could be started from cold:
-smaller than the stock one, and with the drivers of the root file system and, when the stock one has them, of persistent memory.
+Two kinds. host_only is made like the stock initrd, by the same program with the same configuration, but for this machine's devices alone.
+minimal holds the modules that lead to the root file system and a small /init, see _minimal_initrd.py. Only kexec gets it: it lies where no
+boot loader looks, and the stock initrd stays as it is. It has to be one that the machine could be started from cold: smaller than the stock
+one, and with the drivers of the root file system and, when the stock one has them (minimal: when they are loaded), of persistent memory.
 Anything else, or anything that can't be told, and the jump takes the stock one.
 """
 
@@ -18,17 +19,21 @@ from typing import Any, Callable, Dict, List, Set
 
 from ._errors import HotpmemError
 from ._kexec import INITRDS, KERNELS, Kexec
+from ._minimal_initrd import Cannot, MinimalInitrd
 from ._records import LIB, Records
 from ._run import Runner
 from ._size import format_size
+from ._state_copy import HELPER
 from ._sysfs import Sysfs
 
 INITRD = f"{LIB}/jump-initrd"
 RECORD = f"{LIB}/jump-initrd.json"
 CONFIGURATION = f"{LIB}/jump-initrd.conf"
 DEBIAN = "/etc/initramfs-tools"
+KINDS = ("host_only", "minimal")
 PMEM = ("libnvdimm", "nd_e820", "nfit", "nd_pmem")
-_WHAT = "Cannot use a host-only initrd"
+DAX = ("dax_pmem", "device_dax")  # on the road that saves to a dax device
+_WHAT = "Cannot use an initrd of the jump's own"
 _TODO = "The jump takes the stock one; hotpmem-node jump-initrd --again tries once more"
 _PATIENCE = 300.0  # seconds for making one
 
@@ -58,12 +63,20 @@ def _refuse(said: str) -> HotpmemError:
 
 
 class JumpInitrd:
-    """For the running release. One file, with a record of what it was made from."""
+    """For the running release. One file, with a record of what it was made from.
 
-    def __init__(self, sysfs: Sysfs, runner: Runner, kexec: Kexec) -> None:
+    helper, dax: of a minimal one, pmem-state, and whether the image is on a dax device.
+    """
+
+    def __init__(
+        self, sysfs: Sysfs, runner: Runner, kexec: Kexec, kind: str = KINDS[0], *, helper: str = HELPER, dax: bool = False
+    ) -> None:
         self.sysfs = sysfs
         self.runner = runner
         self.kexec = kexec
+        self.kind = kind
+        self.helper = helper
+        self.dax = dax
         self.records = Records(sysfs)
 
     @property
@@ -110,8 +123,12 @@ class JumpInitrd:
 
     def _made_of(self) -> Dict[str, Any]:
         """What it depends on. The stock initrd stands for the configuration and the modules: it is made anew when they change."""
-        files = (self.kexec.default(KERNELS), self.kexec.default(INITRDS), f"/lib/modules/{self.release}/modules.dep")
-        return {"release": self.release, "files": [self._identity(name) for name in files], "root": self._root()}
+        files = [self.kexec.default(KERNELS), self.kexec.default(INITRDS), f"/lib/modules/{self.release}/modules.dep"]
+        made_of = {"kind": self.kind, "release": self.release, "root": self._root()}
+        if self.kind == "minimal":
+            files.append(self.helper)
+            made_of["modules"] = self._pmem_modules()
+        return {**made_of, "files": [self._identity(name) for name in files]}
 
     def _identity(self, name: str) -> Dict[str, Any]:
         """Empty when there is no such file."""
@@ -122,15 +139,45 @@ class JumpInitrd:
         stock = self._identity(self.kexec.default(INITRDS)).get("size", 0)
         said = f"the jump takes the stock initrd: {record.get('reason')}"
         if made:
-            said = f"the jump takes a host-only initrd, {format_size(made)} instead of {format_size(stock)}"
+            said = f"the jump takes a {self.kind.replace('_', '-')} initrd, {format_size(made)} instead of {format_size(stock)}"
         return {"changed": changed, "initrd": INITRD if made else None, "bytes": made, "stock_bytes": stock, "said": said}
 
     def _make(self) -> None:
         stock = self.kexec.default(INITRDS)
         if not stock:
             raise _refuse("there is no stock initrd of the running release to compare it with")
-        needed = self._needed()
         new = f"{INITRD}.new"
+        if self.kind == "minimal":
+            self._make_minimal(new)
+            self._compare(new, stock)
+        else:
+            self._make_host_only(new, stock)
+        path = self.sysfs.path(new)
+        os.chmod(path, 0o600)
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(path, self.sysfs.path(INITRD))
+
+    def _make_minimal(self, new: str) -> None:
+        if any(len(fields) > 4 and fields[4] == "/usr" for fields in map(str.split, self.sysfs.get("/proc/self/mountinfo").splitlines())):
+            raise _refuse("/usr is a file system of its own")
+        _number, system, place = self._root()
+        modules = [*self._root_modules(), *self._pmem_modules()]
+        maker = MinimalInitrd(self.sysfs, self.runner, self.helper)
+        try:
+            data = maker.contents(system, os.path.basename(place), modules, f"{INITRD}.part")
+        except Cannot as error:
+            raise _refuse(str(error)) from error
+        with open(self.sysfs.path(new), "wb") as file:
+            file.write(data)
+
+    def _pmem_modules(self) -> List[str]:
+        """Those of persistent memory that are loaded: /dev/pmem0, or /dev/dax0.0, is to be there when userspace starts."""
+        loaded = self._loaded()
+        return [name for name in (*PMEM, *(DAX if self.dax else ())) if name in loaded]
+
+    def _make_host_only(self, new: str, stock: str) -> None:
+        needed = self._needed()
         if self.runner.which("mkinitramfs") and self.sysfs.exists(f"{DEBIAN}/initramfs.conf"):
             self._configure()
             argv, lister = ["mkinitramfs", "-d", CONFIGURATION, "-o", new, self.release], "lsinitramfs"
@@ -139,20 +186,19 @@ class JumpInitrd:
         else:
             raise _refuse("neither mkinitramfs (with its configuration) nor dracut is there to make it")
         self.runner.check(argv, _WHAT, _TODO, timeout=_PATIENCE)
+        self._compare(new, stock)
         self._verify(new, stock, needed, lambda name: self.runner.check([lister, name], _WHAT, _TODO, timeout=_PATIENCE).stdout)
-        path = self.sysfs.path(new)
-        os.chmod(path, 0o600)
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(path, self.sysfs.path(INITRD))
 
-    def _verify(self, new: str, stock: str, needed: Set[str], listing: Callable[[str], str]) -> None:
-        """Raises HotpmemError unless new could start this machine, and is worth it."""
+    def _compare(self, new: str, stock: str) -> None:
+        """Raises HotpmemError unless it is worth it."""
         sizes = [self._identity(name).get("size", 0) for name in (new, stock)]
         if not sizes[0]:
             raise _refuse("what was made is empty")
         if sizes[0] >= sizes[1]:
             raise _refuse(f"it would be no smaller ({format_size(sizes[0])}; the stock one: {format_size(sizes[1])})")
+
+    def _verify(self, new: str, stock: str, needed: Set[str], listing: Callable[[str], str]) -> None:
+        """Raises HotpmemError unless new could start this machine."""
         text = listing(new)
         if not any("init" in line.split() for line in text.splitlines()):
             raise _refuse("what was made has no /init")
@@ -179,6 +225,8 @@ class JumpInitrd:
         shutil.rmtree(self.sysfs.path(CONFIGURATION), ignore_errors=True)
         with contextlib.suppress(OSError):
             os.unlink(self.sysfs.path(f"{INITRD}.new"))
+        with contextlib.suppress(OSError):
+            os.unlink(self.sysfs.path(f"{INITRD}.part"))
 
     def _root(self) -> List[str]:
         """Device number, file system and directory below /sys/devices of what is mounted at /."""
@@ -207,5 +255,8 @@ class JumpInitrd:
         while place != "/devices":
             names.append(self.sysfs.link_name(f"/sys{place}/driver/module"))
             place = os.path.dirname(place)
-        loaded = {bare(line.split()[0]) for line in self.sysfs.get("/proc/modules").splitlines() if line.strip()}
+        loaded = self._loaded()
         return [bare(name) for name in names if bare(name) in loaded]
+
+    def _loaded(self) -> Set[str]:
+        return {bare(line.split()[0]) for line in self.sysfs.get("/proc/modules").splitlines() if line.strip()}

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Dict, List, Optional
 
 from ._errors import HotpmemError
+from ._jump_initrd import KINDS
 from ._moves import ROADS
 from ._size import parse_size
 from ._state_copy import HELPER, Item, items_from
 
 SETTINGS = "/etc/hotpmem/node.json"
 METHODS = ("systemd", "fast")
-JUMP_INITRDS = ("default", "host_only")
+JUMP_INITRDS = ("default", *KINDS)
 _TODO = "Write it again with the role node_agent, or mend it by hand: its keys are the parameters of that role"
 
 

@@ -32,6 +32,7 @@ BUILD = TOP / "build/bench"
 HOST = "node1"
 UNIT = "memcached.service"
 AGENT = "/usr/local/sbin/hotpmem-node"
+INITRD = "minimal"  # of the jump
 DEADLINE = 600.0  # seconds for one way through a boot, on a busy machine that emulates
 TELL = 15.0  # seconds between two lines of progress
 METHODS = {"handoff": "systemd", "handoff_fast": "fast", "handoff_dax": "systemd"}
@@ -131,7 +132,7 @@ class Bench:
             self.play(HERE / "plain.yml")
         else:
             road = {"hotpmem_road": setting} if has_road() else {}
-            self.play("hotpmem.fleet.provision", hotpmem_node_agent=True, **road)
+            self.play("hotpmem.fleet.provision", hotpmem_node_agent=True, hotpmem_jump_initrd=INITRD, **road)
             self.play(DEMO / "memcached.yml")
             self.ssh(CONFIGURE.format(limit=self.options.mib * 5 // 4 + 64))
             items = self.cache_items(f"fill {self.options.mib} /root/manifest.json")["items"]

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._jump_initrd import KINDS
 from ansible_collections.hotpmem.fleet.plugins.module_utils._settings import METHODS, SETTINGS, Settings, load
 from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import require_root
 
@@ -76,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--check", action="store_true", help="say what would be done or why it would be refused, and change nothing")
     one.add_argument("--detach", action="store_true", help="run as hotpmem-handoff.service and return at once")
     one.add_argument("--log", default="", help=argparse.SUPPRESS)
-    one = verb("jump-initrd", "make a host-only initrd for the jump, unless the one there is still belongs to this kernel and its initrd")
+    one = verb("jump-initrd", "make an initrd for the jump (host-only, or minimal: settings), unless the one there is still belongs to this kernel and its initrd")
     one.add_argument("--again", action="store_true", help="try even though the same has failed before")
     verb("put-back", "after a handoff that was killed: services up, memory back")
     one = verb("save-at-shutdown", "for hotpmem-save.service: save when the machine reboots and no handoff has done so")
@@ -89,9 +90,13 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def main(
-    argv: Optional[List[str]] = None, engine_for: Callable[[Settings], Engine] = lambda one: Engine(helper=one.helper, road=one.road)
-) -> int:
+def engine_of(settings: Settings) -> Engine:
+    """The engine for these settings, on this machine."""
+    kind = settings.jump_initrd if settings.jump_initrd in KINDS else KINDS[0]
+    return Engine(helper=settings.helper, road=settings.road, jump_initrd=kind)
+
+
+def main(argv: Optional[List[str]] = None, engine_for: Callable[[Settings], Engine] = engine_of) -> int:
     """Run a verb; returns the exit code. engine_for: the engine for these settings."""
     words = list(argv) if argv is not None else None
     as_json = "--json" in (words if words is not None else sys.argv)

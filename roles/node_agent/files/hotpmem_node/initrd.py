@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verb jump-initrd: have the host-only initrd ready before a handoff needs it."""
+"""The verb jump-initrd: have the initrd of the jump ready before a handoff needs it."""
 
 from __future__ import annotations
 

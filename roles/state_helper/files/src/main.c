@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* pmem-state: keeps files and directory trees in persistent memory across a reboot. */
 #include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "command.h"
 #include "guard.h"
+#include "init.h"
 
 /* Deep trees and packed chunks of small files keep a few hundred files open at a time. */
 static void allow_open_files(void)
@@ -20,6 +23,8 @@ static void allow_open_files(void)
 int main(int argc, char **argv)
 {
     static struct command command; /* big, and there is one */
+    if (getpid() == 1 && strcmp(argv[0], "/init") == 0) /* the kernel calls it so; process 1 of a container has another name */
+        init_run(argv);
     umask(077);
     guard_install();
     allow_open_files();
