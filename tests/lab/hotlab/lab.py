@@ -7,7 +7,6 @@ import concurrent.futures
 import json
 import os
 import re
-import shutil
 import subprocess
 import time
 import uuid
@@ -45,7 +44,7 @@ def up(name: str, hosts: int, spec: Spec) -> Path:
         running = [path.name for path in nodes(name) if process.running(path / "pid")]
         if running:
             raise LabError(f"Lab {name} is up ({', '.join(running)})", "", f"End it first: lab.py down --name {name}")
-        cache.remove(home)
+        _forget(home)
         kept = snapshot.ensure(spec)
         home.mkdir(parents=True, mode=0o700)
         begin = time.monotonic()
@@ -81,6 +80,7 @@ def _start(kept: Snapshot, path: Path) -> int:
     snapshot.overlay(kept.folder / "disk.qcow2", "qcow2", path / "disk.qcow2")
     if kept.spec.dimm:
         name = f"{kept.spec.dimm.name}.img"
+        machine.place_in_memory(path / name, kept.spec.dimm.size)
         subprocess.run(["cp", "--sparse=always", str(kept.folder / name), str(path / name)], check=True)
     port = machine.start(kept.spec, kept.qemu, path, kept.base, kept.folder / "ram", template=False)
     (path / "port").write_text(f"{port}\n")
@@ -150,9 +150,15 @@ def down(name: str) -> int:
     """End a lab's machines and remove its folder; returns how many ran. Nothing there is fine."""
     with cache.lock(f"lab-{name}"):
         ended = sum(machine.end(path) for path in nodes(name))
-        if folder(name).exists():
-            shutil.rmtree(folder(name))
+        _forget(folder(name))
     return ended
+
+
+def _forget(home: Path) -> None:
+    """Remove a lab's folder, and what is in memory of it."""
+    for link in home.glob("*/*.img"):
+        link.resolve().unlink(missing_ok=True)
+    cache.remove(home)
 
 
 def node(name: str, host: str) -> Path:

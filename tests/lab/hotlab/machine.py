@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -35,6 +37,7 @@ ADDED_START = (4 << 30) + 16 * BLOCK
 ADDED_BYTES = 64 * MIB
 """A second DIMM, without labels, for a machine that runs."""
 CONSOLE_LINES = 40
+TMPFS = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -244,6 +247,17 @@ def reset(folder: Path) -> None:
     """Pull and release the reset line of a running machine (it boots again; e820 and NFIT memory keep their content)."""
     with Qmp(folder / "qmp") as qmp:
         qmp.execute("system_reset")
+
+
+def place_in_memory(path: Path, size: int) -> None:
+    """Let `path` be a link to a new file on tmpfs, where there is room. A DIMM is memory: on a disk, the host's writing back makes each
+    page fault again, and a save of 256 MiB took 1.1 s instead of 0.15.
+    """
+    room = shutil.disk_usage(TMPFS).free if TMPFS.is_dir() else 0
+    if room > 4 * size:
+        handle, name = tempfile.mkstemp(prefix="hotpmem-lab-", suffix=f"-{path.name}", dir=TMPFS)
+        os.close(handle)
+        path.symlink_to(name)
 
 
 def add_dimm(folder: Path) -> Path:
