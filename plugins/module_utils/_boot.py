@@ -142,10 +142,14 @@ class Boot:
         user = manager.get("UserspaceTimestampMonotonic", "0")
         if user.isdigit() and int(user):
             times["userspace_start"] = int(user) * 1000
-        ready = [self.services.properties(["ActiveEnterTimestampMonotonic"], unit) for unit in self.settings.units]
-        stamps = [int(one.get("ActiveEnterTimestampMonotonic") or 0) for one in ready]
-        if stamps and all(stamps):
-            times["units_ready"] = max(stamps) * 1000
+        # When the first was started, all that it is ordered after being there, and when the last was ready.
+        names = ("InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+        units = [self.services.properties(names, unit) for unit in self.settings.units]
+        starting, ready = ([int(one.get(name) or 0) for one in units] for name in names)
+        if ready and all(ready):
+            times["units_ready"] = max(ready) * 1000
+            if all(starting):
+                times["units_starting"] = min(starting) * 1000
         image = result.get("image") or {}
         if "(reboot)" in str(self.last_save.get("method")):
             # Through firmware: the counter began again, and nothing spans the two boots.

@@ -30,6 +30,7 @@ MARKS = (
     "units_ready",
     "hot_added",
     "stopping",
+    "units_starting",
 )
 DONE, USAGE, SYSTEM, NO_IMAGE, DAMAGED, REFUSED, SOME = range(7)
 _MEANING = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-METHODS = ("handoff", "handoff_fast", "handoff_dax", "systemctl_kexec", "ansible_reboot")
+METHODS = ("handoff", "handoff_systemd", "handoff_dax", "systemctl_kexec", "ansible_reboot")
 OWN_MARKS = ("units_stopped", "saved", "units_ready")  # the phases that are ours, named by the mark at their end (_timeline.py)
 OWN_LIMIT = 0.15
 AGREE_SECONDS, AGREE_SHARE = 0.050, 0.01

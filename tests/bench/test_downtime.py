@@ -75,7 +75,7 @@ def test_the_file() -> None:
     value = as_json(measured())
     assert value["client_ms"] == {
         "handoff": [20000.0, 22000.0],
-        "handoff_fast": [],
+        "handoff_systemd": [],
         "handoff_dax": [],
         "systemctl_kexec": [30000.0, 31000.0],
         "ansible_reboot": [70000.0, 80000.0],

@@ -18,7 +18,7 @@ def at(seconds):
 
 OLD = {"preflight": -30.0, "stopping": -10.0, "units_stopped": -9.5, "saved": -9.3, "jump": -7.0}
 IMAGE = {"marks": {name: START + round(seconds * RATE) for name, seconds in OLD.items()}, "cycles_per_second": RATE}
-TIMES = {"userspace_start": 3_000_000_000, "units_ready": 6_000_000_000, "hot_added": 20_000_000_000}
+TIMES = {"userspace_start": 3_000_000_000, "units_starting": 5_750_000_000, "units_ready": 6_000_000_000, "hot_added": 20_000_000_000}
 
 
 def test_a_whole_cycle():
@@ -33,7 +33,8 @@ def test_a_whole_cycle():
         ("kernel_start", 7.0, True),
         ("userspace_start", 3.0, True),
         ("restored", 2.0, True),
-        ("units_ready", 1.0, True),
+        ("units_starting", 0.75, True),
+        ("units_ready", 0.25, True),
         ("hot_added", 14.0, False),
     ]
     assert told["down_seconds"] == 16.0 == sum(phase["seconds"] for phase in told["phases"] if phase["down"])
@@ -44,6 +45,12 @@ def test_a_whole_cycle():
     assert any(line.endswith("20.000 s  (up)") for line in text) and any(
         "down, stop to ready" in line and "16.000" in line for line in text
     )
+
+
+def test_a_unit_that_did_not_wait_for_the_restore_begins_no_phase():
+    marks = tl.marks_of(IMAGE, at(5.0), at(21.0), dict(TIMES, units_starting=4_000_000_000))["marks"]
+    told = tl.summary(marks, RATE)
+    assert next(phase["seconds"] for phase in told["phases"] if phase["mark"] == "units_ready") == 1.0
 
 
 def test_a_missing_mark_joins_its_neighbour():
