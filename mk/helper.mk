@@ -24,7 +24,7 @@ $(HELPER_TEST)/pmem-state-asan: $(HELPER_FILES)
 	@mkdir -p $(HELPER_TEST)
 	gcc $(HELPER_FLAGS) $(HELPER_SANITIZE) -o $@ $(HELPER_C)
 
-HELPER_TEST_BINARIES := $(addprefix $(HELPER_TEST)/,pmem-state-hooks pmem-state-asan fault.so mutate sums sums-aarch64)
+HELPER_TEST_BINARIES := $(addprefix $(HELPER_TEST)/,pmem-state-hooks pmem-state-asan fault.so mutate sums sums-aarch64 init_parse)
 MUTATIONS ?= 10000
 
 .PHONY: test-helper
@@ -57,6 +57,10 @@ $(HELPER_TEST)/fuzz: $(HELPER_FILES) $(HELPER_HARNESS) tests/helper/fuzz.c
 $(HELPER_TEST)/sums: $(HELPER_FILES) tests/helper/sums.c
 	@mkdir -p $(HELPER_TEST)
 	gcc $(HELPER_FLAGS) $(HELPER_SANITIZE) -o $@ tests/helper/sums.c $(HELPER_SUMS)
+
+$(HELPER_TEST)/init_parse: $(HELPER_SRC)/init_parse.c $(HELPER_SRC)/init.h tests/helper/init_parse.c
+	@mkdir -p $(HELPER_TEST)
+	gcc $(HELPER_FLAGS) $(HELPER_SANITIZE) -o $@ tests/helper/init_parse.c $(HELPER_SRC)/init_parse.c
 
 $(HELPER_TEST)/sums-aarch64: $(HELPER_FILES) tests/helper/sums.c
 	@mkdir -p $(HELPER_TEST)

@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, List, Set
 
 from ._errors import HotpmemError
 from ._kexec import INITRDS, KERNELS, Kexec
-from ._minimal_initrd import Cannot, MinimalInitrd
+from ._minimal_initrd import Cannot, MinimalInitrd, bare
 from ._records import LIB, Records
 from ._run import Runner
 from ._size import format_size
@@ -36,11 +36,6 @@ DAX = ("dax_pmem", "device_dax")  # on the road that saves to a dax device
 _WHAT = "Cannot use an initrd of the jump's own"
 _TODO = "The jump takes the stock one; hotpmem-node jump-initrd --again tries once more"
 _PATIENCE = 300.0  # seconds for making one
-
-
-def bare(path: str) -> str:
-    """Name of a module from its file (``kernel/fs/ext4/ext4.ko.xz``) or another spelling of it (``virtio-blk``)."""
-    return re.sub(r"\.ko(\.\w+)?$", "", os.path.basename(path)).replace("-", "_")
 
 
 def modules_in(listing: str) -> Set[str]:

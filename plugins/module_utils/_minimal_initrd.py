@@ -37,6 +37,11 @@ class Module(NamedTuple):
     parameters: str
 
 
+def bare(path: str) -> str:
+    """Name of a module from its file (``kernel/fs/ext4/ext4.ko.xz``) or another spelling of it (``virtio-blk``)."""
+    return re.sub(r"\.ko(\.\w+)?$", "", os.path.basename(path)).replace("-", "_")
+
+
 def uuid_in(start: bytes, system: str) -> bytes:
     """The 16 bytes of the UUID of a file system, from the first bytes of its device; empty when it is another one.
 
@@ -121,13 +126,16 @@ class MinimalInitrd:
         )
 
     def _load_order(self, names: Sequence[str]) -> List[Module]:
-        """Each once, at its first place."""
+        """Each once, at its first place. Raises Cannot for one that would not be loaded."""
         found: Dict[str, Module] = {}
         for number, name in enumerate(names):
             argv = ["modprobe", "--ignore-install", "--show-depends", name]
             done = self.runner.check(argv, f"Cannot find the module {name}", "modprobe and depmod know more", timeout=_PATIENCE)
             for module in insmods(done.stdout, names[:number]):
                 found.setdefault(module.path, module)
+        missing = {bare(name) for name in names} - {bare(path) for path in found}
+        if missing:
+            raise Cannot(f"modprobe does not say how {', '.join(sorted(missing))} is loaded")
         return list(found.values())
 
     def _read(self, path: str) -> bytes:

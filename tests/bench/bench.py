@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measures pmem-state beside the limit of the machine and beside the usual tools, in one run, interleaved.
 
-Everything is in memory: sources on tmpfs (with small pages; "-huge" cases with huge ones, mounted with huge=always), the device a
-file of huge pages (mounting that needs root; a dax device has such pages too). dd, tar and fio write to the device as well; cp, rsync
-and zstd, which can't, to files on tmpfs. Each round runs every tool once; the first round warms up and does not count. The best of
-the rounds is compared, the others are in the JSON file.
+Everything is in memory: sources on a tmpfs that is mounted as docs/operators.md says (huge=within_size), or, in the cases "-small-pages", as
+it comes without; the device a file of huge pages (mounting needs root; a dax device has such pages too). dd, tar and fio write to the
+device as well; cp, rsync and zstd, which can't, to files beside the source. Each round runs every tool once; the first round warms up and
+does not count. The best of the rounds is compared, the others are in the JSON file.
 Usage: bench.py [--size BYTES] [--rounds N] [--out FILE] [--case NAME ...] [--tool NAME ...]
 """
 
@@ -31,11 +31,16 @@ TOP = Path(__file__).parents[2]
 HELPER = TOP / "build" / platform.machine() / "pmem-state"
 LIMIT = TOP / "build" / "bench" / "limit"
 CPUS = len(os.sched_getaffinity(0))
-CASES = ["one-file", "64-files", "one-file-huge", "64-files-huge", "small-files", "small-files-huge", "half-zero"]
+SMALL = "-small-pages"
+CASES = ["one-file", "64-files", "small-files", "half-zero", *(f"{case}{SMALL}" for case in ("one-file", "64-files", "small-files"))]
 
 
 def run(*words, **how) -> subprocess.CompletedProcess:
     return subprocess.run([str(w) for w in words], check=True, **how)
+
+
+def program(*words) -> Callable[[], None]:
+    return lambda: run(*words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) and None
 
 
 def shell(command: str) -> Callable[[], None]:
@@ -43,8 +48,9 @@ def shell(command: str) -> Callable[[], None]:
 
 
 def random_file(path: Path, size: int, zero_half: bool = False) -> None:
-    """size random bytes; with zero_half, every other MiB is zeros."""
+    """size random bytes; with zero_half, every other MiB is zeros. It has its size before its data, as a program that maps its file gives it."""
     with open(path, "wb") as f:
+        f.truncate(size)
         for at in range(0, size, 1 << 20):
             n = min(1 << 20, size - at)
             f.write(bytes(n) if zero_half and at >> 20 & 1 else os.urandom(n))
@@ -86,16 +92,17 @@ class Bench:
             if not self.many
             else {}
         )
-        tools["pmem-state"] = shell(f"{HELPER} save --force --device {d} --item {item} --json")
-        tools["with --progress"] = shell(f"{HELPER} save --force --device {d} --item {item} --json --progress")
-        tools["cp -a"] = shell(f"cp -a {s} {t}")
+        save = [HELPER, "save", "--force", "--device", d, "--item", item, "--json"]
+        tools["pmem-state"] = program(*save)
+        tools["with --progress"] = program(*save, "--progress")
+        tools["cp -a"] = program("cp", "-a", s, t)
         tools["tar"] = shell(f"tar -C {s} -cf - . | {to_device}")
-        tools["rsync -aHAXS"] = shell(f"rsync -aHAXS {s}/ {t}/")
+        tools["rsync -aHAXS"] = program("rsync", "-aHAXS", f"{s}/", f"{t}/")
         tools["zstd -1 -T0"] = shell(
             f"tar -C {s} -cf - . | zstd -q -1 -T0 -o {t}" if len(self.files) > 1 else f"zstd -q -1 -T0 -o {t} {s}/f"
         )
         if len(self.files) == 1:
-            tools["dd bs=4M"] = shell(f"dd if={s}/f of={d} bs=4M conv=notrunc")
+            tools["dd bs=4M"] = program("dd", f"if={s}/f", f"of={d}", "bs=4M", "conv=notrunc")
             tools["fio"] = shell(
                 f"fio --name=w --rw=write --bs=1M --ioengine=psync --numjobs={CPUS} --size={self.bytes // CPUS} "
                 f"--offset_increment={self.bytes // CPUS} --filename={d} --fallocate=none --refill_buffers=0"
@@ -124,14 +131,15 @@ class Bench:
 
             for how in ("pwrite", "map"):
                 tools.update({f"limit {how}/{n}": (lambda how=how, n=n: limit(how, n)) for n in sorted({1, 2, min(4, CPUS), CPUS})})
-        tools["pmem-state"] = shell(f"{HELPER} restore --force --device {d} --item s={t} --json")
-        tools["with --progress"] = shell(f"{HELPER} restore --force --device {d} --item s={t} --json --progress")
-        tools["cp -a"] = shell(f"cp -a {self.huge}/copy {t}")
+        restore = [HELPER, "restore", "--force", "--device", d, "--item", f"s={t}", "--json"]
+        tools["pmem-state"] = program(*restore)
+        tools["with --progress"] = program(*restore, "--progress")
+        tools["cp -a"] = program("cp", "-a", f"{self.huge}/copy", t)
         tools["tar"] = shell(f"mkdir {t} && tar -C {t} -xf {self.huge}/tar")
-        tools["rsync -aHAXS"] = shell(f"rsync -aHAXS {self.huge}/copy/ {t}/")
+        tools["rsync -aHAXS"] = program("rsync", "-aHAXS", f"{self.huge}/copy/", f"{t}/")
         tools["zstd -1 -T0"] = shell(f"mkdir {t} && zstd -q -d -c {self.huge}/zst | tar -C {t} -xf -")
         if len(self.files) == 1:
-            tools["dd bs=4M"] = shell(f"dd if={self.huge}/copy/f of={t} bs=4M")
+            tools["dd bs=4M"] = program("dd", f"if={self.huge}/copy/f", f"of={t}", "bs=4M")
         return tools
 
     def clean(self) -> None:
@@ -201,7 +209,7 @@ def share_limits(rows: list[dict]) -> None:
 
     A virtual machine's memory is faster in one minute than in the next, and a limit has fewer rounds than there are minutes.
     """
-    for group in (("one-file", "64-files", "half-zero"), ("one-file-huge", "64-files-huge")):
+    for group in (("one-file", "64-files", "half-zero"), (f"one-file{SMALL}", f"64-files{SMALL}")):
         limits = [r for r in rows if r["tool"] == "limit" and r["op"] == "save" and r["case"] in group]
         if limits:
             best = min(limits, key=lambda r: min(r["seconds"]))
@@ -236,16 +244,15 @@ def goals(rows: list[dict]) -> list[str]:
             got = at[case, op, "pmem-state"] / at[case, op, other]
             out.append(f"{'met   ' if got >= factor else 'MISSED'} {case}, {op}: {got:.2f} of {other}, wanted {factor}")
 
-    for case in ("one-file", "64-files", "one-file-huge", "64-files-huge"):
+    for case in ("one-file", "64-files", f"one-file{SMALL}", f"64-files{SMALL}"):
         goal(case, "save", "limit", 0.6)
         goal(case, "restore", "limit", 0.8)
         goal(case, "restore", "cp -a", 2)
         for other in ("cp -a", "tar", "rsync -aHAXS", "zstd -1 -T0", "dd bs=4M"):
             goal(case, "save", other, 8)
-    goal("small-files", "save", "tar", 3)
-    goal("small-files", "restore", "tar", 3)
-    goal("small-files-huge", "save", "tar", 3)
-    goal("small-files-huge", "restore", "tar", 3)
+    for case in ("small-files", f"small-files{SMALL}"):
+        goal(case, "save", "tar", 3)
+        goal(case, "restore", "tar", 3)
     return out
 
 
@@ -265,17 +272,15 @@ def main() -> int:
     for path in (huge, pages):
         path.mkdir()
         if mounted:
-            run("mount", "-t", "tmpfs", "-o", "huge=always", "tmpfs", path)
+            # Older kernels give every file on huge=always a whole huge page, however small it is.
+            run("mount", "-t", "tmpfs", "-o", f"huge={'always' if path == huge else 'within_size'}", "tmpfs", path)
     if not mounted:
         print("bench: not root, so the device has small pages: the limit is out of reach of a mapping", file=sys.stderr)
     load = os.getloadavg()[0]
     try:
         for case in args.case or CASES:
-            where = work / "pages" if case.endswith("-huge") else work
-            kind = case.removesuffix("-huge")
-            if case.endswith("-huge") and mounted:
-                # Older kernels give every file on huge=always a whole huge page, however small it is.
-                run("mount", "-o", f"remount,huge={'within_size' if kind == 'small-files' else 'always'}", pages)
+            where = work if case.endswith(SMALL) else pages
+            kind = case.removesuffix(SMALL)
             make_source(kind, where / "source", size)
             bench = Bench(kind, where / "source", huge)
             for op in ("save", "restore"):

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import BUILD, Helper, make_device
+from conftest import BUILD, HOOKS, Helper, make_device
 from tree import assert_same, hostile
 
 MUTATIONS = os.environ.get("MUTATIONS", "10000")
@@ -30,6 +30,20 @@ def test_sums_on_aarch64():
     if not (BUILD / "sums-aarch64").exists() or not shutil.which("qemu-aarch64"):
         pytest.skip("no cross compiler (ziglang), or no qemu-aarch64")
     assert "neon ok" in run("qemu-aarch64", BUILD / "sums-aarch64")
+
+
+def test_what_the_init_of_a_jump_reads():
+    assert "all ok" in run(BUILD / "init_parse")
+
+
+def test_only_the_kernel_makes_it_an_init():
+    """As process 1 of a container it is pmem-state as ever: it must not mount, or reboot, anything."""
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", HOOKS, "--version"], capture_output=True, text=True, timeout=60, check=False
+    )
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("needs root: a namespace of process ids")
+    assert done.returncode == 0 and done.stdout.startswith("pmem-state")
 
 
 def test_mutations():

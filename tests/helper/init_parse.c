@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What the /init of a jump reads (init_parse.c), checked without a machine. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+
+#include "init.h"
+
+static int failed;
+
+static void check(const char *line, int rc, unsigned long flags, const char *data, const char *init)
+{
+    struct init_options o;
+    int got = init_parse(&o, line);
+    int good = got == rc && (rc || (o.flags == flags && strcmp(o.data, data) == 0 && strcmp(o.init, init) == 0));
+    if (!good)
+        printf("WRONG: '%.60s': %d, flags %lx, data '%s', init '%s'\n", line, got, o.flags, o.data, o.init);
+    failed |= !good;
+}
+
+static void check_root(const char *type, const char *asked, unsigned char last, int wanted)
+{
+    unsigned char bytes[INIT_PROBE_BYTES] = {0}, uuid[16] = "0123456789abcde";
+    if (strcmp(type, "xfs") == 0) {
+        memcpy(bytes, "XFSB", 4);
+        memcpy(bytes + 32, uuid, 16);
+    } else {
+        bytes[1024 + 0x38] = 0x53;
+        bytes[1024 + 0x39] = 0xef;
+        memcpy(bytes + 1024 + 0x68, uuid, 16);
+    }
+    uuid[15] = last;
+    int got = init_is_root(bytes, asked, uuid);
+    if (got != wanted)
+        printf("WRONG: %s taken for %s: %d\n", type, asked, got);
+    failed |= got != wanted;
+}
+
+int main(void)
+{
+    static char line[4096];
+    check("", 0, MS_RDONLY, "", "/sbin/init");
+    check("root=/dev/vda ro quiet\n", 0, MS_RDONLY, "", "/sbin/init");
+    check("BOOT_IMAGE=/vmlinuz root=UUID=1 rw  console=ttyS0\t", 0, 0, "", "/sbin/init");
+    check("rw ro", 0, MS_RDONLY, "", "/sbin/init");
+    check("ro rootflags=rw", 0, 0, "", "/sbin/init");
+    check("rw rootflags=noatime,data=journal,,nodev,commit=5 init=/bin/busybox", 0, MS_NOATIME | MS_NODEV, "data=journal,commit=5",
+          "/bin/busybox");
+    check("rw rootflags= init= -- rootflags=x init=/other", 0, 0, "", "/sbin/init");
+    check("xrw rww init=", 0, MS_RDONLY, "", "/sbin/init");
+    memset(line, 'a', sizeof line - 1);
+    check(line, 0, MS_RDONLY, "", "/sbin/init");
+    memcpy(line, "init=/", 6);
+    check(line, -1, 0, "", "");
+    memcpy(line, "rootflags=", 10);
+    check(line, -1, 0, "", "");
+    check_root("ext4", "ext4", 0, 1);
+    check_root("ext4", "ext2", 0, 1);
+    check_root("xfs", "xfs", 0, 1);
+    check_root("ext4", "ext4", 1, 0);
+    check_root("xfs", "xfs", 1, 0);
+    check_root("ext4", "xfs", 0, 0);
+    check_root("xfs", "ext4", 0, 0);
+    check_root("ext4", "btrfs", 0, 0);
+    puts(failed ? "FAILED" : "all ok");
+    return failed;
+}
