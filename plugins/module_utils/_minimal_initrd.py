@@ -3,9 +3,8 @@
 """The smallest initrd that can start this machine: the copy helper as /init, and the modules that lead to the root file system.
 
 No udev, no shell, no search for what a machine might have: /init (roles/state_helper/files/src/init.c) loads the modules in the order of
-/plan, waits for the block device whose superblock has the UUID, mounts it and becomes its init. So this is for a root file system of one kind
-(ext2 to ext4, xfs) on a disk or partition. For any other it is refused. The format of the archive: Documentation/driver-api/early-userspace/
-buffer-format.rst.
+/plan, waits for the block device whose superblock has the UUID, mounts it and becomes its init. So this is for ext2 to ext4 and xfs on a
+disk or partition; any other root file system is refused. The archive's format: Documentation/driver-api/early-userspace/buffer-format.rst.
 """
 
 from __future__ import annotations
@@ -76,11 +75,10 @@ def insmods(listing: str, before: Sequence[str]) -> List[Module]:
 def archive(entries: Sequence[Tuple[str, int, bytes]]) -> bytes:
     """A cpio archive (newc). entries: path without a leading slash, mode, content; a character device has content b"major:minor"."""
     out = bytearray()
-    for number, (name, mode, content) in enumerate([*entries, ("TRAILER!!!", 0, b"")], start=1):
-        major = minor = 0
-        if mode & 0o170000 == 0o020000:
-            major, minor = (int(part) for part in content.split(b":"))
-            content = b""
+    for number, (name, mode, given) in enumerate([*entries, ("TRAILER!!!", 0, b"")], start=1):
+        device = mode & 0o170000 == 0o020000
+        major, minor = (int(part) for part in given.split(b":")) if device else (0, 0)
+        content = b"" if device else given
         path = name.encode() + b"\0"
         fields = (number, mode, 0, 0, 1, 0, len(content), 0, 0, major, minor, len(path), 0)
         out += b"070701" + b"".join(b"%08x" % field for field in fields) + path

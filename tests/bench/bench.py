@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measures pmem-state beside the limit of the machine and beside the usual tools, in one run, interleaved.
 
-Everything is in memory: sources on a tmpfs that is mounted as docs/operators.md says (huge=within_size), or, in the cases "-small-pages", as
-it comes without; the device a file of huge pages (mounting needs root; a dax device has such pages too). dd, tar and fio write to the
+Everything is in memory: sources on a tmpfs that is mounted as docs/operators.md says (huge=within_size), or, in the cases "-small-pages",
+as it comes without; the device a file of huge pages (mounting needs root; a dax device has such pages too). dd, tar and fio write to the
 device as well; cp, rsync and zstd, which can't, to files beside the source. Each round runs every tool once; the first round warms up and
 does not count. The best of the rounds is compared, the others are in the JSON file.
 Usage: bench.py [--size BYTES] [--rounds N] [--out FILE] [--case NAME ...] [--tool NAME ...]
@@ -48,7 +48,7 @@ def shell(command: str) -> Callable[[], None]:
 
 
 def random_file(path: Path, size: int, zero_half: bool = False) -> None:
-    """size random bytes; with zero_half, every other MiB is zeros. It has its size before its data, as a program that maps its file gives it."""
+    """size random bytes; with zero_half, every other MiB is zeros. Sized before it is written, as by a program that maps its file."""
     with open(path, "wb") as f:
         f.truncate(size)
         for at in range(0, size, 1 << 20):

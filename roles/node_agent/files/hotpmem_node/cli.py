@@ -77,7 +77,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--check", action="store_true", help="say what would be done or why it would be refused, and change nothing")
     one.add_argument("--detach", action="store_true", help="run as hotpmem-handoff.service and return at once")
     one.add_argument("--log", default="", help=argparse.SUPPRESS)
-    one = verb("jump-initrd", "make an initrd for the jump (host-only, or minimal: settings), unless the one there is still belongs to this kernel and its initrd")
+    one = verb(
+        "jump-initrd",
+        "make an initrd for the jump (host-only or minimal), unless the one there is still belongs to this kernel and its initrd",
+    )
     one.add_argument("--again", action="store_true", help="try even though the same has failed before")
     verb("put-back", "after a handoff that was killed: services up, memory back")
     one = verb("save-at-shutdown", "for hotpmem-save.service: save when the machine reboots and no handoff has done so")
