@@ -43,7 +43,7 @@ CONFIGURE = """set -e
 systemctl stop memcached
 cat >/etc/systemd/system/memcached.service.d/20-ready.conf <<'END'
 [Service]
-ExecStartPost=/bin/bash -c 'until (: </dev/tcp/127.0.0.1/11211) 2>/dev/null; do sleep 0.05; done'
+ExecStartPost=/bin/bash -c 'until (: </dev/tcp/127.0.0.1/11211) 2>/dev/null; do sleep 0.01; done'
 END
 systemctl daemon-reload
 sed -i -e 's/^-m .*/-m {limit}/' -e 's/^-l .*/-l 0.0.0.0/' /etc/memcached.conf
