@@ -20,8 +20,7 @@ case $scenario in
     dimms) HOTPMEM_PMEM=labels ;;
     load) HOTPMEM_PMEM=nfit HOTPMEM_NODE_AGENT=true ;;
     grub) HOTPMEM_PMEM=none HOTPMEM_BOOT=grub ;;
-    agent) HOTPMEM_NODE_AGENT=true HOTPMEM_JUMP_INITRD=minimal ;;
-    agent_faults) HOTPMEM_NODE_AGENT=true ;;
+    agent | agent_faults) HOTPMEM_NODE_AGENT=true HOTPMEM_JUMP_INITRD=minimal ;;
     agent_dax) HOTPMEM_NODE_AGENT=true HOTPMEM_ROAD=dax HOTPMEM_JUMP_INITRD=host_only ;;
 esac
 mkdir -p "build/molecule/$HOTPMEM_LAB"

@@ -77,6 +77,10 @@ class Node:
         machine.reset(lab.node(LAB, HOST))
         self.wait_boot(before)
 
+    def console(self) -> str:
+        """All that its serial console has shown."""
+        return machine.readable(lab.node(LAB, HOST) / "serial.log")
+
     def stop_in_save(self) -> None:
         """Start a handoff, and return when it saves: it has gone so far, and goes no further."""
         self.run(f"systemd-run --quiet --collect --unit=stopper python3 -c '{STOPPER}'")

@@ -49,6 +49,20 @@ def test_fast_handoff(node):
     assert node.agent("timeline")["exit"] == 0
 
 
+def test_jump_initrd_finds_no_root(node):
+    """It reboots through the firmware, where the stock initrd is; memory is left alone here."""
+    initrd, serial = "/var/lib/hotpmem/jump-initrd", node.console()
+    # With the same size and time it passes for the one that was made.
+    change = f"LC_ALL=C sed -i -E 's/^root ext4 [0-9a-f]{{32}}$/root ext4 00000000000000000000000000000001/' {initrd}"
+    node.run(f"cp -p {initrd} /root/whole && {change} && touch -r /root/whole {initrd} && ! cmp -s /root/whole {initrd}")
+    node.leave("hotpmem-node handoff --detach")
+    said = node.console()[len(serial) :]
+    assert "the jump's initrd can't go on: finding the root file system ext4" in said, said[-2000:]
+    assert node.run("cat /proc/sys/kernel/bootloader_type").stdout != "208\n"
+    assert node.kept() and node.is_ram()
+    node.run(f"mv /root/whole {initrd}")
+
+
 def test_reboot_by_hand(node):
     """Through firmware, which leaves memory alone here."""
     node.leave("systemctl reboot")
