@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import sys
+import time
 from typing import BinaryIO, Dict, List
 
 SERVER = ("127.0.0.1", 11211)
@@ -23,8 +24,15 @@ def digest(value: bytes) -> str:
 
 
 def connect() -> BinaryIO:
-    connection = socket.create_connection(SERVER, timeout=60)
-    return connection.makefile("rwb", buffering=1 << 20)
+    """Debian's unit counts as started when its wrapper is forked; memcached listens when it has its memory."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return socket.create_connection(SERVER, timeout=60).makefile("rwb", buffering=1 << 20)
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def fill(mib: int, manifest: str) -> None:
