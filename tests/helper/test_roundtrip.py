@@ -133,6 +133,24 @@ def test_left_out(helper, work):
     assert os.listdir(work / "dst") in ([], ["sub"])
 
 
+@pytest.mark.parametrize("kind", ["file", "huge"])
+def test_small_files_of_zeros(work, kind):
+    """A chunk of zeros is not stored; the files in it have their size all the same."""
+    device, remove = make_device(work, kind, 64 << 20)
+    try:
+        (work / "src").mkdir()
+        for name, content in (("a", bytes(1000)), ("b", bytes(70000)), ("c", b"x" * 5000 + bytes(300_000)), ("d", bytes(300_000) + b"x")):
+            (work / "src" / name).write_bytes(content)
+        (work / "one").write_bytes(bytes(100_000))
+        helper = Helper(ASAN, device)
+        helper.save(f"t={work}/src", f"one={work}/one")
+        helper.restore(f"t={work}/dst", f"one={work}/one2")
+        assert_same(work / "src", work / "dst")
+        assert (work / "one2").read_bytes() == bytes(100_000)
+    finally:
+        remove()
+
+
 def test_zeros_cost_nothing(helper, work):
     (work / "zeros").write_bytes(bytes(64 << 20))
     with open(work / "hole", "wb") as f:

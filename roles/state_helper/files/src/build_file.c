@@ -99,6 +99,8 @@ int build_file_open(struct build *b, struct build_file *f)
 
 void build_file_write(struct build *b, struct build_file *f, struct iovec *part, int parts, uint64_t at)
 {
+    if (!parts)
+        return; /* nothing is written, so the end stays where it is */
     while (parts) {
         ssize_t n = pwritev(f->fd, part, parts, (off_t)at);
         if (n < 0 && errno == EINTR)
