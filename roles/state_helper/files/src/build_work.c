@@ -17,7 +17,7 @@ void build_give_back(struct build *b, struct build_job *job)
 /* What a thread has of one chunk. */
 struct loaded {
     uint64_t chunk;
-    const uint8_t *data; /* NULL: all zero, or no chunk */
+    const uint8_t *data; /* NULL: all zero, or none yet */
     int good;            /* 0: the item is marked */
 };
 
@@ -27,8 +27,6 @@ static struct loaded load_chunk(struct build *b, uint64_t chunk, uint8_t *buffer
     struct loaded l = {chunk, NULL, 1};
     struct chunk c;
     uint64_t sum, length = chunk_length(b->item->data_bytes, chunk, run->header.chunk_bytes);
-    if (chunk == NO_CHUNK)
-        return l;
     l.good = table_data_chunk(&run->table, b->item, chunk, length, &c);
     if (!l.good)
         item_mark(&run->report, b->item, ITEM_DAMAGED, 0, "a chunk lies outside the payload");
@@ -61,7 +59,8 @@ static void write_segments(struct build *b, const struct build_segment *s, uint3
     int parts = 0;
     uint64_t at = s->file_offset;
     for (const struct build_segment *end = s + n; s < end; s++) {
-        if (s->chunk != l->chunk && item_fine(b->item))
+        /* An empty file among those of a chunk has none, and is no reason to load that again. */
+        if (s->chunk != NO_CHUNK && s->chunk != l->chunk && item_fine(b->item))
             *l = load_chunk(b, s->chunk, buffer);
         if (!item_fine(b->item) || !l->good || build_file_open(b, s->file) != 0)
             return;

@@ -2,10 +2,10 @@
 /* The instruction set that is used, and XXH3 steps in plain C, which every CPU can run. */
 #include <pthread.h>
 #include <string.h>
-#include <time.h>
 
 #include "hash.h"
 #include "le.h"
+#include "now.h"
 
 static inline void lane(uint64_t *a, uint64_t *neighbour, const uint8_t *in, const uint8_t *secret)
 {
@@ -38,13 +38,6 @@ void scramble_scalar(uint64_t acc[8], const uint8_t *secret)
 {
     for (int i = 0; i < 8; i++)
         acc[i] = (acc[i] ^ acc[i] >> 47 ^ get64(secret + 8 * i)) * 0x9E3779B1u;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
 /* ns for a little of what a save does; the best of some, because the first may wait for an interrupt, or for an emulator that has yet

@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "now.h"
+
 /* What is in the initrd beside /init (plugins/module_utils/_minimal_initrd.py). A line of PLAN is `module FILE [PARAMETERS]`, in the order
  * in which they are to be loaded, or `root TYPE UUID` (32 hexadecimal digits). */
 #define PLAN "/plan"
@@ -116,13 +118,11 @@ static int look(char path[280], const char *type, const unsigned char uuid[16])
 static void find_root(char path[280], const char *type, const unsigned char uuid[16])
 {
     const struct timespec pause = {.tv_nsec = 5000000};
-    struct timespec begin, now;
+    uint64_t begin = now_ns();
     int count;
-    clock_gettime(CLOCK_MONOTONIC, &begin);
     while ((count = look(path, type, uuid)) == 0) {
-        clock_gettime(CLOCK_MONOTONIC, &now);
         errno = ENOENT;
-        must(now.tv_sec - begin.tv_sec < WAIT_SECONDS, "finding the root file system", type);
+        must(now_ns() - begin < WAIT_SECONDS * 1000000000ull, "finding the root file system", type);
         nanosleep(&pause, NULL);
     }
     errno = EEXIST; /* a copy of the disk, perhaps; the stock initrd knows more than a UUID */

@@ -2,16 +2,8 @@
 #include "progress.h"
 
 #include <stdio.h>
-#include <time.h>
 
 #include "json.h"
-
-uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 void progress_start(struct progress *pr, int enabled, int json, const char *phase, uint64_t total)
 {

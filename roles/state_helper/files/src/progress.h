@@ -6,6 +6,8 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "now.h"
+
 enum { PROGRESS_NS = 200000000 }; /* between two lines, and before the first */
 
 struct progress {
@@ -17,7 +19,6 @@ struct progress {
     _Atomic uint64_t next_ns; /* not before */
 };
 
-uint64_t now_ns(void); /* monotonic */
 /* total: 0 when it is not known yet. */
 void progress_start(struct progress *pr, int enabled, int json, const char *phase, uint64_t total);
 
