@@ -108,7 +108,7 @@ class Handoff:
         """What run() would do, in order. Changes nothing; raises what run() would refuse for."""
         self.preflight()
         one, target = self.settings, self.target()
-        steps = [f"make a {one.jump_initrd.replace('_', '-')} initrd"] if self.own_initrd and self.engine.jump_initrd.due else []
+        steps = [f"make {self.engine.jump_initrd.words}"] if self.own_initrd and self.engine.jump_initrd.due else []
         steps += [] if self.engine.kexec.is_loaded(target) else [f"load {target.kernel} with {target.initrd or 'no initrd'}"]
         steps += self.engine.moves.plan_remove(one.namespace, one.force).changes
         if self.jump.stops:

@@ -24,7 +24,7 @@ from ._records import LIB, Records
 from ._run import Runner
 from ._size import format_size
 from ._state_copy import HELPER
-from ._sysfs import Sysfs
+from ._sysfs import Sysfs, parse_mounts
 
 INITRD = f"{LIB}/jump-initrd"
 RECORD = f"{LIB}/jump-initrd.json"
@@ -73,6 +73,11 @@ class JumpInitrd:
         self.helper = helper
         self.dax = dax
         self.records = Records(sysfs)
+
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        return f"a {self.kind.replace('_', '-')} initrd"
 
     @property
     def release(self) -> str:
@@ -134,7 +139,7 @@ class JumpInitrd:
         stock = self._identity(self.kexec.default(INITRDS)).get("size", 0)
         said = f"the jump takes the stock initrd: {record.get('reason')}"
         if made:
-            said = f"the jump takes a {self.kind.replace('_', '-')} initrd, {format_size(made)} instead of {format_size(stock)}"
+            said = f"the jump takes {self.words}, {format_size(made)} instead of {format_size(stock)}"
         return {"changed": changed, "initrd": INITRD if made else None, "bytes": made, "stock_bytes": stock, "said": said}
 
     def _make(self) -> None:
@@ -154,7 +159,7 @@ class JumpInitrd:
         os.replace(path, self.sysfs.path(INITRD))
 
     def _make_minimal(self, new: str) -> None:
-        if any(len(fields) > 4 and fields[4] == "/usr" for fields in map(str.split, self.sysfs.get("/proc/self/mountinfo").splitlines())):
+        if any(mount["target"] == "/usr" for mount in self._mounts()):
             raise _refuse("/usr is a file system of its own")
         _number, system, place = self._root()
         modules = [*self._root_modules(), *self._pmem_modules()]
@@ -226,13 +231,15 @@ class JumpInitrd:
     def _root(self) -> List[str]:
         """Device number, file system and directory below /sys/devices of what is mounted at /."""
         found = ["", "", ""]
-        for line in self.sysfs.get("/proc/self/mountinfo").splitlines():
-            fields = line.split()
-            if len(fields) > 4 and fields[4] == "/" and "-" in fields:
-                link = self.sysfs.path(f"/sys/dev/block/{fields[2]}")
+        for mount in self._mounts():
+            if mount["target"] == "/":
+                link = self.sysfs.path(f"/sys/dev/block/{mount['device']}")
                 place = os.path.realpath(link)[len(os.path.realpath(self.sysfs.path("/sys"))) :] if os.path.exists(link) else ""
-                found = [fields[2], fields[fields.index("-") + 1], place]
+                found = [mount["device"], mount["type"], place]
         return found
+
+    def _mounts(self) -> List[Dict[str, str]]:
+        return parse_mounts(self.sysfs.get("/proc/self/mountinfo"))
 
     def _needed(self) -> Set[str]:
         """What it must hold for the root file system. Raises HotpmemError when that can't be told."""

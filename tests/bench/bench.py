@@ -44,7 +44,7 @@ def program(*words) -> Callable[[], None]:
 
 
 def shell(command: str) -> Callable[[], None]:
-    return lambda: run("bash", "-o", "pipefail", "-c", command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) and None
+    return program("bash", "-o", "pipefail", "-c", command)
 
 
 def random_file(path: Path, size: int, zero_half: bool = False) -> None:
