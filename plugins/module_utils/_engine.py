@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 from ._conversion import Converter
 from ._dax import Dax
@@ -25,7 +25,7 @@ from ._sysfs import Sysfs
 class Engine:
     """root: where /sys, /proc and /dev are. helper: path of the copy helper. road: where the image goes, see _moves.
 
-    jump_initrd: kind of the initrd that a jump may have of its own, see _jump_initrd.
+    jump_initrd: kind of the initrd that a jump may have of its own, early: paths of what that is to restore, see _jump_initrd.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class Engine:
         helper: str = HELPER,
         road: str = ROADS[0],
         jump_initrd: str = KINDS[0],
+        early: Sequence[str] = (),
     ) -> None:
         self.sysfs = Sysfs(root)
         self.runner = runner or Runner()
@@ -44,7 +45,7 @@ class Engine:
         self.holders = Holders(self.sysfs, self.runner)
         self.ndctl = Ndctl(self.runner)
         self.kexec = Kexec(self.sysfs, self.runner)
-        self.jump_initrd = JumpInitrd(self.sysfs, self.runner, self.kexec, jump_initrd, helper=helper, dax=road == "dax")
+        self.jump_initrd = JumpInitrd(self.sysfs, self.runner, self.kexec, jump_initrd, helper=helper, dax=road == "dax", early=early)
         self.helper = Helper(self.runner, helper)
         self.copy = StateCopy(self.helper, self.sysfs)
         self.converter = Converter(

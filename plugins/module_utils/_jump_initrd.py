@@ -12,11 +12,13 @@ Anything else, or anything that can't be told, and the jump takes the stock one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
-from typing import Any, Callable, Dict, List, Set
+from typing import Any, Callable, Dict, List, Sequence, Set, Tuple
 
+from ._early_restore import EarlyRestore
 from ._errors import HotpmemError
 from ._kexec import INITRDS, KERNELS, Kexec
 from ._minimal_initrd import Cannot, MinimalInitrd, bare
@@ -60,11 +62,19 @@ def _refuse(said: str) -> HotpmemError:
 class JumpInitrd:
     """For the running release. One file, with a record of what it was made from.
 
-    helper, dax: of a minimal one, pmem-state, and whether the image is on a dax device.
+    helper, dax, early: of a minimal one, pmem-state, whether the image is on a dax device, and the paths of what it is to restore itself.
     """
 
     def __init__(
-        self, sysfs: Sysfs, runner: Runner, kexec: Kexec, kind: str = KINDS[0], *, helper: str = HELPER, dax: bool = False
+        self,
+        sysfs: Sysfs,
+        runner: Runner,
+        kexec: Kexec,
+        kind: str = KINDS[0],
+        *,
+        helper: str = HELPER,
+        dax: bool = False,
+        early: Sequence[str] = (),
     ) -> None:
         self.sysfs = sysfs
         self.runner = runner
@@ -72,6 +82,7 @@ class JumpInitrd:
         self.kind = kind
         self.helper = helper
         self.dax = dax
+        self.early = EarlyRestore(sysfs, runner, early, helper)
         self.records = Records(sysfs)
 
     @property
@@ -128,6 +139,7 @@ class JumpInitrd:
         if self.kind == "minimal":
             files.append(self.helper)
             made_of["modules"] = self._pmem_modules()
+            made_of["early"], made_of["not_early"] = self._early
         return {**made_of, "files": [self._identity(name) for name in files]}
 
     def _identity(self, name: str) -> Dict[str, Any]:
@@ -140,6 +152,8 @@ class JumpInitrd:
         said = f"the jump takes the stock initrd: {record.get('reason')}"
         if made:
             said = f"the jump takes {self.words}, {format_size(made)} instead of {format_size(stock)}"
+            not_early = (record.get("made_of") or {}).get("not_early")
+            said += f"; the restore waits for its unit: {not_early}" if not_early else ""
         return {"changed": changed, "initrd": INITRD if made else None, "bytes": made, "stock_bytes": stock, "said": said}
 
     def _make(self) -> None:
@@ -165,11 +179,21 @@ class JumpInitrd:
         modules = [*self._root_modules(), *self._pmem_modules()]
         maker = MinimalInitrd(self.sysfs, self.runner, self.helper)
         try:
-            data = maker.contents(system, os.path.basename(place), modules, f"{INITRD}.part")
+            data = maker.contents(system, os.path.basename(place), modules, self._early[0], f"{INITRD}.part")
         except Cannot as error:
             raise _refuse(str(error)) from error
         with open(self.sysfs.path(new), "wb") as file:
             file.write(data)
+
+    @functools.cached_property
+    def _early(self) -> Tuple[List[str], str]:
+        """Lines of the plan for an early restore, and why there are none; asked once, for the answer is a question to systemd."""
+        try:
+            return self.early.plan(), ""
+        except Cannot as error:
+            return [], str(error)
+        except HotpmemError as error:
+            return [], error.said
 
     def _pmem_modules(self) -> List[str]:
         """Those of persistent memory that are loaded: /dev/pmem0, or /dev/dax0.0, is to be there when userspace starts."""

@@ -95,9 +95,10 @@ class MinimalInitrd:
         self.runner = runner
         self.helper = helper
 
-    def contents(self, system: str, device: str, modules: Sequence[str], scratch: str) -> bytes:
+    def contents(self, system: str, device: str, modules: Sequence[str], early: Sequence[str], scratch: str) -> bytes:
         """The archive. system: type of the root file system; device: its block device in /sys; modules: by name, in the order in which
-        they are to be loaded, each after all that it needs. scratch: a file name for what is unpacked on the way.
+        they are to be loaded, each after all that it needs; early: lines of the plan for an early restore (_early_restore.py).
+        scratch: a file name for what is unpacked on the way.
 
         Raises Cannot, HotpmemError (modprobe), OSError.
         """
@@ -108,6 +109,7 @@ class MinimalInitrd:
             files[name] = self._unpacked(module.path, scratch)
             plan.append(f"module {name} {module.parameters}".rstrip())
         plan.append(f"root {system} {self._uuid(system, device).hex()}")
+        plan += early
         text = ("\n".join(plan) + "\n").encode()
         if len(text) >= MAX_PLAN:
             raise Cannot("it takes too many modules")

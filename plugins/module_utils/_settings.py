@@ -55,6 +55,7 @@ class Settings:
     kernel: str = ""
     initrd: str = ""
     jump_initrd: str = "default"
+    early_restore: bool = True
     command_line: str = ""
     force: bool = False
 

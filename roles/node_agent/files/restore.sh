@@ -4,9 +4,12 @@
 # Restores the saved state early in boot; run by hotpmem-restore.service. POSIX sh and the copy helper, nothing else: it waits for
 # neither network nor Python. Usage: restore SECONDS_TO_WAIT_FOR_THE_DEVICE [HELPER]
 # restore --failed: when that ended without a result, whatever the reason: says so, so that units need not wait for their state.
+# restore --early [HELPER]: run by the /init of a jump's minimal initrd, beside the start of systemd. Writes to /run alone, restores
+# when nothing speaks against it, and leaves everything else, and the writing to the disk, to the unit, which waits for it.
 #
 # Leaves in /run/hotpmem: restore.json (the helper's result, or why there was none), restored/NAME, cold/NAME (why that item was
-# not restored though it could have been), hold/NAME (the unit of that item stays down), due (a restore was due).
+# not restored though it could have been), hold/NAME (the unit of that item stays down), due (a restore was due), restore.lock (held
+# while one restores), early.pid and early.log (of --early), early (its exit code, until the unit has taken over).
 # Exit: the helper's; 0 when there was nothing to restore and nothing was due; 3 when something was due and there is no image.
 set -u
 umask 077
@@ -14,9 +17,48 @@ wait=${1:-10} helper=${2:-/usr/local/sbin/pmem-state}
 root=${HOTPMEM_ROOT-} # tests give a directory
 run=$root/run/hotpmem lib=$root/var/lib/hotpmem etc=$root/etc/hotpmem nd=$root/sys/bus/nd/devices
 result=$run/restore.json
+early=
+[ "${1-}" != --early ] || early=1 wait=2
+leave() { exit 0; } # to the unit, as if this had never run
+
+# Not without the unit that takes over; and an item that is to start cold is moved on the disk: nothing for --early.
+if [ -n "$early" ]; then
+    [ -e "$lib/pending" ] && [ -L "$root/etc/systemd/system/multi-user.target.wants/hotpmem-restore.service" ] || leave
+    [ -z "$(ls "$lib/cold" 2>/dev/null)" ] || leave
+fi
+
+mkdir -p "$run" || exit 2
+# Inherited by the helper: free when whoever restores has ended with all that it started.
+exec 9>>"$run/restore.lock"
+if [ "${1-}" = --failed ]; then
+    # What the unit had started is gone by now. Nothing may put items in place once the units have been told to start cold.
+    until flock -n 9; do
+        [ ! -r "$run/early.pid" ] || kill -s KILL -- "-$(cat "$run/early.pid")"
+        sleep 0.1
+    done
+else
+    flock 9
+fi
+if [ -n "$early" ]; then
+    echo $$ >"$run/early.pid" # of its process group: /init gives it one
+    exec >"$run/early.log" 2>&1
+fi
+
+end() { # EXIT
+    [ -n "$early" ] || rm -f "$lib/pending"
+    exit "$1"
+}
 
 # Once a boot: a state unit that is started again pulls this unit in again.
-[ ! -e "$result" ] || exit 0
+if [ -e "$result" ]; then
+    [ -e "$run/early" ] || exit 0
+    cat "$run/early.log"
+    : >"$lib/serving"
+    read -r code <"$run/early" || code=2
+    rm -f "$run/early"
+    end "$code"
+fi
+rm -f "$run/early"
 mkdir -p "$run/hold" "$run/restored" "$run/cold" "$lib" || exit 2
 
 # pending: the last boot saved. serving: units have run with state; after a power cut there is no pending, but it is lost all the same.
@@ -25,7 +67,7 @@ if [ -e "$lib/pending" ] || [ -e "$lib/serving" ]; then
     due=1
     : >"$run/due"
     # From now on this machine has state to lose.
-    : >"$lib/serving"
+    [ -n "$early" ] || : >"$lib/serving"
 fi
 
 # Before anything else: should this be ended at its deadline, what must not start without its state does not start.
@@ -35,11 +77,6 @@ if [ -n "$due" ] && [ -r "$etc/hold.conf" ]; then
         echo "its state was not restored, and cold_start is false" >"$run/hold/$name"
     done <"$etc/hold.conf"
 fi
-
-end() { # EXIT
-    rm -f "$lib/pending"
-    exit "$1"
-}
 
 # say STATUS EXIT SAID: a result as the helper writes them. No quotes or backslashes in SAID.
 say() {
@@ -54,9 +91,10 @@ if [ "${1-}" = --failed ]; then
 fi
 
 # At the deadline systemd sends SIGTERM to the helper as well; this runs when the helper has ended.
-trap 'say timeout 2 "the restore did not end within its deadline and was stopped; no item was replaced half way"; end 2' TERM INT
+trap '[ -z "$early" ] || leave; say timeout 2 "the restore did not end within its deadline and was stopped; no item was replaced half way"; end 2' TERM INT
 
 nothing() { # SAID
+    [ -z "$early" ] || leave
     say no_image 3 "$1"
     [ -z "$due" ] || end 3
     end 0
@@ -125,6 +163,7 @@ look() {
 
 # Leaves the helper's answer as the result when there is none: what is there instead tells whether firmware cleared it.
 no_image_on() { # DEVICE
+    [ -z "$early" ] || leave
     code=0
     "$helper" info --device "$1" --json >"$result.new" || code=$?
     [ "$code" -eq 3 ] || return 1
@@ -174,10 +213,9 @@ fi
 
 "$helper" restore --device "$device" "$@" --json >"$result.new"
 code=$?
-mv -f "$result.new" "$result"
 
 # One item a line; a quote inside a path is escaped, so what is matched here can't be part of one.
-sed 's/"name":/\n&/g' "$result" |
+sed 's/"name":/\n&/g' "$result.new" |
     sed -nE 's/^"name": ?"([A-Za-z0-9._-]+)", ?"path": ?"(\\.|[^"\\])*", ?"status": ?"restored".*/\1/p' |
     while IFS= read -r name; do
         : >"$run/restored/$name"
@@ -187,4 +225,7 @@ sed 's/"name":/\n&/g' "$result" |
 
 [ "$code" -ne 3 ] || [ -n "$due" ] || code=0
 [ "$code" -eq 0 ] || echo "not everything was restored (pmem-state ended with $code): hotpmem-node outcome says what and why"
+# Last: who finds the result finds all of it.
+[ -z "$early" ] || echo "$code" >"$run/early"
+mv -f "$result.new" "$result"
 end "$code"

@@ -96,7 +96,8 @@ def parser() -> argparse.ArgumentParser:
 def engine_of(settings: Settings) -> Engine:
     """The engine for these settings, on this machine."""
     kind = settings.jump_initrd if settings.jump_initrd in KINDS else KINDS[0]
-    return Engine(helper=settings.helper, road=settings.road, jump_initrd=kind)
+    early = [kept.path for kept in settings.items] if settings.early_restore else []
+    return Engine(helper=settings.helper, road=settings.road, jump_initrd=kind, early=early)
 
 
 def main(argv: Optional[List[str]] = None, engine_for: Callable[[Settings], Engine] = engine_of) -> int:

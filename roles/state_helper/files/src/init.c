@@ -15,17 +15,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "early.h"
 #include "now.h"
 
 /* What is in the initrd beside /init (plugins/module_utils/_minimal_initrd.py). A line of PLAN is `module FILE [PARAMETERS]`, in the order
- * in which they are to be loaded, or `root TYPE UUID` (32 hexadecimal digits). */
+ * in which they are to be loaded, `root TYPE UUID` (32 hexadecimal digits), or one for early.c: `tmpfs DIRECTORY OPTIONS`, `restore HELPER`. */
 #define PLAN "/plan"
 #define MODULES "/modules"
 #define NEW_ROOT "/root"
 
 enum { WAIT_SECONDS = 30, LAST_WORDS_SECONDS = 3 };
 
-static void say(const char *format, ...)
+void init_say(const char *format, ...)
 {
     char text[512] = "<3>hotpmem: ";
     va_list args;
@@ -42,7 +43,7 @@ static void say(const char *format, ...)
 /* The way out. Firmware starts the boot loader, and that the stock initrd. */
 static _Noreturn void give_up(const char *doing, const char *what)
 {
-    say("the jump's initrd can't go on: %s %s: %s. Rebooting through the firmware", doing, what, strerror(errno));
+    init_say("the jump's initrd can't go on: %s %s: %s. Rebooting through the firmware", doing, what, strerror(errno));
     sleep(LAST_WORDS_SECONDS);
     sync();
     reboot(RB_AUTOBOOT);
@@ -64,7 +65,7 @@ static void load_module(char *line)
         *parameters++ = 0;
     int fd = open(line, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || (syscall(SYS_finit_module, fd, parameters ? parameters : "", 0) != 0 && errno != EEXIST))
-        say("loading the module %s: %s", line, strerror(errno));
+        init_say("loading the module %s: %s", line, strerror(errno));
     if (fd >= 0)
         close(fd);
 }
@@ -160,6 +161,7 @@ void init_run(char **argv)
     static char plan[32768], command_line[4096];
     static const char *const systems[][2] = {{"/dev", "devtmpfs"}, {"/proc", "proc"}, {"/sys", "sysfs"}};
     static struct init_options options;
+    static struct early early;
     char device[280], type[16];
     unsigned char uuid[16];
     int has_root = 0;
@@ -174,7 +176,7 @@ void init_run(char **argv)
     for (char *save = NULL, *line = strtok_r(plan, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         if (strncmp(line, "module ", 7) == 0)
             load_module(line + 7);
-        else
+        else if (!early_take(&early, line))
             has_root |= take_root(line, type, uuid);
     }
     errno = EINVAL;
@@ -189,6 +191,7 @@ void init_run(char **argv)
     }
     remove_initrd();
     must(chdir(NEW_ROOT) == 0 && mount(".", "/", NULL, MS_MOVE, NULL) == 0 && chroot(".") == 0 && chdir("/") == 0, "changing to", device);
+    early_start(&early);
     argv[0] = options.init;
     execv(options.init, argv);
     give_up("running", options.init);

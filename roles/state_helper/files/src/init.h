@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The /init of the initrd that a jump carries (hotpmem_jump_initrd: minimal): as process 1, pmem-state loads the modules it is told to,
- * finds the root file system by its UUID, mounts it and becomes its init. */
+ * finds the root file system by its UUID, mounts it, starts the restore beside it (early.c) and becomes its init. */
 #ifndef INIT_H
 #define INIT_H
 
@@ -10,6 +10,9 @@
  * stock initrd. argv: what the kernel gives its init. */
 _Noreturn void init_run(char **argv);
 
+/* A line for the kernel's log, and so for the console. */
+void init_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* The parts of it that need no machine. */
 struct init_options {
     unsigned long flags;   /* of mount(2) */
@@ -18,6 +21,8 @@ struct init_options {
 };
 /* From a kernel command line (docs: kernel-parameters.txt, "ro", "rw", "rootflags=", "init="). 0, or -1 when a value is too long. */
 int init_parse(struct init_options *o, const char *command_line);
+/* From the options of a mount unit or of fstab, adding to o->flags and o->data. 0, or -1 when they are too long. */
+int init_parse_mount(struct init_options *o, const char *options);
 
 /* Whether the first bytes of a device are those of a file system of this type (ext2, ext3, ext4, xfs) with this UUID. Needs
  * INIT_PROBE_BYTES of them. */

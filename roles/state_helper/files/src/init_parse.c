@@ -35,20 +35,27 @@ static int take_option(struct init_options *o, const char *word, size_t n)
     return 0;
 }
 
+/* Options with commas between them. */
+static int take_options(struct init_options *o, const char *p, const char *end)
+{
+    for (const char *comma; p < end; p = comma + 1) {
+        comma = memchr(p, ',', (size_t)(end - p));
+        comma = comma ? comma : end;
+        if (comma > p && take_option(o, p, (size_t)(comma - p)) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+int init_parse_mount(struct init_options *o, const char *options) { return take_options(o, options, options + strlen(options)); }
+
 static int take_word(struct init_options *o, const char *word, size_t n)
 {
     static const char rootflags[] = "rootflags=", init[] = "init=";
     if (is(word, n, "ro") || is(word, n, "rw"))
         return take_option(o, word, n);
-    if (n > strlen(rootflags) && memcmp(word, rootflags, strlen(rootflags)) == 0) {
-        const char *end = word + n;
-        for (const char *p = word + strlen(rootflags), *comma; p < end; p = comma + 1) {
-            comma = memchr(p, ',', (size_t)(end - p));
-            comma = comma ? comma : end;
-            if (comma > p && take_option(o, p, (size_t)(comma - p)) != 0)
-                return -1;
-        }
-    }
+    if (n > strlen(rootflags) && memcmp(word, rootflags, strlen(rootflags)) == 0)
+        return take_options(o, word + strlen(rootflags), word + n);
     if (n > strlen(init) && memcmp(word, init, strlen(init)) == 0) {
         n -= strlen(init);
         if (n >= sizeof o->init)
