@@ -58,9 +58,9 @@ $(HELPER_TEST)/sums: $(HELPER_FILES) tests/helper/sums.c
 	@mkdir -p $(HELPER_TEST)
 	gcc $(HELPER_FLAGS) $(HELPER_SANITIZE) -o $@ tests/helper/sums.c $(HELPER_SUMS)
 
-$(HELPER_TEST)/init_parse: $(HELPER_SRC)/init_parse.c $(HELPER_SRC)/init.h tests/helper/init_parse.c
+$(HELPER_TEST)/init_parse: $(HELPER_FILES) tests/helper/init_parse.c
 	@mkdir -p $(HELPER_TEST)
-	gcc $(HELPER_FLAGS) $(HELPER_SANITIZE) -o $@ tests/helper/init_parse.c $(HELPER_SRC)/init_parse.c
+	gcc $(HELPER_FLAGS) $(HELPER_SANITIZE) -o $@ tests/helper/init_parse.c $(HELPER_SRC)/init_parse.c $(HELPER_SRC)/early_plan.c
 
 $(HELPER_TEST)/sums-aarch64: $(HELPER_FILES) tests/helper/sums.c
 	@mkdir -p $(HELPER_TEST)

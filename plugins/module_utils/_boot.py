@@ -23,6 +23,7 @@ from ._timeline import marks_of, summary, systemd_times
 CYCLE = "/var/lib/hotpmem/cycle.json"  # the last cycle, for the report
 CYCLES = "/var/lib/hotpmem/cycles"  # the last ones, a file each
 _SAVED_BEFORE = f"{RUN}/saved-before.json"  # SAVED of the boot before, once this one has hot-added
+RESTORE_UNIT = "hotpmem-restore.service"
 KEEP = 20
 _STAMPS = ("Firmware", "Loader", "InitRD", "Userspace", "Finish")
 
@@ -142,8 +143,13 @@ class Boot:
         user = manager.get("UserspaceTimestampMonotonic", "0")
         if user.isdigit() and int(user):
             times["userspace_start"] = int(user) * 1000
-        # When the first was started, all that it is ordered after being there, and when the last was ready.
         names = ("InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+        # What units waited for: an initrd may have restored long before, or still be at it.
+        unit = self.services.properties(names, RESTORE_UNIT)
+        begun, ended = (int(unit.get(name) or 0) for name in names)
+        if begun and ended:
+            times.update(restoring=begun * 1000, restored=ended * 1000)
+        # When the first was started, all that it is ordered after being there, and when the last was ready.
         units = [self.services.properties(names, unit) for unit in self.settings.units]
         starting, ready = ([int(one.get(name) or 0) for one in units] for name in names)
         if ready and all(ready):

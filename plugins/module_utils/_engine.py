@@ -25,7 +25,7 @@ from ._sysfs import Sysfs
 class Engine:
     """root: where /sys, /proc and /dev are. helper: path of the copy helper. road: where the image goes, see _moves.
 
-    jump_initrd: kind of the initrd that a jump may have of its own, early: paths of what that is to restore, see _jump_initrd.
+    jump_initrd, early, network: kind of the initrd that a jump may have of its own, and what that is to do, see _jump_initrd.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Engine:
         road: str = ROADS[0],
         jump_initrd: str = KINDS[0],
         early: Sequence[str] = (),
+        network: bool = False,
     ) -> None:
         self.sysfs = Sysfs(root)
         self.runner = runner or Runner()
@@ -45,7 +46,9 @@ class Engine:
         self.holders = Holders(self.sysfs, self.runner)
         self.ndctl = Ndctl(self.runner)
         self.kexec = Kexec(self.sysfs, self.runner)
-        self.jump_initrd = JumpInitrd(self.sysfs, self.runner, self.kexec, jump_initrd, helper=helper, dax=road == "dax", early=early)
+        self.jump_initrd = JumpInitrd(
+            self.sysfs, self.runner, self.kexec, jump_initrd, helper=helper, dax=road == "dax", early=early, network=network
+        )
         self.helper = Helper(self.runner, helper)
         self.copy = StateCopy(self.helper, self.sysfs)
         self.converter = Converter(

@@ -9,6 +9,7 @@ fails is put back at once: services first, then memory. See docs/architecture.md
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ._boot import clear_cold
@@ -83,7 +84,8 @@ class Handoff:
         """What to jump to: the settings', and for what they leave out that of the running kernel."""
         one = self.settings
         initrd = self.engine.jump_initrd.ready() if self.own_initrd else one.initrd
-        return self.engine.kexec.target(one.kernel or None, initrd or None, one.command_line or None)
+        target = self.engine.kexec.target(one.kernel or None, initrd or None, one.command_line or None)
+        return replace(target, check=one.jump_check)
 
     def preflight(self) -> Dict[str, Any]:
         """The numbers; raises HotpmemError with every reason against it. Changes nothing."""
@@ -169,7 +171,9 @@ class Handoff:
             self.say(self.engine.jump_initrd.build()["said"])
         target = self.target()
         if not kexec.is_loaded(target):
-            kexec.load(target)
+            said = kexec.load(target)
+            if said:
+                self.say(said)
         self._enter("hot_remove")
         move = self.engine.moves.hot_remove(one.namespace, one.offline_timeout, one.force)
         self.device = move.device

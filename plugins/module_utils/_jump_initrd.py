@@ -18,6 +18,7 @@ import re
 import shutil
 from typing import Any, Callable, Dict, List, Sequence, Set, Tuple
 
+from ._early_network import interfaces
 from ._early_restore import EarlyRestore
 from ._errors import HotpmemError
 from ._kexec import INITRDS, KERNELS, Kexec
@@ -62,7 +63,8 @@ def _refuse(said: str) -> HotpmemError:
 class JumpInitrd:
     """For the running release. One file, with a record of what it was made from.
 
-    helper, dax, early: of a minimal one, pmem-state, whether the image is on a dax device, and the paths of what it is to restore itself.
+    Of a minimal one: helper, pmem-state; dax, whether the image is on a dax device; early, the paths of what it is to restore itself;
+    network, whether it is to have the drivers of the network loaded.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class JumpInitrd:
         helper: str = HELPER,
         dax: bool = False,
         early: Sequence[str] = (),
+        network: bool = False,
     ) -> None:
         self.sysfs = sysfs
         self.runner = runner
@@ -83,6 +86,7 @@ class JumpInitrd:
         self.helper = helper
         self.dax = dax
         self.early = EarlyRestore(sysfs, runner, early, helper)
+        self.network = network
         self.records = Records(sysfs)
 
     @property
@@ -187,13 +191,14 @@ class JumpInitrd:
 
     @functools.cached_property
     def _early(self) -> Tuple[List[str], str]:
-        """Lines of the plan for an early restore, and why there are none; asked once, for the answer is a question to systemd."""
+        """Lines of the plan for what runs beside the start of systemd, and why no restore does; asked once, for systemd has to be asked."""
+        network = interfaces(self.sysfs) if self.network else []
         try:
-            return self.early.plan(), ""
+            return [*network, *self.early.plan()], ""
         except Cannot as error:
-            return [], str(error)
+            return network, str(error)
         except HotpmemError as error:
-            return [], error.said
+            return network, error.said
 
     def _pmem_modules(self) -> List[str]:
         """Those of persistent memory that are loaded: /dev/pmem0, or /dev/dax0.0, is to be there when userspace starts."""

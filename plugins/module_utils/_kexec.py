@@ -1,10 +1,14 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Loading the next kernel with kexec_file_load, and knowing which one is loaded.
+"""Loading the next kernel, and knowing which one is loaded.
 
-Always ``kexec -s``: kexec_file_load places its segments in System RAM only. The other system call works from the firmware's
+With ``kexec -s``: kexec_file_load places its segments in System RAM only. The other system call works from the firmware's
 map, where the reserved memory is ordinary RAM, and may put the next kernel on top of the saved image; kexec falls back to it
 silently unless -s is given. The firmware's map is passed on, so the next command line has to repeat ``memmap=``.
+
+What kexec_file_load loads is hashed again at the jump, byte by byte by the purgatory (arch/x86/purgatory/purgatory.c), and only the other
+call can leave that out (``kexec -c -i``: kexec(8), --no-checks). Where that is asked for, it is kept below all persistent memory, and what
+it says it has loaded must lie in System RAM, or it is unloaded again.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional
 
 from ._errors import HotpmemError
+from ._memory_map import Range, physical_map, without
 from ._run import Runner
 from ._sysfs import Sysfs
 
@@ -25,6 +30,8 @@ DISABLED = "/proc/sys/kernel/kexec_load_disabled"
 RECORD = "/run/hotpmem/kexec.json"
 KERNELS = ("/boot/vmlinuz-{0}", "/usr/lib/modules/{0}/vmlinuz", "/boot/vmlinux-{0}", "/boot/Image-{0}")
 INITRDS = ("/boot/initrd.img-{0}", "/boot/initramfs-{0}.img", "/boot/initrd-{0}")
+_SEGMENTS = re.compile(r"^nr_segments = (\d+)$", re.MULTILINE)
+_SEGMENT = re.compile(r"^segment\[\d+\]\.mem\s*= 0x([0-9a-f]+)\nsegment\[\d+\]\.memsz\s*= 0x([0-9a-f]+)$", re.MULTILINE)
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*")+')
 
 
@@ -44,13 +51,21 @@ def lost_memmaps(running: str, command_line: str) -> List[str]:
     return [word for word in words(running) if word.startswith("memmap=") and word not in kept]
 
 
+def segments(said: str) -> List[Range]:
+    """Where the parts lie that were loaded, from what ``kexec -d`` says (kexec/kexec.c, print_segments); empty unless all are there."""
+    found = [(int(start, 16), int(start, 16) + int(size, 16)) for start, size in _SEGMENT.findall(said)]
+    count = _SEGMENTS.findall(said)
+    return found if count and int(count[-1]) == len(found) else []
+
+
 @dataclass(frozen=True)
 class Target:
-    """What is to be loaded. initrd is empty for none."""
+    """What is to be loaded. initrd is empty for none. check: whether the purgatory is to hash it at the jump."""
 
     kernel: str
     initrd: str
     command_line: str
+    check: bool = True
 
     def to_dict(self) -> Dict[str, Any]:
         """For results."""
@@ -124,31 +139,52 @@ class Kexec:
             return None
         return value if isinstance(value, dict) else None
 
-    def load(self, target: Target) -> None:
-        """Load it. Raises HotpmemError."""
-        argv = ["kexec", "-s", "-l", target.kernel]
-        if target.initrd:
-            argv.append(f"--initrd={target.initrd}")
-        argv.append(f"--command-line={target.command_line}")
-        what = f"Cannot load the kernel {target.kernel}"
+    def load(self, target: Target) -> str:
+        """Load it. Returns why it is checked at the jump although that is not asked for, else nothing. Raises HotpmemError."""
         # Before the attempt: a failed load leaves the old kernel loaded, and the record must not outlive a change.
         self._forget()
-        done = self.runner.run(argv, timeout=120)
-        if done.rc != 0 or not self.loaded:
-            said = done.words if done.rc else f"kexec answered success, but {LOADED} is {self.sysfs.get(LOADED)}"
-            raise HotpmemError(
-                what,
-                said,
-                "With secure boot or lockdown the kernel must be signed; dmesg says more. kexec -c is no way out: it may "
-                "overwrite the saved image",
-                argv=argv,
-                rc=done.rc,
-            )
+        said = "" if target.check else self._load_unchecked(target)
+        if said or target.check:
+            self._load(target, ["-s"], "kexec -c is no way out: it may overwrite the saved image")
         path = self.sysfs.path(RECORD)
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with open(path + ".new", "w", encoding="utf-8") as file:
             json.dump(self._describe(target), file)
         os.replace(path + ".new", path)
+        return f"what kexec carries is checked at the jump: {said}" if said else ""
+
+    def _load(self, target: Target, options: List[str], todo: str) -> str:
+        """Run kexec; what it said. Raises HotpmemError."""
+        argv = ["kexec", *options, "-l", target.kernel]
+        if target.initrd:
+            argv.append(f"--initrd={target.initrd}")
+        argv.append(f"--command-line={target.command_line}")
+        done = self.runner.run(argv, timeout=120)
+        if done.rc != 0 or not self.loaded:
+            said = done.words if done.rc else f"kexec answered success, but {LOADED} is {self.sysfs.get(LOADED)}"
+            what = f"Cannot load the kernel {target.kernel}"
+            todo = f"With secure boot or lockdown the kernel must be signed; dmesg says more. {todo}"
+            raise HotpmemError(what, said, todo, argv=argv, rc=done.rc)
+        return f"{done.stdout}\n{done.stderr}"
+
+    def _load_unchecked(self, target: Target) -> str:
+        """Load it by the other system call; why it is not loaded, or nothing."""
+        places = physical_map(self.sysfs.get("/proc/iomem"))
+        ram = [(one["start"], one["start"] + one["size"]) for one in places if one["kind"] == "ram"]
+        kept = [one["start"] for one in places if one["kind"] != "ram"]
+        if not ram or not kept:
+            return "/proc/iomem does not tell where persistent memory is"
+        try:
+            # -d: it says where it puts what.
+            said = self._load(target, ["-c", "-i", "-d", f"--mem-max={min(kept) - 1:#x}"], "")
+        except HotpmemError as error:
+            return error.said.splitlines()[-1]
+        loaded = segments(said)
+        if loaded and not without(loaded, ram):
+            return ""
+        self.unload()
+        where = ", ".join(f"{start:#x}-{end - 1:#x}" for start, end in without(loaded, ram))
+        return f"kexec -c put it outside of System RAM ({where})" if loaded else "kexec -c -d does not say where it put it"
 
     def unload(self) -> None:
         """Unload what is loaded. Raises HotpmemError."""
@@ -168,6 +204,7 @@ class Kexec:
             "kernel": self.identity(target.kernel),
             "initrd": self.identity(target.initrd) if target.initrd else None,
             "command_line": target.command_line,
+            "check": target.check,
         }
 
     def identity(self, name: str) -> Optional[Dict[str, Any]]:

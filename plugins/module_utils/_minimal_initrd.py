@@ -97,8 +97,8 @@ class MinimalInitrd:
 
     def contents(self, system: str, device: str, modules: Sequence[str], early: Sequence[str], scratch: str) -> bytes:
         """The archive. system: type of the root file system; device: its block device in /sys; modules: by name, in the order in which
-        they are to be loaded, each after all that it needs; early: lines of the plan for an early restore (_early_restore.py).
-        scratch: a file name for what is unpacked on the way.
+        they are to be loaded, each after all that it needs; early: lines of the plan for what runs beside the start of systemd
+        (_early_network.py, _early_restore.py). scratch: a file name for what is unpacked on the way.
 
         Raises Cannot, HotpmemError (modprobe), OSError.
         """

@@ -55,7 +55,9 @@ class Settings:
     kernel: str = ""
     initrd: str = ""
     jump_initrd: str = "default"
+    jump_check: bool = True
     early_restore: bool = True
+    early_network: bool = True
     command_line: str = ""
     force: bool = False
 

@@ -18,7 +18,8 @@ PHASES = (
     ("jump", "shut down the rest"),
     ("kernel_start", "kexec: purgatory, decompression"),
     ("userspace_start", "kernel and initrd"),
-    ("restored", "userspace until restored"),
+    ("restoring", "userspace until the restore"),
+    ("restored", "restore"),
     ("units_starting", "other units before ours"),
     ("units_ready", "start units"),
     ("hot_added", "hot-add (services up)"),
@@ -45,7 +46,7 @@ def marks_of(
     """``marks`` (name -> cycles) and ``cycles_per_second``; empty marks when the counter can't be had.
 
     image: the image of the restore, with its marks. restored: the restore's reading, at its end. now: a later one. times: further moments
-    of this boot, name -> ns of CLOCK_BOOTTIME.
+    of this boot, name -> ns of CLOCK_BOOTTIME; a ``restored`` among them counts: units waited until then.
     """
     rate = frequency(restored, now)
     reading = now or restored
@@ -61,6 +62,8 @@ def marks_of(
         marks["restored"] = int(restored["cycles"])
     for name, at in times.items():
         marks[name] = start + at * rate // 1_000_000_000
+    if marks.get("restored", start) < marks.get("userspace_start", start):
+        marks.pop("restored")  # by an initrd, and no unit waited for it
     if marks.get("units_starting", 0) < marks.get("restored", 0):
         marks.pop("units_starting", None)  # a unit that uses no item was first: no phase begins there
     return {"marks": marks, "cycles_per_second": rate}

@@ -137,7 +137,7 @@ class Bench:
             self.play(HERE / "plain.yml")
         else:
             road = {"hotpmem_road": setting} if has_road() else {}
-            self.play("hotpmem.fleet.provision", hotpmem_node_agent=True, hotpmem_jump_initrd=INITRD, **road)
+            self.play("hotpmem.fleet.provision", hotpmem_node_agent=True, hotpmem_jump_initrd=INITRD, hotpmem_jump_check=False, **road)
             self.play(DEMO / "memcached.yml")
             self.ssh(CONFIGURE.format(limit=self.options.mib * 5 // 4 + 64))
             items = self.cache_items(f"fill {self.options.mib} /root/manifest.json")["items"]

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 METHODS = ("handoff", "handoff_systemd", "handoff_dax", "systemctl_kexec", "ansible_reboot")
-OWN_MARKS = ("units_stopped", "saved", "units_ready")  # the phases that are ours, named by the mark at their end (_timeline.py)
+OWN_MARKS = ("units_stopped", "saved", "restored", "units_ready")  # the phases that are ours, named by the mark at their end (_timeline.py)
 OWN_LIMIT = 0.15
 AGREE_SECONDS, AGREE_SHARE = 0.050, 0.01
 REBOOT_SHARE = 1 / 3
@@ -46,9 +46,9 @@ class Measured:
 
 
 def own_seconds(cycle: Mapping[str, Any]) -> float:
-    """Stop, save, restore and start, from a cycle of hotpmem-node timeline. Restore is the helper's, not the userspace before it."""
-    phases = cycle["timeline"]["phases"]
-    return float(sum(phase["seconds"] for phase in phases if phase["mark"] in OWN_MARKS) + (cycle["restore_seconds"] or 0))
+    """Stop, save, restore and start, from a cycle of hotpmem-node timeline. Restore is what units waited for: all that its unit takes, and
+    not what an initrd has restored before, while systemd was starting."""
+    return float(sum(phase["seconds"] for phase in cycle["timeline"]["phases"] if phase["mark"] in OWN_MARKS))
 
 
 def exchanges(before: Iterable[str], after: Iterable[str], unit: str) -> list[str] | None:

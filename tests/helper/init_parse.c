@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mount.h>
 
+#include "early.h"
 #include "init.h"
 
 static int failed;
@@ -36,6 +37,43 @@ static void check_root(const char *type, const char *asked, unsigned char last, 
     failed |= got != wanted;
 }
 
+static void check_mount(const char *options, unsigned long flags, const char *data)
+{
+    struct init_options o = {0};
+    int good = init_parse_mount(&o, options) == 0 && o.flags == flags && strcmp(o.data, data) == 0;
+    if (!good)
+        printf("WRONG: mount options '%s': flags %lx, data '%s'\n", options, o.flags, o.data);
+    failed |= !good;
+}
+
+static void check_plan(void)
+{
+    struct early e = {0};
+    char lines[][64] = {"root ext4 0", "module a.ko", "restore /sbin/helper", "tmpfs /srv/state size=1G,mode=0700",
+                        "interface e1000e eth 0 pci/0", "interface virtio_net", "interface x eth1 "};
+    static const int taken[] = {0, 0, 1, 1, 1, 1, 1};
+    int good = 1;
+    for (int i = 0; i < 7; i++)
+        good &= early_take(&e, lines[i]) == taken[i];
+    good &= strcmp(e.helper, "/sbin/helper") == 0 && e.mount_count == 1 && !e.incomplete && e.interface_count == 1;
+    good &= strcmp(e.mounts[0].directory, "/srv/state") == 0 && strcmp(e.mounts[0].options, "size=1G,mode=0700") == 0;
+    good &= strcmp(e.interfaces[0].driver, "e1000e") == 0 && strcmp(e.interfaces[0].name, "eth") == 0 &&
+            strcmp(e.interfaces[0].device, "0 pci/0") == 0;
+    for (int i = 0; i < EARLY_MOUNTS; i++) {
+        static char more[EARLY_MOUNTS][16];
+        good &= e.incomplete == 0;
+        strcpy(more[i], "tmpfs /x rw");
+        early_take(&e, more[i]);
+    }
+    good &= e.incomplete && e.mount_count == EARLY_MOUNTS;
+    char bad[] = "tmpfs /x";
+    e = (struct early){0};
+    good &= early_take(&e, bad) && e.incomplete;
+    if (!good)
+        puts("WRONG: plan");
+    failed |= !good;
+}
+
 int main(void)
 {
     static char line[4096];
@@ -62,6 +100,9 @@ int main(void)
     check_root("ext4", "xfs", 0, 0);
     check_root("xfs", "ext4", 0, 0);
     check_root("ext4", "btrfs", 0, 0);
+    check_mount("rw", 0, "");
+    check_mount("size=2G,mode=0750,nosuid,nodev,huge=within_size,noexec", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=2G,mode=0750,huge=within_size");
+    check_plan();
     puts(failed ? "FAILED" : "all ok");
     return failed;
 }

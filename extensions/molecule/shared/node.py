@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -86,6 +87,19 @@ class Node:
         self.run(f"systemd-run --quiet --collect --unit=stopper python3 -c '{STOPPER}'")
         self.run("hotpmem-node handoff --detach")
         self.run("while systemctl is-active --quiet stopper; do sleep 0.1; done")
+
+    def wrap_restore(self, line: str) -> None:
+        """A line of shell before the script that restores; an empty one takes it away."""
+        path = "/usr/local/lib/hotpmem/restore"
+        self.run(f"test ! -e {path}.real || mv {path}.real {path}")
+        if line:
+            text = f'#!/bin/sh\n{line}\nexec {path}.real "$@"\n'
+            self.run(f"mv {path} {path}.real && printf %s {shlex.quote(text)} >{path} && chmod 755 {path}")
+
+    def early_restore(self, wanted: bool) -> None:
+        """Whether the initrd of the next jump restores."""
+        words = ["false", "true"] if wanted else ["true", "false"]
+        self.run(f"sed -i 's/\"early_restore\": {words[0]}/\"early_restore\": {words[1]}/' /etc/hotpmem/node.json")
 
     def drop_in(self, unit: str, text: str) -> None:
         """Put settings over those of a unit; with an empty text, take them away again."""

@@ -211,6 +211,13 @@ if [ $# -eq 0 ]; then
 fi
 [ -n "$cold" ] || set -- --config "$etc/items.conf"
 
+if [ -n "$early" ]; then
+    # One CPU is for the start of systemd. 4 is what the helper takes at most by itself.
+    threads=$(($(nproc) - 1))
+    [ "$threads" -ge 1 ] || threads=1
+    [ "$threads" -le 4 ] || threads=4
+    set -- "$@" --threads "$threads"
+fi
 "$helper" restore --device "$device" "$@" --json >"$result.new"
 code=$?
 

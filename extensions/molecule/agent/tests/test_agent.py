@@ -38,6 +38,33 @@ def test_it_came_with_the_initrd_of_the_jump(host: Any) -> None:
     assert 0 <= freed - (made["initrd"]["size"] if by_handoff else stock) < 8192
 
 
+def test_the_initrd_restored_it_and_named_the_network(host: Any) -> None:
+    made = json.loads(host.file("/var/lib/hotpmem/jump-initrd.json").content_string)["made_of"]
+    by_handoff = json.loads(host.check_output("hotpmem-node timeline --json"))["cycles"][-1]["method"] == "systemd"
+    if not by_handoff or made.get("kind") != "minimal":
+        pytest.skip("jumped with the stock initrd")
+    assert made["not_early"] == ""
+    assert host.file("/run/hotpmem/early.log").content_string == "memcached restored\n"
+    assert "memcached restored" in host.check_output("journalctl -b -u hotpmem-restore --output=cat")
+    # Mounted by the initrd, and taken for what its unit would have mounted; nothing is left for anybody to take over.
+    assert host.check_output("systemctl show --property=ActiveState --value srv-state.mount") == "active"
+    assert not host.file("/run/hotpmem/early").exists and not host.file("/var/lib/hotpmem/pending").exists
+    interfaces = [line.split()[2] for line in made["early"] if line.startswith("interface ")]
+    renamed = re.findall(r"\[ *([0-9.]+)\] .* (\S+): renamed from eth", host.check_output("dmesg"))
+    user = int(host.check_output("systemctl show --property=UserspaceTimestampMonotonic --value"))
+    assert interfaces and [name for _at, name in renamed] == interfaces
+    assert all(float(at) < user / 1e6 + 1 for at, _name in renamed)
+
+
+def test_it_jumped_without_a_check_when_told_so(host: Any) -> None:
+    wanted = json.loads(host.file("/etc/hotpmem/node.json").content_string)["jump_check"]
+    said = host.run("journalctl -b -1 -u hotpmem-handoff --output=cat --grep='kexec load|checked at the jump'").stdout.splitlines()
+    if wanted or not said:
+        pytest.skip("checked, or no handoff")
+    # The other system call was taken as it is, on the map that has reserved memory as RAM.
+    assert said == ["kexec load"]
+
+
 def test_it_took_its_road(host: Any) -> None:
     road = json.loads(host.file("/etc/hotpmem/node.json").content_string)["road"]
     restored = json.loads(host.file("/run/hotpmem/restore.json").content_string)

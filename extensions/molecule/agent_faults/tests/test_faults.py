@@ -84,11 +84,39 @@ def test_power_cut_while_saving(node):
     assert node.is_ram()
 
 
+def test_early_restore_is_killed(node):
+    """The one that the initrd started: the unit finds no result, and restores."""
+    node.fill()
+    node.wrap_restore('[ "$1" != --early ] || kill -s KILL $$')
+    node.leave("hotpmem-node handoff --method fast --detach")
+    node.wrap_restore("")
+    assert node.kept() and node.is_ram()
+    assert node.run("cat /run/hotpmem/early.log", check=False).stdout == ""
+    assert node.run("journalctl -b -u hotpmem-restore --output=cat --grep='memcached restored'").stdout
+
+
+def test_early_restore_hangs(node):
+    """The unit waits for it until its deadline, and ends it: what comes late must not meet a service that has started cold."""
+    node.fill()
+    hang = 'mkdir -p /run/hotpmem; exec flock /run/hotpmem/restore.lock sh -c "echo $$ >/run/hotpmem/early.pid; sleep 900"'
+    node.wrap_restore(f'if [ "$1" = --early ]; then {hang}; fi')
+    node.drop_in("hotpmem-restore", "[Service]\nTimeoutStartSec=10\n")
+    node.leave("hotpmem-node handoff --method fast --detach")
+    node.wrap_restore("")
+    node.drop_in("hotpmem-restore", "")
+    assert "hotpmem-restore.service ended without a result (timeout)" in node.cold()
+    assert node.run("pgrep -f 'sleep 900'", check=False).stdout == ""
+    node.run("hotpmem-node hot-add --force")
+    assert node.is_ram()
+
+
 def test_restore_unit_fails(node):
     node.fill()
+    node.early_restore(False)
     node.drop_in("hotpmem-restore", "[Service]\nExecStart=\nExecStart=/bin/false\n")
     node.leave("hotpmem-node handoff --detach")
     node.drop_in("hotpmem-restore", "")
+    node.early_restore(True)
     assert "hotpmem-restore.service ended without a result (exit-code)" in node.cold()
     # The image is whole, and nobody's to throw away but the operator's.
     refused = node.agent("hot-add")

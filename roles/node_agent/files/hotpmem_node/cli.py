@@ -97,7 +97,7 @@ def engine_of(settings: Settings) -> Engine:
     """The engine for these settings, on this machine."""
     kind = settings.jump_initrd if settings.jump_initrd in KINDS else KINDS[0]
     early = [kept.path for kept in settings.items] if settings.early_restore else []
-    return Engine(helper=settings.helper, road=settings.road, jump_initrd=kind, early=early)
+    return Engine(helper=settings.helper, road=settings.road, jump_initrd=kind, early=early, network=settings.early_network)
 
 
 def main(argv: Optional[List[str]] = None, engine_for: Callable[[Settings], Engine] = engine_of) -> int:

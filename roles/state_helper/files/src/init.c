@@ -19,7 +19,7 @@
 #include "now.h"
 
 /* What is in the initrd beside /init (plugins/module_utils/_minimal_initrd.py). A line of PLAN is `module FILE [PARAMETERS]`, in the order
- * in which they are to be loaded, `root TYPE UUID` (32 hexadecimal digits), or one for early.c: `tmpfs DIRECTORY OPTIONS`, `restore HELPER`. */
+ * in which they are to be loaded, `root TYPE UUID` (32 hexadecimal digits), or one for early_plan.c. */
 #define PLAN "/plan"
 #define MODULES "/modules"
 #define NEW_ROOT "/root"
@@ -191,7 +191,8 @@ void init_run(char **argv)
     }
     remove_initrd();
     must(chdir(NEW_ROOT) == 0 && mount(".", "/", NULL, MS_MOVE, NULL) == 0 && chroot(".") == 0 && chdir("/") == 0, "changing to", device);
-    early_start(&early);
+    early_network(&early);
+    early_restore(&early);
     argv[0] = options.init;
     execv(options.init, argv);
     give_up("running", options.init);

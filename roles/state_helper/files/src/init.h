@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The /init of the initrd that a jump carries (hotpmem_jump_initrd: minimal): as process 1, pmem-state loads the modules it is told to,
- * finds the root file system by its UUID, mounts it, starts the restore beside it (early.c) and becomes its init. */
+ * finds the root file system by its UUID, mounts it, starts the restore and the network beside it (early.h) and becomes its init. */
 #ifndef INIT_H
 #define INIT_H
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils import _kexec as kx
@@ -100,6 +101,76 @@ def test_load_fails(host, answer, said):
     with pytest.raises(HotpmemError, match=said):
         kexec.load(kexec.target(None, None, None))
     assert kexec.record() is None
+
+
+IOMEM = """00001000-0009fbff : System RAM
+00100000-3fdfffff : System RAM
+  01000000-01e02000 : Kernel code
+3fe00000-5fffffff : Persistent Memory (legacy)
+  48000000-5fffffff : dax0.0
+    48000000-5fffffff : System RAM (kmem)
+60000000-7ffdffff : System RAM
+"""
+# kexec-tools 2.0.25, the end of what `kexec -c -i -d -l` says on standard error.
+SAID = """kexec_load: entry = 0x3fdf0760 flags = 0x3e0000
+nr_segments = 2
+segment[0].buf   = 0x55555566a5a0
+segment[0].bufsz = 0x30
+segment[0].mem   = 0x100000
+segment[0].memsz = 0x1000
+segment[1].buf   = 0x7ffff6eeb010
+segment[1].bufsz = 0x11ec80
+segment[1].mem   = {0}
+segment[1].memsz = 0x11f000
+"""
+
+
+def test_segments():
+    assert kx.segments(SAID.format("0x3cae1000")) == [(0x100000, 0x101000), (0x3CAE1000, 0x3CC00000)]
+    assert kx.segments(SAID.format("0x3cae1000").replace("nr_segments = 2", "nr_segments = 3")) == []
+    assert kx.segments("") == []
+
+
+def unchecked(host, answer):
+    """kexec -c answers (rc, where it puts the second part)."""
+    root, _release, runner, kexec = host
+    with open(f"{root}/proc/iomem", "w", encoding="utf-8") as file:
+        file.write(IOMEM)
+
+    def load():
+        rc, place = answer
+        if not rc:
+            runner.answers["kexec -s -l"]()
+        return rc, "", SAID.format(place) if not rc else "kexec_load failed: Operation not permitted"
+
+    runner.answers["kexec -c -i -d --mem-max=0x3fdfffff -l"] = load
+    target = replace(kexec.target(None, None, None), check=False)
+    said = kexec.load(target)
+    return said, [call[:2] for call in runner.calls], kexec.is_loaded(target), kexec.is_loaded(replace(target, check=True))
+
+
+def test_without_the_check_at_the_jump(host):
+    assert unchecked(host, (0, "0x3cae1000")) == ("", [["kexec", "-c"]], True, False)
+
+
+@pytest.mark.parametrize("place, where", [("0x3fdff000", "0x3fe00000-0x3ff1dfff"), ("0x48000000", "0x48000000-0x4811efff"), ("0x0", "0x0-0xfff")])
+def test_what_lies_outside_of_system_ram_is_unloaded(host, place, where):
+    said, calls, loaded, _other = unchecked(host, (0, place))
+    assert where in said and calls == [["kexec", "-c"], ["kexec", "-s"], ["kexec", "-s"]] and loaded
+    assert host[2].calls[1] == ["kexec", "-s", "-u"]
+
+
+def test_a_kernel_that_only_takes_the_checked_one(host):
+    said, calls, loaded, _other = unchecked(host, (1, ""))
+    assert "Operation not permitted" in said and calls == [["kexec", "-c"], ["kexec", "-s"]] and loaded
+
+
+def test_without_a_map_it_is_checked(host):
+    root, _release, runner, kexec = host
+    with open(f"{root}/proc/iomem", "w", encoding="utf-8") as file:
+        file.write(IOMEM.replace("Persistent", "Reserved").replace("kmem", "x"))
+    assert "does not tell" in kexec.load(replace(kexec.target(None, None, None), check=False))
+    assert [call[:2] for call in runner.calls] == [["kexec", "-s"]]
 
 
 def test_all_problems_at_once(tmp_path, recorder):

@@ -153,6 +153,18 @@ class Host:
         )
         (self.root / "code").write_text(str(code))
 
+    def enabled(self):
+        wants = self.root / "etc/systemd/system/multi-user.target.wants"
+        wants.mkdir(parents=True)
+        (wants / "hotpmem-restore.service").symlink_to("/etc/systemd/system/hotpmem-restore.service")
+
+    def start(self, how):
+        """The script as /init or systemd starts it, with a process group of its own."""
+        return subprocess.Popen(
+            ["sh", str(ROLE / "files/restore.sh"), how, str(self.root / "helper")],
+            env={**os.environ, "HOTPMEM_ROOT": str(self.root)}, start_new_session=True,
+        )  # fmt: skip
+
     def run(self, wait=0):
         return subprocess.run(
             ["sh", str(ROLE / "files/restore.sh"), str(wait), str(self.root / "helper")],
@@ -325,6 +337,103 @@ def test_deadline(host):
     assert child.wait(10) == 2
     assert "did not end within its deadline" in host.result["msg"]
     assert host.names("run/hotpmem/hold") == ["must"] and not (host.root / "var/lib/hotpmem/pending").exists()
+
+
+def test_early(host):
+    """The initrd's restore writes to /run alone; the unit takes its result over, once, and writes to the disk."""
+    host.enabled()
+    assert host.run("--early").returncode == 0
+    count = [call for call in host.calls if call.startswith("restore")]
+    assert len(count) == 1 and " --threads " in count[0] and count[0].endswith("--json")
+    assert host.names("run/hotpmem/restored") == ["cache", "must"] and host.names("run/hotpmem/hold") == []
+    assert host.names("var/lib/hotpmem") == ["pending"]
+    done = host.run()
+    assert (done.returncode, done.stdout) == (0, "cache restored\nmust restored\n")
+    assert host.names("var/lib/hotpmem") == ["serving"] and not (host.root / "run/hotpmem/early").exists()
+    pending(host)  # by a handoff of this boot: nobody's but its own
+    done = host.run()
+    assert (done.returncode, done.stdout) == (0, "") and len(host.calls) == 1 and host.names("var/lib/hotpmem") == ["pending", "serving"]
+
+
+def test_early_and_damaged(host):
+    host.enabled()
+    host.answer(6, cache="restored", must="damaged")
+    host.run("--early")
+    assert host.names("run/hotpmem/hold") == ["must"]
+    assert host.run().returncode == 6 and len(host.calls) == 1 and host.names("var/lib/hotpmem") == ["serving"]
+
+
+@pytest.mark.parametrize("why", ["not announced", "cold", "no unit", "no device", "several", "no item", "claimed"])
+def test_early_leaves_it_to_the_unit(host, why):
+    if why != "no unit":
+        host.enabled()
+    if why == "not announced":
+        (host.root / "var/lib/hotpmem/pending").unlink()
+    elif why == "cold":
+        (host.root / "var/lib/hotpmem/cold").mkdir()
+        (host.root / "var/lib/hotpmem/cold/cache").write_text("it failed\n")
+    elif why == "no device":
+        shutil.rmtree(host.root / "sys/bus/nd/devices/namespace0.0")
+    elif why == "several":
+        host.namespace("namespace1.0", "0x100000000", "pmem1")
+    elif why == "claimed":
+        on_dax(host, "kmem")
+    elif why == "no item":
+        (host.root / "etc/hotpmem/items.conf").write_text("# none\n")
+    before = sorted(os.listdir(host.root / "var/lib/hotpmem"))
+    assert host.run("--early").returncode == 0
+    assert host.calls == [] and not (host.root / "run/hotpmem/restore.json").exists()
+    assert sorted(os.listdir(host.root / "var/lib/hotpmem")) == before
+    # And that does what it does without.
+    host.run()
+    assert (host.root / "run/hotpmem/restore.json").exists() and not (host.root / "run/hotpmem/early").exists()
+
+
+def begun(host, how="--early"):
+    """A restore that hangs in its helper."""
+    host.enabled()
+    (host.root / "slow").touch()
+    child = host.start(how)
+    while not host.calls:
+        time.sleep(0.05)
+    return child
+
+
+def test_the_unit_waits_for_the_early_restore(host):
+    child = begun(host)
+    unit = host.start("0")
+    time.sleep(0.3)
+    assert unit.poll() is None and len(host.calls) == 1
+    (host.root / "slow").unlink()
+    # What was early is killed as a whole, as by the kernel when memory runs out: the unit restores.
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait(10)
+    assert unit.wait(10) == 0 and len(host.calls) == 2
+    assert host.names("run/hotpmem/restored") == ["cache", "must"] and host.names("var/lib/hotpmem") == ["serving"]
+
+
+def test_at_the_deadline_the_early_restore_is_ended(host):
+    """Units are told to start cold only when nothing can put items in place any more."""
+    child = begun(host)
+    assert host.run("--failed").returncode == 0
+    assert child.wait(1) == -signal.SIGKILL
+    assert host.result["status"] == "failed" and host.names("run/hotpmem/restored") == []
+    assert host.names("run/hotpmem/hold") == ["must"] and not (host.root / "var/lib/hotpmem/pending").exists()
+
+
+def test_a_unit_that_failed_after_the_early_restore(host):
+    """There is a result: what is left to do is done, and the items are in place."""
+    host.enabled()
+    host.run("--early")
+    assert host.run("--failed").returncode == 0
+    assert host.result["items"][0]["status"] == "restored" and host.names("var/lib/hotpmem") == ["serving"]
+
+
+def test_shut_down_during_the_early_restore(host):
+    child = begun(host)
+    os.killpg(child.pid, signal.SIGTERM)
+    assert child.wait(10) == 0 and not (host.root / "run/hotpmem/restore.json").exists()
+    assert host.names("var/lib/hotpmem") == ["pending"]
 
 
 def test_a_restore_without_a_result_is_said(host):

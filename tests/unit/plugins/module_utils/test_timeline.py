@@ -53,6 +53,18 @@ def test_a_unit_that_did_not_wait_for_the_restore_begins_no_phase():
     assert next(phase["seconds"] for phase in told["phases"] if phase["mark"] == "units_ready") == 1.0
 
 
+def test_what_an_initrd_restored_is_no_phase():
+    """Units waited for what their restore unit took, not for the restore that ended long before."""
+    waited = dict(TIMES, restoring=5_250_000_000, restored=5_500_000_000)
+    told = tl.summary(tl.marks_of(IMAGE, at(3.5), at(21.0), waited)["marks"], RATE)
+    listed = {phase["mark"]: phase["seconds"] for phase in told["phases"]}
+    assert (listed["restoring"], listed["restored"], listed["units_starting"]) == (2.25, 0.25, 0.25)
+    assert told["down_seconds"] == 16.0 == sum(phase["seconds"] for phase in told["phases"] if phase["down"])
+    told = tl.summary(tl.marks_of(IMAGE, at(2.5), at(21.0), TIMES)["marks"], RATE)
+    listed = {phase["mark"]: phase["seconds"] for phase in told["phases"]}
+    assert "restored" not in listed and listed["units_starting"] == 2.75
+
+
 def test_a_missing_mark_joins_its_neighbour():
     marks = tl.marks_of(IMAGE, at(5.0), at(21.0), TIMES)["marks"]
     del marks["jump"]

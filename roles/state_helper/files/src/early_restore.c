@@ -17,27 +17,6 @@
 #define CAP_PERFMON 38
 #endif
 
-int early_take(struct early *e, char *line)
-{
-    char *word = strchr(line, ' ');
-    if (word && strncmp(line, "restore ", 8) == 0) {
-        e->helper = word + 1;
-        return 1;
-    }
-    if (!word || strncmp(line, "tmpfs ", 6) != 0)
-        return 0;
-    char *options = strchr(word + 1, ' ');
-    if (options && e->count < EARLY_MOUNTS) {
-        *options = 0;
-        e->mounts[e->count].directory = word + 1;
-        e->mounts[e->count].options = options + 1;
-        e->count++;
-    } else {
-        e->incomplete = 1;
-    }
-    return 1;
-}
-
 static int mount_all(const struct early *e)
 {
     /* As systemd mounts it (src/shared/mount-setup.c), which takes one that is there. */
@@ -45,7 +24,7 @@ static int mount_all(const struct early *e)
         init_say("mounting /run: %s", strerror(errno));
         return -1;
     }
-    for (int i = 0; i < e->count; i++) {
+    for (int i = 0; i < e->mount_count; i++) {
         struct init_options options = {0};
         if (init_parse_mount(&options, e->mounts[i].options) != 0 ||
             mount("tmpfs", e->mounts[i].directory, "tmpfs", options.flags, options.data) != 0) {
@@ -67,7 +46,7 @@ static void drop_capabilities(void)
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
-void early_start(const struct early *e)
+void early_restore(const struct early *e)
 {
     if (!e->helper || e->incomplete || mount_all(e) != 0)
         return;

@@ -1,0 +1,163 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the initrd of a jump does beside the start of systemd: when it may restore, and which interfaces it knows."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from ansible_collections.hotpmem.fleet.plugins.module_utils import _early_restore as er
+from ansible_collections.hotpmem.fleet.plugins.module_utils import _jump_initrd as ji
+from ansible_collections.hotpmem.fleet.plugins.module_utils._early_network import interfaces
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kexec import Kexec
+from ansible_collections.hotpmem.fleet.plugins.module_utils._minimal_initrd import Cannot
+from test_minimal_initrd import Minimal, read_archive
+
+HELPER = "/usr/local/sbin/pmem-state"
+ITEM = "/srv/state/cache"
+MOUNTS = (
+    "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
+    "23 22 0:5 / /proc rw - proc proc rw\n"
+    "30 22 0:40 / /srv/state rw,nosuid,nodev - tmpfs tmpfs rw,size=655360k\n"
+)
+# systemctl cat /srv/state (systemd 252), of a unit with a drop-in.
+UNIT = """# /etc/systemd/system/srv-state.mount
+[Unit]
+Description=State kept in memory
+Options=not here
+
+[Mount]
+What=tmpfs
+Where=/srv/state
+Type=tmpfs
+Options=size=640M,mode=0755
+
+# /etc/systemd/system/srv-state.mount.d/huge.conf
+[Mount]
+Options=nofail,size=640M,mode=0755,nosuid,x-systemd.before=x,huge=within_size
+"""
+TMPFILES = """# /usr/lib/tmpfiles.d/home.conf
+Q /home 0755 - - -
+q /srv 0755 - - -
+D! /tmp 1777 root root 10d
+x /tmp/systemd-private-%b-*
+d /srv/state/cache 0700 cache cache -
+"""
+
+
+class Host(Minimal):
+    """A host with an item on a tmpfs; answers: what systemctl cat and systemd-tmpfiles --cat-config print."""
+
+    def __init__(self, root, recorder):
+        super().__init__(root, recorder)
+        self.runner.answers.update({"systemctl cat -- /srv/state": (0, UNIT, ""), "systemd-tmpfiles --cat-config": (0, TMPFILES, "")})
+        self.text("/proc/self/mountinfo", MOUNTS)
+
+    def plan(self, *paths):
+        return er.EarlyRestore(self.sysfs, self.runner, paths, HELPER).plan()
+
+
+@pytest.fixture
+def host(tmp_path, recorder):
+    return Host(tmp_path, recorder)
+
+
+def test_plan(host):
+    assert host.plan(ITEM, "/srv/state/other") == [
+        "tmpfs /srv/state size=640M,mode=0755,nosuid,huge=within_size",
+        f"restore {HELPER}",
+    ]
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"paths": ()}, "there is no item"),
+        ({"paths": (ITEM, "/var/cache/x")}, "/var/cache/x is on no tmpfs"),
+        ({"mounts": MOUNTS + "31 22 254:1 / /var rw - ext4 /dev/vdb rw\n"}, "/var/lib/hotpmem is not on the root file system"),
+        ({"mounts": MOUNTS.replace("30 22", "29 22 254:2 / /srv rw - ext4 /dev/vdc rw\n30 29")}, "on a directory of the root file system"),
+        ({"unit": (1, "", "No files found for srv-state.mount.")}, "/srv/state has no mount unit"),
+        ({"unit": (0, UNIT.replace("Type=tmpfs", "Type=ramfs"), "")}, "/srv/state has no mount unit"),
+        ({"unit": (0, UNIT.replace("huge=", "size=%t,huge="), "")}, "only systemd understands"),
+        ({"unit": (0, UNIT.replace("nofail", "noauto"), "")}, "only systemd understands"),
+        ({"tmpfiles": (0, TMPFILES.replace("d /srv/state/cache", "D /srv/state/cache"), "")}, "tmpfiles.d has /srv/state/cache"),
+        ({"tmpfiles": (1, "", "Unknown option")}, "systemd-tmpfiles does not show"),
+        ({"selinux": "# x\nSELINUX=permissive\n"}, "SELinux labels what is restored"),
+    ],
+)
+def test_why_not(host, change, reason):
+    host.text("/proc/self/mountinfo", change.get("mounts", MOUNTS))
+    host.text("/etc/selinux/config", change.get("selinux", "SELINUX=disabled\n"))
+    host.runner.answers["systemctl cat -- /srv/state"] = change.get("unit", (0, UNIT, ""))
+    host.runner.answers["systemd-tmpfiles --cat-config"] = change.get("tmpfiles", (0, TMPFILES, ""))
+    with pytest.raises(Cannot, match=reason):
+        host.plan(*change.get("paths", (ITEM,)))
+
+
+@pytest.mark.parametrize(
+    "line, touches",
+    [
+        ("d /srv/state/cache 0700", False),
+        ("Q /srv/state 0700", False),
+        ("d! /srv/state/cache", False),
+        ("D /srv/state/cache", True),
+        ("e /srv/state/cache - - - 10d", True),
+        ("d /srv/state/cache/sub", True),
+        ("f /srv/state/cache/file", True),
+        ("R /srv/state/*", True),
+        ("r! /srv/sta*/cache/lock", True),
+        ("r /srv/state/other", False),
+        ("z /srv 0755", False),
+        ("Z /srv - - -", True),
+        ("A+ /srv - - - - d:u:x:r", True),
+        ("L /srv/state/cache - - - - /x", True),
+        ("z /srv/state 0755", False),
+        ("# D /srv/state/cache", False),
+        ("d", False),
+        ('D "/srv/state/cache"', True),
+        ('D "/srv/state', False),
+        ("D %S/x", False),
+        ("D %x/state/cache", True),
+        ("D /srv/%H", True),
+    ],
+)
+def test_tmpfiles(line, touches):
+    assert bool(er.tmpfiles_touch(f"{line}\n", ITEM, "/srv/state")) is touches
+
+
+def test_tmpfiles_on_run():
+    """There is no mount unit of its own for what lies below /run: everything on the way is tmpfiles' business."""
+    assert er.tmpfiles_touch("L %t/app/cache - - - - /x", "/run/app/cache", "/run") == "%t/app/cache"
+    assert er.tmpfiles_touch("z /run/app", "/run/app/cache", "/run") == "/run/app"
+
+
+def test_interfaces(host):
+    for name, device in (("eno1", "pci0000:00/0000:00:1f.6"), ("p0", "pci0000:00/0000:01:00.0"), ("p1", "pci0000:00/0000:01:00.0")):
+        path = host.sysfs.path(f"/sys/devices/{device}/net/{name}")
+        os.makedirs(path)
+        os.symlink("../..", f"{path}/device")
+        host.link(f"/sys/class/net/{name}", os.path.relpath(path, host.sysfs.path("/sys/class/net")))
+        if not os.path.lexists(f"{path}/device/driver"):
+            os.makedirs(host.sysfs.path("/sys/module/e1000e"), exist_ok=True)
+            os.makedirs(f"{path}/device/driver")
+            os.symlink(host.sysfs.path("/sys/module/e1000e"), f"{path}/device/driver/module")
+    os.makedirs(host.sysfs.path("/sys/class/net/lo"))
+    # Two interfaces of one device can't be told apart by it.
+    assert interfaces(host.sysfs) == ["interface e1000e eno1 pci0000:00/0000:00:1f.6"]
+
+
+def test_what_the_initrd_is_told(host):
+    def initrd(*paths):
+        return ji.JumpInitrd(host.sysfs, host.runner, Kexec(host.sysfs, host.runner), "minimal", early=paths)
+
+    made = initrd(ITEM)
+    assert made.build()["said"].endswith("KiB")
+    with open(host.sysfs.path(ji.INITRD), "rb") as file:
+        plan = read_archive(file.read())["plan"][1].decode().splitlines()
+    assert plan[-2:] == ["tmpfs /srv/state size=640M,mode=0755,nosuid,huge=within_size", f"restore {HELPER}"]
+    assert made.ready() and initrd(ITEM).ready()
+    # Made again when the mount is another one; and for items that are not for it, one that leaves them to their unit.
+    host.runner.answers["systemctl cat -- /srv/state"] = (0, UNIT.replace("640M", "1G"), "")
+    assert initrd(ITEM).ready() == ""
+    assert "the restore waits for its unit: /var/x is on no tmpfs" in initrd("/var/x").build()["said"]
