@@ -143,13 +143,14 @@ class Boot:
         user = manager.get("UserspaceTimestampMonotonic", "0")
         if user.isdigit() and int(user):
             times["userspace_start"] = int(user) * 1000
-        names = ("InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
-        # What units waited for: an initrd may have restored long before, or still be at it.
+        # What units waited for, whatever came of it: an initrd may have restored long before, or still be at it.
+        names = ("ExecMainStartTimestampMonotonic", "ExecMainExitTimestampMonotonic")
         unit = self.services.properties(names, RESTORE_UNIT)
         begun, ended = (int(unit.get(name) or 0) for name in names)
         if begun and ended:
             times.update(restoring=begun * 1000, restored=ended * 1000)
         # When the first was started, all that it is ordered after being there, and when the last was ready.
+        names = ("InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
         units = [self.services.properties(names, unit) for unit in self.settings.units]
         starting, ready = ([int(one.get(name) or 0) for one in units] for name in names)
         if ready and all(ready):

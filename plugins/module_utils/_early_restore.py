@@ -44,6 +44,11 @@ def mount_of(path: str, mounts: Sequence[Dict[str, str]]) -> Dict[str, str]:
     return found
 
 
+def _to_root(path: str) -> List[str]:
+    """path and all directories above it, but for the root."""
+    return [path, *_to_root(posixpath.dirname(path))] if path not in ("/", "") else []
+
+
 def mount_section(text: str) -> Dict[str, str]:
     """Keys of the sections [Mount] in what ``systemctl cat`` prints: the fragment, then its drop-ins. The last value of a key holds."""
     keys: Dict[str, str] = {}
@@ -112,6 +117,8 @@ class EarlyRestore:
             if mount_of(name, mounts).get("target", "/") != "/":
                 raise Cannot(f"{name} is not on the root file system")
         places: Dict[str, str] = {}
+        targets = [mount_of(path, mounts).get("target", "/") for path in self.paths]
+        self._no_mounts_above([*NEEDED, posixpath.dirname(self.helper), *map(posixpath.dirname, targets)])
         for path in self.paths:
             target = mount_of(path, mounts).get("target", "/")
             if target not in places:
@@ -128,14 +135,30 @@ class EarlyRestore:
             raise Cannot(f"{path} is on no tmpfs")
         if mount_of(posixpath.dirname(target), mounts).get("target") != "/":
             raise Cannot(f"{target} is not mounted on a directory of the root file system")
+        if any(mount["type"] == "autofs" and mount["target"] == target for mount in mounts):
+            raise Cannot(f"{target} is mounted when it is used, and systemd refuses that for what is mounted already")
+        if self._show(["NeedDaemonReload"], [target]) != [{"NeedDaemonReload": "no"}]:
+            raise Cannot(f"the mount of {target} has changed since systemd read it: systemctl daemon-reload")
         done = self.runner.run(["systemctl", "cat", "--", target], timeout=_PATIENCE)
         keys = mount_section(done.stdout) if done.rc == 0 else {}
         if keys.get("Type") != "tmpfs" or keys.get("Where") != target:
             raise Cannot(f"{target} has no mount unit, and no line in fstab, that makes it a tmpfs")
         options = kernel_options(keys.get("Options", ""))
-        if re.search(r"[\s%\"'\\]", options + target) or "noauto" in options.split(","):
+        if re.search(r"[\s%\"'\\]", options + target) or {"noauto", "x-systemd.automount"} & set(keys.get("Options", "").split(",")):
             raise Cannot(f"the mount of {target} has options that only systemd understands: {options}")
         return options
+
+    def _no_mounts_above(self, paths: Sequence[str]) -> None:
+        """Raises Cannot when the next boot mounts something that a path is on, though nothing is mounted there now."""
+        names = {part for path in paths for part in _to_root(path)}
+        for unit in self._show(["Id", "LoadState"], sorted(names)):
+            if unit.get("LoadState") == "loaded":
+                raise Cannot(f"{unit.get('Id')} mounts something on the way to what is restored or needed for that")
+
+    def _show(self, names: Sequence[str], units: Sequence[str]) -> List[Dict[str, str]]:
+        """Properties of each unit, in order."""
+        done = self.runner.run(["systemctl", "show", *(f"--property={name}" for name in names), "--", *units], timeout=_PATIENCE)
+        return [dict(line.partition("=")[::2] for line in block.splitlines()) for block in done.stdout.strip().split("\n\n")]
 
     def _tmpfiles(self, items: Sequence[Tuple[str, str]]) -> None:
         """Raises Cannot when systemd-tmpfiles would meet what was restored. items: path and mount point of each."""

@@ -19,22 +19,29 @@ run=$root/run/hotpmem lib=$root/var/lib/hotpmem etc=$root/etc/hotpmem nd=$root/s
 result=$run/restore.json
 early=
 [ "${1-}" != --early ] || early=1 wait=2
-leave() { exit 0; } # to the unit, as if this had never run
+mkdir -p "$run" || exit 2
+# To the unit, as if this had never run; it says why.
+leave() { # REASON
+    echo "the initrd left the restore to this unit: $1" >"$run/early.log"
+    exit 0
+}
 
-# Not without the unit that takes over; and an item that is to start cold is moved on the disk: nothing for --early.
 if [ -n "$early" ]; then
-    [ -e "$lib/pending" ] && [ -L "$root/etc/systemd/system/multi-user.target.wants/hotpmem-restore.service" ] || leave
-    [ -z "$(ls "$lib/cold" 2>/dev/null)" ] || leave
+    [ -L "$root/etc/systemd/system/multi-user.target.wants/hotpmem-restore.service" ] || leave "it is not enabled"
+    [ -e "$lib/pending" ] || leave "the boot before saved nothing"
+    [ -z "$(ls "$lib/cold" 2>/dev/null)" ] || leave "an item is to start cold, which is noted on the disk"
 fi
 
-mkdir -p "$run" || exit 2
 # Inherited by the helper: free when whoever restores has ended with all that it started.
 exec 9>>"$run/restore.lock"
 if [ "${1-}" = --failed ]; then
-    # What the unit had started is gone by now. Nothing may put items in place once the units have been told to start cold.
-    until flock -n 9; do
+    # What the unit had started is gone by now. Nothing may put items in place once the units have been told to start cold. Below
+    # TimeoutStopSec=: what is not gone by then hangs in the kernel, where SIGKILL waits for it.
+    left=80
+    until flock -n 9 || [ "$left" -le 0 ]; do
         [ ! -r "$run/early.pid" ] || kill -s KILL -- "-$(cat "$run/early.pid")"
         sleep 0.1
+        left=$((left - 1))
     done
 else
     flock 9
@@ -55,10 +62,13 @@ if [ -e "$result" ]; then
     cat "$run/early.log"
     : >"$lib/serving"
     read -r code <"$run/early" || code=2
+    # In this order: ended in between, the next run does it again.
+    rm -f "$lib/pending"
     rm -f "$run/early"
-    end "$code"
+    exit "$code"
 fi
 rm -f "$run/early"
+[ -n "$early" ] || [ ! -e "$run/early.log" ] || cat "$run/early.log"
 mkdir -p "$run/hold" "$run/restored" "$run/cold" "$lib" || exit 2
 
 # pending: the last boot saved. serving: units have run with state; after a power cut there is no pending, but it is lost all the same.
@@ -74,6 +84,7 @@ fi
 if [ -n "$due" ] && [ -r "$etc/hold.conf" ]; then
     while IFS= read -r name; do
         case $name in '' | '#'*) continue ;; esac
+        [ ! -e "$run/restored/$name" ] || continue # by the initrd, which did not come to its end
         echo "its state was not restored, and cold_start is false" >"$run/hold/$name"
     done <"$etc/hold.conf"
 fi
@@ -91,10 +102,10 @@ if [ "${1-}" = --failed ]; then
 fi
 
 # At the deadline systemd sends SIGTERM to the helper as well; this runs when the helper has ended.
-trap '[ -z "$early" ] || leave; say timeout 2 "the restore did not end within its deadline and was stopped; no item was replaced half way"; end 2' TERM INT
+trap '[ -z "$early" ] || leave "it was stopped"; say timeout 2 "the restore did not end within its deadline and was stopped; no item was replaced half way"; end 2' TERM INT
 
 nothing() { # SAID
-    [ -z "$early" ] || leave
+    [ -z "$early" ] || leave "$1"
     say no_image 3 "$1"
     [ -z "$due" ] || end 3
     end 0
@@ -163,7 +174,7 @@ look() {
 
 # Leaves the helper's answer as the result when there is none: what is there instead tells whether firmware cleared it.
 no_image_on() { # DEVICE
-    [ -z "$early" ] || leave
+    [ -z "$early" ] || leave "there is no device that may have the image"
     code=0
     "$helper" info --device "$1" --json >"$result.new" || code=$?
     [ "$code" -eq 3 ] || return 1
@@ -220,6 +231,8 @@ if [ -n "$early" ]; then
 fi
 "$helper" restore --device "$device" "$@" --json >"$result.new"
 code=$?
+# 6: some items. Anything else has restored none, and the unit can try with all that it has.
+[ -z "$early" ] || [ "$code" -eq 0 ] || [ "$code" -eq 6 ] || leave "pmem-state ended with $code"
 
 # One item a line; a quote inside a path is escaped, so what is matched here can't be part of one.
 sed 's/"name":/\n&/g' "$result.new" |

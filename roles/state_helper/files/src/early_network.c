@@ -3,8 +3,10 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <net/if.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -33,13 +35,27 @@ static int interface_of(const char *device, char name[IFNAMSIZ])
     return count == 1;
 }
 
+/* Whether it has the name that the kernel gave it, and is not in use yet: udev may have been faster. */
+static int may_be_named(int fd, const struct ifreq *r)
+{
+    char path[64], kind[8] = "";
+    struct ifreq flags = *r;
+    snprintf(path, sizeof path, "/sys/class/net/%.15s/name_assign_type", r->ifr_name);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = file >= 0 ? read(file, kind, sizeof kind - 1) : -1;
+    if (file >= 0)
+        close(file);
+    /* NET_NAME_RENAMED: include/uapi/linux/netdevice.h */
+    return n > 0 && strtol(kind, NULL, 10) != 4 && ioctl(fd, SIOCGIFFLAGS, &flags) == 0 && !(flags.ifr_flags & IFF_UP);
+}
+
 static void name_interfaces(const struct early *e)
 {
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     for (int i = 0; fd >= 0 && i < e->interface_count; i++) {
         struct ifreq r = {0};
         if (strlen(e->interfaces[i].name) >= IFNAMSIZ || !interface_of(e->interfaces[i].device, r.ifr_name) ||
-            strcmp(r.ifr_name, e->interfaces[i].name) == 0)
+            strcmp(r.ifr_name, e->interfaces[i].name) == 0 || !may_be_named(fd, &r))
             continue;
         strcpy(r.ifr_newname, e->interfaces[i].name);
         if (ioctl(fd, SIOCSIFNAME, &r) != 0) /* udev names it then */

@@ -37,6 +37,7 @@ Options=size=640M,mode=0755
 [Mount]
 Options=nofail,size=640M,mode=0755,nosuid,x-systemd.before=x,huge=within_size
 """
+ABOVE = "Id=srv.mount\nLoadState=not-found\n\nId=var.mount\nLoadState=not-found\n"
 TMPFILES = """# /usr/lib/tmpfiles.d/home.conf
 Q /home 0755 - - -
 q /srv 0755 - - -
@@ -51,7 +52,14 @@ class Host(Minimal):
 
     def __init__(self, root, recorder):
         super().__init__(root, recorder)
-        self.runner.answers.update({"systemctl cat -- /srv/state": (0, UNIT, ""), "systemd-tmpfiles --cat-config": (0, TMPFILES, "")})
+        self.runner.answers.update(
+            {
+                "systemctl cat -- /srv/state": (0, UNIT, ""),
+                "systemd-tmpfiles --cat-config": (0, TMPFILES, ""),
+                "systemctl show --property=NeedDaemonReload": (0, "NeedDaemonReload=no\n", ""),
+                "systemctl show --property=Id": (0, ABOVE, ""),
+            }
+        )
         self.text("/proc/self/mountinfo", MOUNTS)
 
     def plan(self, *paths):
@@ -77,6 +85,10 @@ def test_plan(host):
         ({"paths": (ITEM, "/var/cache/x")}, "/var/cache/x is on no tmpfs"),
         ({"mounts": MOUNTS + "31 22 254:1 / /var rw - ext4 /dev/vdb rw\n"}, "/var/lib/hotpmem is not on the root file system"),
         ({"mounts": MOUNTS.replace("30 22", "29 22 254:2 / /srv rw - ext4 /dev/vdc rw\n30 29")}, "on a directory of the root file system"),
+        ({"mounts": MOUNTS.replace("30 22", "29 22 0:39 / /srv/state rw - autofs systemd-1 rw\n30 29")}, "is mounted when it is used"),
+        ({"above": ABOVE.replace("srv.mount\nLoadState=not-found", "srv.mount\nLoadState=loaded")}, "srv.mount mounts something on the way"),
+        ({"reload": "yes"}, "systemctl daemon-reload"),
+        ({"unit": (0, UNIT.replace("x-systemd.before=x", "x-systemd.automount"), "")}, "only systemd understands"),
         ({"unit": (1, "", "No files found for srv-state.mount.")}, "/srv/state has no mount unit"),
         ({"unit": (0, UNIT.replace("Type=tmpfs", "Type=ramfs"), "")}, "/srv/state has no mount unit"),
         ({"unit": (0, UNIT.replace("huge=", "size=%t,huge="), "")}, "only systemd understands"),
@@ -91,6 +103,8 @@ def test_why_not(host, change, reason):
     host.text("/etc/selinux/config", change.get("selinux", "SELINUX=disabled\n"))
     host.runner.answers["systemctl cat -- /srv/state"] = change.get("unit", (0, UNIT, ""))
     host.runner.answers["systemd-tmpfiles --cat-config"] = change.get("tmpfiles", (0, TMPFILES, ""))
+    host.runner.answers["systemctl show --property=NeedDaemonReload"] = (0, f"NeedDaemonReload={change.get('reload', 'no')}\n", "")
+    host.runner.answers["systemctl show --property=Id"] = (0, change.get("above", ABOVE), "")
     with pytest.raises(Cannot, match=reason):
         host.plan(*change.get("paths", (ITEM,)))
 
@@ -130,6 +144,13 @@ def test_tmpfiles_on_run():
     """There is no mount unit of its own for what lies below /run: everything on the way is tmpfiles' business."""
     assert er.tmpfiles_touch("L %t/app/cache - - - - /x", "/run/app/cache", "/run") == "%t/app/cache"
     assert er.tmpfiles_touch("z /run/app", "/run/app/cache", "/run") == "/run/app"
+
+
+def test_what_is_looked_at_above(host):
+    host.plan(ITEM)
+    (asked,) = [call for call in host.runner.calls if call[:3] == ["systemctl", "show", "--property=Id"]]
+    assert {"/srv", "/etc", "/etc/hotpmem", "/var", "/var/lib", "/var/lib/hotpmem", "/usr/local/sbin"} < set(asked)
+    assert not {"/srv/state", "/", ""} & set(asked)
 
 
 def test_interfaces(host):

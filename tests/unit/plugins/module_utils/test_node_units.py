@@ -363,6 +363,28 @@ def test_early_and_damaged(host):
     assert host.run().returncode == 6 and len(host.calls) == 1 and host.names("var/lib/hotpmem") == ["serving"]
 
 
+@pytest.mark.parametrize("code", [2, 3, 5, 126, 137])
+def test_early_and_nothing_restored(host, code):
+    """The helper was killed, or could not: the unit tries again, with all that it has."""
+    host.enabled()
+    host.answer(code)
+    assert host.run("--early").returncode == 0 and not (host.root / "run/hotpmem/early").exists()
+    host.answer(0, cache="restored", must="restored")
+    done = host.run()
+    assert done.returncode == 0 and f"left the restore to this unit: pmem-state ended with {code}" in done.stdout
+    assert len(host.calls) == 2 and host.names("run/hotpmem/hold") == [] and host.names("var/lib/hotpmem") == ["serving"]
+
+
+def test_what_was_restored_before_the_end_is_not_held(host):
+    """Killed between its marks and its result; the helper restores nothing twice."""
+    host.enabled()
+    host.run("--early")
+    (host.root / "run/hotpmem/restore.json").unlink()
+    host.answer(5)
+    host.run()
+    assert host.names("run/hotpmem/hold") == [] and host.names("run/hotpmem/restored") == ["cache", "must"]
+
+
 @pytest.mark.parametrize("why", ["not announced", "cold", "no unit", "no device", "several", "no item", "claimed"])
 def test_early_leaves_it_to_the_unit(host, why):
     if why != "no unit":
@@ -385,7 +407,7 @@ def test_early_leaves_it_to_the_unit(host, why):
     assert host.calls == [] and not (host.root / "run/hotpmem/restore.json").exists()
     assert sorted(os.listdir(host.root / "var/lib/hotpmem")) == before
     # And that does what it does without.
-    host.run()
+    assert "the initrd left the restore to this unit: " in host.run().stdout
     assert (host.root / "run/hotpmem/restore.json").exists() and not (host.root / "run/hotpmem/early").exists()
 
 
