@@ -38,13 +38,13 @@ TELL = 15.0  # seconds between two lines of progress
 METHODS = {"handoff": "fast", "handoff_systemd": "systemd", "handoff_dax": "fast"}
 
 # memcached as the demo has it, but with room for the items, which take more than their bytes, and for a client outside. Debian's unit
-# counts as started when its wrapper is forked, long before memcached answers; the timeline can only end where systemd says so. "+": without the
-# unit's sandbox, which would be built a second time for it.
+# counts as started when its wrapper is forked, long before memcached answers; the timeline can only end where systemd says so. The question
+# starts no program, and has no sandbox of its own ("+"): both would come late, and be counted as ours.
 CONFIGURE = """set -e
 systemctl stop memcached
 cat >/etc/systemd/system/memcached.service.d/20-ready.conf <<'END'
 [Service]
-ExecStartPost=+/bin/bash -c 'until (: </dev/tcp/127.0.0.1/11211) 2>/dev/null; do sleep 0.01; done'
+ExecStartPost=+/bin/bash -c 'exec 4<> <(:); until exec 3<>/dev/tcp/127.0.0.1/11211; do read -rt 0.005 -u 4; done 2>/dev/null; exit 0'
 END
 systemctl daemon-reload
 sed -i -e 's/^-m .*/-m {limit}/' -e 's/^-l .*/-l 0.0.0.0/' /etc/memcached.conf

@@ -19,7 +19,7 @@ run=$root/run/hotpmem lib=$root/var/lib/hotpmem etc=$root/etc/hotpmem nd=$root/s
 result=$run/restore.json
 early=
 [ "${1-}" != --early ] || early=1 wait=2
-mkdir -p "$run" || exit 2
+[ -d "$run" ] || mkdir -p "$run" || exit 2
 # To the unit, as if this had never run; it says why.
 leave() { # REASON
     echo "the initrd left the restore to this unit: $1" >"$run/early.log"
@@ -59,12 +59,12 @@ end() { # EXIT
 # Once a boot: a state unit that is started again pulls this unit in again.
 if [ -e "$result" ]; then
     [ -e "$run/early" ] || exit 0
-    cat "$run/early.log"
+    # Units wait for this: no program is started that is not needed.
+    while IFS= read -r line; do echo "$line"; done <"$run/early.log"
     : >"$lib/serving"
     read -r code <"$run/early" || code=2
-    # In this order: ended in between, the next run does it again.
-    rm -f "$lib/pending"
-    rm -f "$run/early"
+    # One after the other, in this order: ended in between, the next run does it again.
+    rm -f "$lib/pending" "$run/early"
     exit "$code"
 fi
 rm -f "$run/early"
