@@ -26,13 +26,13 @@ _PATIENCE = 20.0  # seconds for a question to systemd
 _RECURSIVE = "DRZTAH"  # types of tmpfiles.d(5) that remove or change what is inside, too
 _MADE = "dvqQ"  # types that make a directory unless it is there, and set its owner and mode
 _SPECIFIER = re.compile(r"%(.)")
-_DIRECTORIES = {"t": "/run", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "T": "/tmp", "V": "/var/tmp", "h": "/root"}
+_DIRECTORIES = {"t": "/run", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "h": "/root"}  # what is not here may be anything
 _NO_OPTION = ("auto", "nofail", "defaults", "rw")  # of fstab(5), without meaning to the kernel
 
 
 def above(path: str, directory: str) -> bool:
     """Whether path is directory or below it."""
-    return directory == "/" or path == directory or path.startswith(directory.rstrip("/") + "/")
+    return directory in ("/", path) or path.startswith(directory.rstrip("/") + "/")
 
 
 def mount_of(path: str, mounts: Sequence[Dict[str, str]]) -> Dict[str, str]:
@@ -53,8 +53,7 @@ def mount_section(text: str) -> Dict[str, str]:
     """Keys of the sections [Mount] in what ``systemctl cat`` prints: the fragment, then its drop-ins. The last value of a key holds."""
     keys: Dict[str, str] = {}
     section = ""
-    for line in text.replace("\\\n", " ").splitlines():
-        line = line.strip()
+    for line in map(str.strip, text.replace("\\\n", " ").splitlines()):
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1]
         elif section == "Mount" and "=" in line and line[0] not in "#;":

@@ -32,6 +32,7 @@ class Engine:
         self,
         root: str = "/",
         runner: Optional[Runner] = None,
+        *,
         helper: str = HELPER,
         road: str = ROADS[0],
         jump_initrd: str = KINDS[0],

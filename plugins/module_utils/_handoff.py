@@ -193,7 +193,9 @@ class Handoff:
         for unit in self.jump.stops:
             self.services.stop([unit])
         self.marks["stopping"] = self.now()
-        self.services.stop(one.units)
+        # To the microsecond: systemctl takes its time until systemd hears of it.
+        began = self.services.stop(one.units)
+        self.marks["stopping"] = max(self.marks["stopping"], began)
         self.marks["units_stopped"] = self.now()
         self._enter("save")
         if one.items:

@@ -27,16 +27,24 @@ class Services:
         self.runner = runner
         self.timeout = timeout
 
-    def stop(self, units: Sequence[str]) -> None:
-        """Stop units, all at once: their own order holds among them. Raises HotpmemError when one still runs."""
+    def stop(self, units: Sequence[str]) -> int:
+        """Stop units, all at once: their own order holds among them. Raises HotpmemError when one still runs.
+
+        Returns when the first of them ceased to be active, in ns of CLOCK_MONOTONIC, which may be long ago; 0 when none ever was.
+        """
         if not units:
-            return
+            return 0
         what = f"Cannot stop {', '.join(units)}"
         todo = "systemctl status says why it does not stop; raise stop_timeout when it only needs longer"
         self.runner.check(["systemctl", "stop", *units], what, todo, timeout=self.timeout)
-        left = self.active(units)
+        argv = ["systemctl", "show", "--property=ActiveState", "--property=ActiveExitTimestampMonotonic", *units]
+        blocks = self.runner.run(argv, timeout=_ASK).stdout.strip().split("\n\n")
+        found = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks]
+        left = [unit for unit, one in zip(units, found) if one.get("ActiveState") not in ("inactive", "failed")]
         if left:
             raise HotpmemError(what, f"{', '.join(left)} runs again, or still: something started it", "Find what starts it", units=left)
+        exits = [int(one.get("ActiveExitTimestampMonotonic") or 0) for one in found]
+        return min((at for at in exits if at), default=0) * 1000
 
     def start(self, units: Sequence[str]) -> None:
         """Start units. Raises HotpmemError when one does not run then."""

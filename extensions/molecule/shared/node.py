@@ -99,7 +99,7 @@ class Node:
     def early_restore(self, wanted: bool) -> None:
         """Whether the initrd of the next jump restores."""
         words = ["false", "true"] if wanted else ["true", "false"]
-        self.run(f"sed -i 's/\"early_restore\": {words[0]}/\"early_restore\": {words[1]}/' /etc/hotpmem/node.json")
+        self.run(f'sed -i \'s/"early_restore": {words[0]}/"early_restore": {words[1]}/\' /etc/hotpmem/node.json')
 
     def drop_in(self, unit: str, text: str) -> None:
         """Put settings over those of a unit; with an empty text, take them away again."""

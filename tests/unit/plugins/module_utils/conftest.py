@@ -204,6 +204,7 @@ class Machine:
         self.fails = {}
         self.state = "running"
         self.jobs = ""
+        self.stopped_us = 0
         self.image = {"state": "none"}
 
     def which(self, name):
@@ -259,6 +260,9 @@ class Machine:
             self.active |= set(units)
         elif verb == "is-active":
             return 3, "\n".join("active" if unit in self.active else "inactive" for unit in units), ""
+        elif verb == "show" and "--property=ActiveState" in units:
+            states = ["active" if unit in self.active else "inactive" for unit in units if not unit.startswith("--")]
+            return 0, "\n".join(f"ActiveState={state}\nActiveExitTimestampMonotonic={self.stopped_us}\n" for state in states), ""
         elif verb == "is-system-running":
             return 1, self.state, ""
         elif verb == "list-jobs":
@@ -283,7 +287,15 @@ class Machine:
     @property
     def acts(self):
         """What changed something, in order."""
-        asks = ("systemctl is-", "systemctl list-jobs", "blkid", "pmem-state info", "pmem-state --version", "pmem-state plan")
+        asks = (
+            "systemctl is-",
+            "systemctl list-jobs",
+            "systemctl show",
+            "blkid",
+            "pmem-state info",
+            "pmem-state --version",
+            "pmem-state plan",
+        )
         return [line for line in self.calls if not line.replace("/usr/local/sbin/", "").startswith(asks)]
 
 

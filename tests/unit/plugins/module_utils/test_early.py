@@ -86,7 +86,10 @@ def test_plan(host):
         ({"mounts": MOUNTS + "31 22 254:1 / /var rw - ext4 /dev/vdb rw\n"}, "/var/lib/hotpmem is not on the root file system"),
         ({"mounts": MOUNTS.replace("30 22", "29 22 254:2 / /srv rw - ext4 /dev/vdc rw\n30 29")}, "on a directory of the root file system"),
         ({"mounts": MOUNTS.replace("30 22", "29 22 0:39 / /srv/state rw - autofs systemd-1 rw\n30 29")}, "is mounted when it is used"),
-        ({"above": ABOVE.replace("srv.mount\nLoadState=not-found", "srv.mount\nLoadState=loaded")}, "srv.mount mounts something on the way"),
+        (
+            {"above": ABOVE.replace("srv.mount\nLoadState=not-found", "srv.mount\nLoadState=loaded")},
+            "srv.mount mounts something on the way",
+        ),
         ({"reload": "yes"}, "systemctl daemon-reload"),
         ({"unit": (0, UNIT.replace("x-systemd.before=x", "x-systemd.automount"), "")}, "only systemd understands"),
         ({"unit": (1, "", "No files found for srv-state.mount.")}, "/srv/state has no mount unit"),

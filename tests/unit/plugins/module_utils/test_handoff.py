@@ -221,3 +221,14 @@ def test_lock(tmp_path, kernel):
         pass
     with records.lock():
         pass
+
+
+@pytest.mark.parametrize("stopped_us, mark", [(0, 5_000_000_000), (4_999_999, 5_000_000_000), (5_020_000, 5_020_000_000)])
+def test_the_stop_is_marked_when_systemd_began_it(machine, stopped_us, mark):
+    """Not when systemctl was started; a unit that had ended long before tells nothing."""
+    one, _engine, build = machine
+    one.stopped_us = stopped_us
+    handoff = build()
+    handoff.now = lambda: 5_000_000_000
+    handoff.run()
+    assert handoff.marks["stopping"] == mark

@@ -153,7 +153,9 @@ def test_without_the_check_at_the_jump(host):
     assert unchecked(host, (0, "0x3cae1000")) == ("", [["kexec", "-c"]], True, False)
 
 
-@pytest.mark.parametrize("place, where", [("0x3fdff000", "0x3fe00000-0x3ff1dfff"), ("0x48000000", "0x48000000-0x4811efff"), ("0x0", "0x0-0xfff")])
+@pytest.mark.parametrize(
+    "place, where", [("0x3fdff000", "0x3fe00000-0x3ff1dfff"), ("0x48000000", "0x48000000-0x4811efff"), ("0x0", "0x0-0xfff")]
+)
 def test_what_lies_outside_of_system_ram_is_unloaded(host, place, where):
     said, calls, loaded, _other = unchecked(host, (0, place))
     assert where in said and calls == [["kexec", "-c"], ["kexec", "-s"], ["kexec", "-s"]] and loaded
