@@ -22,11 +22,11 @@ _NAME_BYTES = 15  # IFNAMSIZ, without the NUL
 def interfaces(sysfs: Sysfs) -> List[str]:
     """Lines for /init: ``interface DRIVER NAME DEVICE``, the last below /sys/devices. Those that share a device are left to udev."""
     found = []
+    devices = os.path.realpath(sysfs.path("/sys/devices"))
     for name in sysfs.list(NET):
         driver = sysfs.link_name(f"{NET}/{name}/device/driver/module")
         if not driver or len(name.encode()) > _NAME_BYTES or len(sysfs.list(f"{NET}/{name}/device/net")) != 1:
             continue
-        devices = os.path.realpath(sysfs.path("/sys/devices"))
         device = posixpath.relpath(os.path.realpath(sysfs.path(f"{NET}/{name}/device")), devices)
         if not device.startswith("..") and " " not in device:
             found.append(f"interface {driver} {name} {device}")

@@ -13,10 +13,11 @@ import fnmatch
 import posixpath
 import re
 import shlex
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Mapping, Sequence
 
 from ._minimal_initrd import Cannot
 from ._run import Runner
+from ._services import Services
 from ._sysfs import Sysfs, parse_mounts
 
 # What the restore reads, and runs: it must be there before any unit.
@@ -101,6 +102,7 @@ class EarlyRestore:
     def __init__(self, sysfs: Sysfs, runner: Runner, paths: Sequence[str], helper: str) -> None:
         self.sysfs = sysfs
         self.runner = runner
+        self.services = Services(runner)
         self.paths = list(paths)
         self.helper = helper
 
@@ -112,59 +114,55 @@ class EarlyRestore:
         if re.search(r"^\s*SELINUX\s*=\s*(enforcing|permissive)\b", self.sysfs.get("/etc/selinux/config"), re.MULTILINE):
             raise Cannot("SELinux labels what is restored, and has no policy yet at that time")
         mounts = parse_mounts(self.sysfs.get("/proc/self/mountinfo"))
-        for name in (*NEEDED, posixpath.dirname(self.helper)):
+        needed = (*NEEDED, posixpath.dirname(self.helper))
+        for name in needed:
             if mount_of(name, mounts).get("target", "/") != "/":
                 raise Cannot(f"{name} is not on the root file system")
-        places: Dict[str, str] = {}
-        targets = [mount_of(path, mounts).get("target", "/") for path in self.paths]
-        self._no_mounts_above([*NEEDED, posixpath.dirname(self.helper), *map(posixpath.dirname, targets)])
+        places: Dict[str, str] = {}  # of each item, where its tmpfs is mounted
         for path in self.paths:
-            target = mount_of(path, mounts).get("target", "/")
-            if target not in places:
-                places[target] = self._options(path, target, mounts)
-        if len(places) > MAX_MOUNTS:
+            found = mount_of(path, mounts)
+            if found.get("type") != "tmpfs":
+                raise Cannot(f"{path} is on no tmpfs")
+            places[path] = found["target"]
+        targets = sorted(set(places.values()))
+        if len(targets) > MAX_MOUNTS:
             raise Cannot(f"the items are on more than {MAX_MOUNTS} file systems")
-        self._tmpfiles([(path, mount_of(path, mounts)["target"]) for path in self.paths])
-        return [f"tmpfs {target} {options}" for target, options in sorted(places.items())] + [f"restore {self.helper}"]
+        self._no_mounts_above([*needed, *map(posixpath.dirname, targets)])
+        lines = [f"tmpfs {target} {self._options(target, mounts)}" for target in targets]
+        self._tmpfiles(places)
+        return [*lines, f"restore {self.helper}"]
 
-    def _options(self, path: str, target: str, mounts: Sequence[Dict[str, str]]) -> str:
+    def _options(self, target: str, mounts: Sequence[Dict[str, str]]) -> str:
         """Of the mount unit of target, as the kernel takes them."""
-        found = mount_of(path, mounts)
-        if found.get("type") != "tmpfs":
-            raise Cannot(f"{path} is on no tmpfs")
         if mount_of(posixpath.dirname(target), mounts).get("target") != "/":
             raise Cannot(f"{target} is not mounted on a directory of the root file system")
         if any(mount["type"] == "autofs" and mount["target"] == target for mount in mounts):
             raise Cannot(f"{target} is mounted when it is used, and systemd refuses that for what is mounted already")
-        if self._show(["NeedDaemonReload"], [target]) != [{"NeedDaemonReload": "no"}]:
+        if self.services.properties(["NeedDaemonReload"], target) != {"NeedDaemonReload": "no"}:
             raise Cannot(f"the mount of {target} has changed since systemd read it: systemctl daemon-reload")
         done = self.runner.run(["systemctl", "cat", "--", target], timeout=_PATIENCE)
         keys = mount_section(done.stdout) if done.rc == 0 else {}
         if keys.get("Type") != "tmpfs" or keys.get("Where") != target:
             raise Cannot(f"{target} has no mount unit, and no line in fstab, that makes it a tmpfs")
-        options = kernel_options(keys.get("Options", ""))
-        if re.search(r"[\s%\"'\\]", options + target) or {"noauto", "x-systemd.automount"} & set(keys.get("Options", "").split(",")):
+        given = keys.get("Options", "")
+        options = kernel_options(given)
+        if re.search(r"[\s%\"'\\]", options + target) or {"noauto", "x-systemd.automount"} & set(given.split(",")):
             raise Cannot(f"the mount of {target} has options that only systemd understands: {options}")
         return options
 
     def _no_mounts_above(self, paths: Sequence[str]) -> None:
         """Raises Cannot when the next boot mounts something that a path is on, though nothing is mounted there now."""
         names = {part for path in paths for part in _to_root(path)}
-        for unit in self._show(["Id", "LoadState"], sorted(names)):
+        for unit in self.services.show(["Id", "LoadState"], sorted(names)):
             if unit.get("LoadState") == "loaded":
                 raise Cannot(f"{unit.get('Id')} mounts something on the way to what is restored or needed for that")
 
-    def _show(self, names: Sequence[str], units: Sequence[str]) -> List[Dict[str, str]]:
-        """Properties of each unit, in order."""
-        done = self.runner.run(["systemctl", "show", *(f"--property={name}" for name in names), "--", *units], timeout=_PATIENCE)
-        return [dict(line.partition("=")[::2] for line in block.splitlines()) for block in done.stdout.strip().split("\n\n")]
-
-    def _tmpfiles(self, items: Sequence[Tuple[str, str]]) -> None:
-        """Raises Cannot when systemd-tmpfiles would meet what was restored. items: path and mount point of each."""
+    def _tmpfiles(self, places: Mapping[str, str]) -> None:
+        """Raises Cannot when systemd-tmpfiles would meet what was restored. places: the mount point of each item."""
         done = self.runner.run(["systemd-tmpfiles", "--cat-config"], timeout=_PATIENCE)
         if done.rc != 0:
             raise Cannot(f"systemd-tmpfiles does not show its configuration ({done.words})")
-        for path, target in items:
+        for path, target in places.items():
             name = tmpfiles_touch(done.stdout, path, target)
             if name:
                 raise Cannot(f"tmpfiles.d has {name}, which has to do with {path}")

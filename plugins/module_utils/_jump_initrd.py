@@ -143,7 +143,7 @@ class JumpInitrd:
         if self.kind == "minimal":
             files.append(self.helper)
             made_of["modules"] = self._pmem_modules()
-            made_of["early"], made_of["not_early"] = self._early
+            made_of["early"], made_of["not_early"] = self._beside
         return {**made_of, "files": [self._identity(name) for name in files]}
 
     def _identity(self, name: str) -> Dict[str, Any]:
@@ -183,14 +183,14 @@ class JumpInitrd:
         modules = [*self._root_modules(), *self._pmem_modules()]
         maker = MinimalInitrd(self.sysfs, self.runner, self.helper)
         try:
-            data = maker.contents(system, os.path.basename(place), modules, self._early[0], f"{INITRD}.part")
+            data = maker.contents(system, os.path.basename(place), modules, self._beside[0], f"{INITRD}.part")
         except Cannot as error:
             raise _refuse(str(error)) from error
         with open(self.sysfs.path(new), "wb") as file:
             file.write(data)
 
     @functools.cached_property
-    def _early(self) -> Tuple[List[str], str]:
+    def _beside(self) -> Tuple[List[str], str]:
         """Lines of the plan for what runs beside the start of systemd, and why no restore does; asked once, for systemd has to be asked."""
         network = interfaces(self.sysfs) if self.network else []
         try:

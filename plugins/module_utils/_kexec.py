@@ -180,10 +180,11 @@ class Kexec:
         except HotpmemError as error:
             return error.said.splitlines()[-1]
         loaded = segments(said)
-        if loaded and not without(loaded, ram):
+        outside = without(loaded, ram)
+        if loaded and not outside:
             return ""
         self.unload()
-        where = ", ".join(f"{start:#x}-{end - 1:#x}" for start, end in without(loaded, ram))
+        where = ", ".join(f"{start:#x}-{end - 1:#x}" for start, end in outside)
         return f"kexec -c put it outside of System RAM ({where})" if loaded else "kexec -c -d does not say where it put it"
 
     def unload(self) -> None:

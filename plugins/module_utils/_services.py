@@ -37,9 +37,7 @@ class Services:
         what = f"Cannot stop {', '.join(units)}"
         todo = "systemctl status says why it does not stop; raise stop_timeout when it only needs longer"
         self.runner.check(["systemctl", "stop", *units], what, todo, timeout=self.timeout)
-        argv = ["systemctl", "show", "--property=ActiveState", "--property=ActiveExitTimestampMonotonic", *units]
-        blocks = self.runner.run(argv, timeout=_ASK).stdout.strip().split("\n\n")
-        found = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks]
+        found = self.show(["ActiveState", "ActiveExitTimestampMonotonic"], units)
         left = [unit for unit, one in zip(units, found) if one.get("ActiveState") not in ("inactive", "failed")]
         if left:
             raise HotpmemError(what, f"{', '.join(left)} runs again, or still: something started it", "Find what starts it", units=left)
@@ -84,5 +82,10 @@ class Services:
 
     def properties(self, names: Sequence[str], unit: str = "") -> Dict[str, str]:
         """Properties of a unit, or of the manager."""
-        argv = ["systemctl", "show", *[f"--property={name}" for name in names], *([unit] if unit else [])]
-        return dict(line.partition("=")[::2] for line in self.runner.run(argv, timeout=_ASK).stdout.splitlines() if "=" in line)
+        return self.show(names, [unit] if unit else [])[0]
+
+    def show(self, names: Sequence[str], units: Sequence[str]) -> List[Dict[str, str]]:
+        """Properties of each unit, in their order; without units, of the manager. A path stands for its mount unit."""
+        argv = ["systemctl", "show", *[f"--property={name}" for name in names], *units]
+        blocks = self.runner.run(argv, timeout=_ASK).stdout.strip().split("\n\n")
+        return [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line) for block in blocks]

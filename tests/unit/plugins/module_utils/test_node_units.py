@@ -250,9 +250,7 @@ def test_a_claim_for_a_moment_is_no_claim(host):
     pending(host)
     holder = host.root / "sys/bus/nd/devices/namespace0.0/holder"
     holder.write_text("pfn0.0\n")
-    child = subprocess.Popen(
-        ["sh", str(ROLE / "files/restore.sh"), "20", str(host.root / "helper")], env={**os.environ, "HOTPMEM_ROOT": str(host.root)}
-    )
+    child = host.start("20")
     time.sleep(0.5)
     holder.write_text("\n")
     assert child.wait(15) == 0 and host.names("run/hotpmem/restored") == ["cache", "must"]
@@ -327,10 +325,7 @@ def test_deadline(host):
     """systemd sends SIGTERM to all of the unit's processes."""
     pending(host)
     (host.root / "slow").touch()
-    child = subprocess.Popen(
-        ["sh", str(ROLE / "files/restore.sh"), "0", str(host.root / "helper")],
-        env={**os.environ, "HOTPMEM_ROOT": str(host.root)}, start_new_session=True,
-    )  # fmt: skip
+    child = host.start("0")
     while not host.calls:
         time.sleep(0.05)
     os.killpg(child.pid, signal.SIGTERM)
