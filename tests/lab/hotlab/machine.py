@@ -132,7 +132,10 @@ def options(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, 
     size = parse_size(spec.memory)
     argv = ["-name", folder.name, "-nodefaults", "-display", "none", "-vga", "none"]
     argv += ["-machine", "q35,nvdimm=on,memory-backend=ram0", "-smp", str(spec.cpus)]
-    argv += ["-accel", "kvm" if spec.accel == "kvm" else "tcg,thread=multi,tb-size=256"]
+    # A write to guest memory drops what was translated of that page, at some 50 us a block: kexec's copy over the old kernel above
+    # all. A full buffer drops everything at once, so it should not be too large; a smaller one than this translates too much anew
+    # (measured: README.md).
+    argv += ["-accel", "kvm" if spec.accel == "kvm" else "tcg,thread=multi,tb-size=128"]
     # Five-level page tables cost an emulated boot a tenth of its time. (svm=off looks as harmless and isn't: with it,
     # QEMU 7.2 machines failed in mount namespaces with EBUSY, four boots of four.)
     # Without "fast" string instructions the kernel copies and clears with rep movsq and stosq: eight bytes at a step of the

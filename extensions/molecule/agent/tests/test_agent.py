@@ -25,6 +25,18 @@ def test_the_units_did_it(host: Any) -> None:
     assert host.file("/run/hotpmem/restored/memcached").exists
 
 
+def test_the_service_did_not_wait_for_the_rest_of_the_boot(host: Any) -> None:
+    def at(unit: str, event: str) -> int:
+        return int(host.check_output(f"systemctl show --property={event}TimestampMonotonic --value {unit}"))
+
+    after = host.check_output("systemctl show --property=After --value memcached").split()
+    assert not {"sysinit.target", "basic.target"} & set(after)
+    begun = at("memcached", "ExecMainStart")
+    assert at("hotpmem-restore", "ActiveEnter") <= begun
+    for unit in ("local-fs.target", "systemd-tmpfiles-setup", "systemd-sysctl"):
+        assert at(unit, "ActiveEnter") <= begun, unit
+
+
 def test_it_came_with_the_initrd_of_the_jump(host: Any) -> None:
     if json.loads(host.file("/etc/hotpmem/node.json").content_string)["jump_initrd"] == "default":
         pytest.skip("jumps with the stock initrd")

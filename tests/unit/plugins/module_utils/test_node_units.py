@@ -19,7 +19,7 @@ jinja2 = pytest.importorskip("jinja2")
 
 ROLE = Path(__file__).resolve().parents[4] / "roles" / "node_agent"
 ITEMS = [
-    {"name": "cache", "path": "/srv/state/cache", "unit": "cache.service"},
+    {"name": "cache", "path": "/srv/state/cache", "unit": "cache.service", "early_start": True},
     {"name": "must", "path": "/srv/must", "unit": "must.service", "cold_start": False},
     {"name": "plain", "path": "/srv/plain", "unit": ""},
 ]
@@ -27,6 +27,7 @@ VARIABLES = {
     "ansible_managed": "Ansible managed",
     "node_agent_items": ITEMS,
     "node_agent_units": ["cache.service", "must.service"],
+    "node_agent_early": ITEMS[:1],
     "node_agent_path": "/bin/true",
     "node_agent_helper": "/usr/local/sbin/pmem-state",
     "node_agent_offline_timeout": 60,
@@ -109,6 +110,15 @@ def test_dropin():
     assert "Condition" not in rendered("dropin.conf", item="cache.service")
     assert rendered("hold.conf").splitlines()[-1] == "must"
     assert rendered("units.conf").splitlines()[-2:] == ["cache cache.service", "must must.service"]
+
+
+def test_a_unit_that_starts_early_waits_for_no_target_but_its_file_systems():
+    early, other = (rendered("dropin.conf", item=unit) for unit in ("cache.service", "must.service"))
+    assert "DefaultDependencies" not in other
+    lines = early.splitlines()
+    assert {"DefaultDependencies=no", "Conflicts=shutdown.target", "Before=shutdown.target", "Requires=local-fs.target"} <= set(lines)
+    # Whatever a state unit comes after must not wait for basic.target either.
+    assert all("DefaultDependencies=no" in rendered(name).splitlines() for name in ("hotpmem-restore.service", "hotpmem-save.service"))
 
 
 # -- the scripts
