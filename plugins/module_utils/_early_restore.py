@@ -18,7 +18,7 @@ from typing import Dict, List, Mapping, Sequence
 from ._minimal_initrd import Cannot
 from ._run import Runner
 from ._services import Services
-from ._sysfs import Sysfs, parse_mounts
+from ._sysfs import Sysfs, mounted
 
 # What the restore reads, and runs: it must be there before any unit.
 NEEDED = ("/etc/hotpmem", "/var/lib/hotpmem", "/usr/local/lib/hotpmem", "/usr/bin", "/bin")
@@ -37,7 +37,7 @@ def above(path: str, directory: str) -> bool:
 
 
 def mount_of(path: str, mounts: Sequence[Dict[str, str]]) -> Dict[str, str]:
-    """The mount that path is on, from parse_mounts; of several at one place the last, which covers the others. Empty: none."""
+    """The mount that path is on, from _sysfs.mounted; of several at one place the last, which covers the others. Empty: none."""
     found: Dict[str, str] = {}
     for mount in mounts:
         if above(path, mount["target"]) and len(mount["target"]) >= len(found.get("target", "")):
@@ -113,7 +113,7 @@ class EarlyRestore:
         # A kernel has SELinux without a policy, too (Debian's); systemd loads what this file names (selinux_config(5)).
         if re.search(r"^\s*SELINUX\s*=\s*(enforcing|permissive)\b", self.sysfs.get("/etc/selinux/config"), re.MULTILINE):
             raise Cannot("SELinux labels what is restored, and has no policy yet at that time")
-        mounts = parse_mounts(self.sysfs.get("/proc/self/mountinfo"))
+        mounts = mounted(self.sysfs)
         needed = (*NEEDED, posixpath.dirname(self.helper))
         for name in needed:
             if mount_of(name, mounts).get("target", "/") != "/":

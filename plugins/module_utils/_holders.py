@@ -10,7 +10,7 @@ import time
 from typing import Callable, List, Set
 
 from ._run import Runner, ToolMissing
-from ._sysfs import Sysfs, parse_mounts
+from ._sysfs import Sysfs, mounted
 
 _BLOCK = "/sys/class/block"
 _SETTLE = 5.0  # seconds that udev's workers may keep a device open after it appeared
@@ -46,7 +46,7 @@ class Holders:
         names = self.stack(device)
         numbers = {self.sysfs.get(f"{_BLOCK}/{name}/dev"): name for name in names}
         reasons = []
-        for mount in parse_mounts(self.sysfs.get("/proc/self/mountinfo")):
+        for mount in mounted(self.sysfs):
             # btrfs and others report a device number of their own: the source tells.
             name = numbers.get(mount["device"]) or (os.path.basename(mount["source"]) if mount["source"].startswith("/dev/") else "")
             if name in names:

@@ -27,7 +27,7 @@ from ._records import LIB, Records
 from ._run import Runner
 from ._size import format_size
 from ._state_copy import HELPER
-from ._sysfs import Sysfs, parse_mounts
+from ._sysfs import Sysfs, mounted
 
 INITRD = f"{LIB}/jump-initrd"
 RECORD = f"{LIB}/jump-initrd.json"
@@ -177,7 +177,7 @@ class JumpInitrd:
         os.replace(path, self.sysfs.path(INITRD))
 
     def _make_minimal(self, new: str) -> None:
-        if any(mount["target"] == "/usr" for mount in self._mounts()):
+        if any(mount["target"] == "/usr" for mount in mounted(self.sysfs)):
             raise _refuse("/usr is a file system of its own")
         _number, system, place = self._root()
         modules = [*self._root_modules(), *self._pmem_modules()]
@@ -260,15 +260,12 @@ class JumpInitrd:
     def _root(self) -> List[str]:
         """Device number, file system and directory below /sys/devices of what is mounted at /."""
         found = ["", "", ""]
-        for mount in self._mounts():
+        for mount in mounted(self.sysfs):
             if mount["target"] == "/":
                 link = self.sysfs.path(f"/sys/dev/block/{mount['device']}")
                 place = os.path.realpath(link)[len(os.path.realpath(self.sysfs.path("/sys"))) :] if os.path.exists(link) else ""
                 found = [mount["device"], mount["type"], place]
         return found
-
-    def _mounts(self) -> List[Dict[str, str]]:
-        return parse_mounts(self.sysfs.get("/proc/self/mountinfo"))
 
     def _needed(self) -> Set[str]:
         """What it must hold for the root file system. Raises HotpmemError when that can't be told."""

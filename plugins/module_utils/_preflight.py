@@ -14,7 +14,7 @@ from ._memory_blocks import Block
 from ._namespace import Namespace, Namespaces
 from ._size import format_range, format_size
 from ._state_copy import DONE, REFUSED, Helper, Item
-from ._sysfs import Sysfs, parse_mounts
+from ._sysfs import Sysfs, mounted
 
 _VERSION = "pmem-state"
 
@@ -156,7 +156,7 @@ class Preflight:
         return memory_reasons(numbers["available_bytes"], removed, reserve, numbers["swap_free_bytes"]) + zone_reasons(blocks)
 
     def _items(self, items: Sequence[Item]) -> List[str]:
-        mounts = {mount["target"] for mount in parse_mounts(self.sysfs.get("/proc/self/mountinfo"))}
+        mounts = {mount["target"] for mount in mounted(self.sysfs)}
         reasons = []
         for item in items:
             path = self.sysfs.path(item.path)

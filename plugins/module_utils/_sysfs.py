@@ -8,7 +8,7 @@ import errno
 import os
 import select
 import signal
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 from ._errors import HotpmemError, SystemCallError
 
@@ -138,18 +138,18 @@ def natural_key(name: str) -> list:
     return parts
 
 
-def parse_mounts(text: str) -> List[dict]:
-    """/proc/PID/mountinfo as a list of ``device`` (major:minor), ``target``, ``type`` and ``source``.
+def mounted(sysfs: Sysfs) -> List[Dict[str, str]]:
+    """What is mounted here, by /proc/self/mountinfo: a list of ``device`` (major:minor), ``target``, ``type`` and ``source``.
 
     Fields: proc_pid_mountinfo(5). Space, tab, newline and backslash in names are octal escapes.
     """
-    mounts = []
-    for line in text.splitlines():
+    found = []
+    for line in sysfs.get("/proc/self/mountinfo").splitlines():
         left, separator, right = line.partition(" - ")
         fields, tail = left.split(" "), right.split(" ")
         if separator and len(fields) >= 6 and len(tail) >= 2:
-            mounts.append({"device": fields[2], "target": _unescape(fields[4]), "type": tail[0], "source": _unescape(tail[1])})
-    return mounts
+            found.append({"device": fields[2], "target": _unescape(fields[4]), "type": tail[0], "source": _unescape(tail[1])})
+    return found
 
 
 def _unescape(text: str) -> str:

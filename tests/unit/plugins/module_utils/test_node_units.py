@@ -27,7 +27,7 @@ VARIABLES = {
     "ansible_managed": "Ansible managed",
     "node_agent_items": ITEMS,
     "node_agent_units": ["cache.service", "must.service"],
-    "node_agent_early": ITEMS[:1],
+    "node_agent_early_items": ITEMS[:1],
     "node_agent_path": "/bin/true",
     "node_agent_helper": "/usr/local/sbin/pmem-state",
     "node_agent_offline_timeout": 60,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils import _sysfs
 from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import SystemCallError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs, natural_key, parse_mounts
+from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs, mounted, natural_key
 
 
 def test_reads_below_the_root(captured):
@@ -99,13 +99,15 @@ def test_natural_order():
     assert sorted(["memory10", "memory9", "auto", "memory100"], key=natural_key) == ["auto", "memory9", "memory10", "memory100"]
 
 
-def test_mounts():
+def test_mounts(tmp_path):
     text = (
         "24 1 259:0 / /srv/a\\040b rw,relatime shared:1 - ext4 /dev/pmem0 rw\n"
         "25 1 0:44 /sub /data rw - btrfs /dev/pmem0p1 rw\n"
         "broken line\n"
     )
-    assert parse_mounts(text) == [
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text(text)
+    assert mounted(Sysfs(str(tmp_path))) == [
         {"device": "259:0", "target": "/srv/a b", "type": "ext4", "source": "/dev/pmem0"},
         {"device": "0:44", "target": "/data", "type": "btrfs", "source": "/dev/pmem0p1"},
     ]
