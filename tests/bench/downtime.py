@@ -201,6 +201,7 @@ class Bench:
         talk = exchanges(self.ssh(f"{JOURNAL} -b -1").splitlines(), self.ssh(f"{JOURNAL} -b 0").splitlines(), UNIT)
         kept = checked["kept"] if gap.hit else 0
         self.measured.handoffs.append(Handoff(method, gap.seconds, down, own_seconds(cycle), checked["items"], kept, talk))
+        say(f"{method}: " + ", ".join(f"{one['name']} {one['seconds']:.2f}" for one in cycle["timeline"]["phases"] if one["down"]))
         say(f"{method}: timeline {down:.2f} s; {kept} of {checked['items']} items kept; sshd between stop and answer: {talk}")
         if kept != checked["items"]:
             self.setting = ""  # the next round begins with all items again
