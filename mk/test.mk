@@ -1,5 +1,5 @@
 # Checks and tests. `make check` needs no machine; `make test` is all of it.
-# The longest first, and what covers the most before what covers less, should CI come to its limit.
+# What covers the most first, should CI come to its limit.
 SCENARIOS := agent_faults agent e820 nfit dimms grub
 
 .PHONY: demo check lint unit sanity molecule test

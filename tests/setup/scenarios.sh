@@ -36,17 +36,17 @@ failed=()
 skipped=()
 waiting=("$@")
 declare -A running=()
-while [ ${#waiting[@]} -gt 0 ] || [ ${#running[@]} -gt 0 ]; do
-    if [ "${START_UNTIL:-}" ] && [ "$(date +%s)" -gt "$START_UNTIL" ]; then
-        skipped+=("${waiting[@]}")
-        waiting=()
-    fi
-    [ ${#waiting[@]} -gt 0 ] || [ ${#running[@]} -gt 0 ] || break
+while true; do
     while [ ${#waiting[@]} -gt 0 ] && [ ${#running[@]} -lt 2 ]; do
-        one "${waiting[0]}" &
-        running[$!]=${waiting[0]}
+        if [ "$EPOCHSECONDS" -gt "${START_UNTIL:-$EPOCHSECONDS}" ]; then
+            skipped+=("${waiting[0]}")
+        else
+            one "${waiting[0]}" &
+            running[$!]=${waiting[0]}
+        fi
         waiting=("${waiting[@]:1}")
     done
+    [ ${#running[@]} -gt 0 ] || break
     code=0
     wait -n -p ended "${!running[@]}" || code=$?
     [ "$code" = 0 ] || failed+=("${running[$ended]}")
