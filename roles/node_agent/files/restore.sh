@@ -56,11 +56,15 @@ end() { # EXIT
     exit "$1"
 }
 
+# Units wait for this: no program is started that is not needed. What was killed may have ended within a line.
+early_said() {
+    while IFS= read -r line || [ -n "$line" ]; do echo "$line"; done <"$run/early.log"
+}
+
 # Once a boot: a state unit that is started again pulls this unit in again.
 if [ -e "$result" ]; then
     [ -e "$run/early" ] || exit 0
-    # Units wait for this: no program is started that is not needed.
-    while IFS= read -r line; do echo "$line"; done <"$run/early.log"
+    early_said
     : >"$lib/serving"
     read -r code <"$run/early" || code=2
     # One after the other, in this order: ended in between, the next run does it again.
@@ -68,7 +72,7 @@ if [ -e "$result" ]; then
     exit "$code"
 fi
 rm -f "$run/early"
-[ -n "$early" ] || [ ! -e "$run/early.log" ] || cat "$run/early.log"
+[ -n "$early" ] || [ ! -e "$run/early.log" ] || early_said
 mkdir -p "$run/hold" "$run/restored" "$run/cold" "$lib" || exit 2
 
 # pending: the last boot saved. serving: units have run with state; after a power cut there is no pending, but it is lost all the same.
