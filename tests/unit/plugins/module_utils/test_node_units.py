@@ -439,6 +439,13 @@ def test_the_unit_waits_for_the_early_restore(host):
     assert host.names("run/hotpmem/restored") == ["cache", "must"] and host.names("var/lib/hotpmem") == ["serving"]
 
 
+def test_what_a_killed_early_restore_said(host):
+    host.enabled()
+    (host.root / "run/hotpmem").mkdir(parents=True, exist_ok=True)
+    (host.root / "run/hotpmem/early.log").write_text("all of a line\nhalf a li")
+    assert host.run().stdout.startswith("all of a line\nhalf a li\n")
+
+
 def test_at_the_deadline_the_early_restore_is_ended(host):
     """Units are told to start cold only when nothing can put items in place any more."""
     child = begun(host)
