@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.hotpmem.fleet.plugins.module_utils._size import format_size
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import format_size
 
 DOCUMENTATION = r"""
 name: host_status

@@ -51,7 +51,7 @@ _value:
   elements: dict
 """
 
-from ansible_collections.hotpmem.fleet.plugins.module_utils._outcome import (  # type: ignore[import-not-found]
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.restore_outcome import (  # type: ignore[import-not-found]
     item_outcomes,
     outcome_words,
 )

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._memory_map import usable_ram
-from ansible_collections.hotpmem.fleet.plugins.module_utils._reservation import Machine, Planner, Wish
-from ansible_collections.hotpmem.fleet.plugins.module_utils._size import parse_size
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import parse_size
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.reservation import Machine, Planner, Wish
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.memory_map import usable_ram
 
 DOCUMENTATION = r"""
 name: plan_reservation

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ._errors import HotpmemError
+from ._host.errors import HotpmemError
 
 
 def run(module: AnsibleModule, act: Callable[[AnsibleModule], Dict[str, Any]]) -> None:

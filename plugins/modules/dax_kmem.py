@@ -87,8 +87,8 @@ after:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._hotplug import POLICIES
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.system_ram import POLICIES
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
 
 
@@ -96,14 +96,14 @@ def act(module: AnsibleModule) -> dict:
     """Plan; unless in check mode, move the device."""
     params = module.params
     engine = Engine()
-    hotplug = engine.hotplug
+    system_ram = engine.system_ram
     device, namespace = engine.device_of("Cannot choose a dax device", params["device"] or "", params["namespace"] or "")
     reserved = namespace.size if namespace else None
-    shape = hotplug.shape(device, reserved)
+    shape = system_ram.shape(device, reserved)
     if params["state"] == "system_ram":
-        hotplug.check_ram(shape)
-        changed = bool(hotplug.ram_changes(shape, params["online"]))
-        after = hotplug.as_ram(shape, params["online"])
+        system_ram.check_ram(shape)
+        changed = bool(system_ram.ram_changes(shape, params["online"]))
+        after = system_ram.as_ram(shape, params["online"])
     else:
         changed = shape.device.driver != "device_dax"
         after = {"mode": "devdax", "online_bytes": 0, "blocks": {}}
@@ -112,10 +112,10 @@ def act(module: AnsibleModule) -> dict:
     result = {"changed": changed, "device": device, "before": shape.to_dict(), "after": after if changed else shape.to_dict()}
     if changed and not module.check_mode:
         if params["state"] == "system_ram":
-            hotplug.to_ram(shape, params["online"], params["timeout"])
+            system_ram.to_ram(shape, params["online"], params["timeout"])
         else:
             engine.dax.to_device_dax(shape.device)
-        shape = hotplug.shape(device, reserved)
+        shape = system_ram.shape(device, reserved)
         result["after"] = shape.to_dict()
     result.update(blocks=[block.to_dict() for block in shape.blocks], bytes_gained=shape.gained, bytes_lost=shape.lost)
     return result

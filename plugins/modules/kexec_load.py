@@ -92,9 +92,9 @@ after:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._kexec import Kexec
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_load import Kexec
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
 
 NOTHING = {"loaded": False, "kernel": None, "initrd": None, "command_line": None}

@@ -108,11 +108,11 @@ after:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._memory_blocks import STATES, Block, whole_blocks
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import format_range, parse_size
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.memory_blocks import STATES, Block, whole_blocks
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
-from ansible_collections.hotpmem.fleet.plugins.module_utils._size import format_range, parse_size
 
 WHAT = "Cannot choose memory blocks"
 

@@ -96,20 +96,20 @@ after:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.hotplug import ROADS
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
-from ansible_collections.hotpmem.fleet.plugins.module_utils._moves import ROADS
 
 
 def act(module: AnsibleModule) -> dict:
     """Plan; unless in check mode, move."""
     params = module.params
-    moves = Engine(helper=params["helper"], road=params["road"]).moves
+    hotplug = Engine(helper=params["helper"], road=params["road"]).hotplug
     removing = params["state"] == "removed"
     wanted, force = params["namespace"] or "", params["force"]
     if module.check_mode:
-        return (moves.plan_remove if removing else moves.plan_add)(wanted, force).to_dict()
-    return (moves.hot_remove if removing else moves.hot_add)(wanted, params["timeout"], force).to_dict()
+        return (hotplug.plan_remove if removing else hotplug.plan_add)(wanted, force).to_dict()
+    return (hotplug.hot_remove if removing else hotplug.hot_add)(wanted, params["timeout"], force).to_dict()
 
 
 def main() -> None:

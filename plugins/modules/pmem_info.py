@@ -99,17 +99,17 @@ hotpmem:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hotpmem.fleet.plugins.module_utils._info import Info
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.host_report import HostReport
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy import Helper
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
-from ansible_collections.hotpmem.fleet.plugins.module_utils._run import Runner
-from ansible_collections.hotpmem.fleet.plugins.module_utils._state_copy import Helper
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs
 
 
 def act(module: AnsibleModule) -> dict:
     """Gather."""
     runner = Runner()
-    info = Info(Sysfs(), runner, Helper(runner, module.params["helper"]))
+    info = HostReport(Sysfs(), runner, Helper(runner, module.params["helper"]))
     return {"hotpmem": info.gather(module.params["namespace"] or "", module.params["device"] or "")}
 
 

@@ -126,11 +126,11 @@ after:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hotpmem.fleet.plugins.module_utils._conversion import MODES, Plan
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import MIB, parse_size
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.namespace import Namespace
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.namespace_conversion import MODES, Plan
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
-from ansible_collections.hotpmem.fleet.plugins.module_utils._namespace import Namespace
-from ansible_collections.hotpmem.fleet.plugins.module_utils._size import MIB, parse_size
 
 
 def outline(namespace: Namespace | None) -> dict:

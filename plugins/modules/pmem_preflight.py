@@ -84,11 +84,11 @@ numbers:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.hotplug import ROADS
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import parse_size
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy import items_from
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
-from ansible_collections.hotpmem.fleet.plugins.module_utils._moves import ROADS
-from ansible_collections.hotpmem.fleet.plugins.module_utils._size import parse_size
-from ansible_collections.hotpmem.fleet.plugins.module_utils._state_copy import items_from
 
 
 def act(module: AnsibleModule) -> dict:

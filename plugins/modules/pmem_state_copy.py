@@ -133,10 +133,10 @@ after:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy import DONE, NO_IMAGE, REFUSED, failure, items_from
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
-from ansible_collections.hotpmem.fleet.plugins.module_utils._state_copy import DONE, NO_IMAGE, REFUSED, failure, items_from
 
 VERBS = {"saved": "save", "restored": "restore", "verified": "verify", "absent": "invalidate"}
 

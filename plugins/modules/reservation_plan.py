@@ -81,13 +81,13 @@ nearest:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hotpmem.fleet.plugins.module_utils._boot_loader import BootLoader
-from ansible_collections.hotpmem.fleet.plugins.module_utils._machine import read_machine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import parse_size
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs, require_root
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.boot_loader import BootLoader
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.reservation import Planner, Wish
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.reservation_input import read_machine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
-from ansible_collections.hotpmem.fleet.plugins.module_utils._reservation import Planner, Wish
-from ansible_collections.hotpmem.fleet.plugins.module_utils._run import Runner
-from ansible_collections.hotpmem.fleet.plugins.module_utils._size import parse_size
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs, require_root
 
 
 def act(module: AnsibleModule) -> dict:

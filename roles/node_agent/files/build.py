@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import posixpath
 import sys
 import zipfile
 from typing import Dict
@@ -25,14 +26,19 @@ MAIN = "import sys\n\nfrom hotpmem_node.cli import main\n\nsys.exit(main())\n"
 def gather(module_utils: str) -> Dict[str, bytes]:
     """Name in the archive -> content."""
     found: Dict[str, bytes] = {"__main__.py": MAIN.encode()}
-    parts = ENGINE.split("/")
-    for depth in range(1, len(parts) + 1):
-        found["/".join(parts[:depth]) + "/__init__.py"] = b""
     for source, target in ((module_utils, ENGINE), (os.path.join(HERE, "hotpmem_node"), "hotpmem_node")):
-        for name in sorted(os.listdir(source)):
-            if name.endswith(".py") and name not in LEFT_OUT:
-                with open(os.path.join(source, name), "rb") as file:
-                    found[f"{target}/{name}"] = file.read()
+        for folder, _folders, names in os.walk(source):
+            package = posixpath.normpath(posixpath.join(target, os.path.relpath(folder, source)))
+            for name in names:
+                if name.endswith(".py") and name not in LEFT_OUT:
+                    with open(os.path.join(folder, name), "rb") as file:
+                        found[f"{package}/{name}"] = file.read()
+    # zipimport takes a folder for a package only when it holds an __init__.py.
+    for name in list(found):
+        package = posixpath.dirname(name)
+        while package:
+            found.setdefault(f"{package}/__init__.py", b"")
+            package = posixpath.dirname(package)
     return found
 
 

@@ -8,7 +8,7 @@ import json
 import sys
 from typing import Any, Dict, List, Optional
 
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 
 DONE, USAGE, FAILED, REFUSED, PARTLY, PUT_BACK, STUCK, BUSY = 0, 1, 2, 5, 6, 7, 8, 9
 

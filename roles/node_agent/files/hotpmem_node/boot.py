@@ -7,23 +7,23 @@ from __future__ import annotations
 import argparse
 from typing import List
 
-from ansible_collections.hotpmem.fleet.plugins.module_utils._boot import Boot, Held
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._outcome import outcome_words
-from ansible_collections.hotpmem.fleet.plugins.module_utils._records import Records
-from ansible_collections.hotpmem.fleet.plugins.module_utils._services import Services
-from ansible_collections.hotpmem.fleet.plugins.module_utils._settings import Settings
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.after_boot import AfterBoot, Held
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import Records
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import Services
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.restore_outcome import outcome_words
 
 from .answer import DONE, FAILED, PARTLY, REFUSED, Answer, VerbError
 
 
-def boot_of(engine: Engine, settings: Settings) -> Boot:
+def boot_of(engine: Engine, settings: Settings) -> AfterBoot:
     """What this boot did."""
-    return Boot(engine, settings, Services(engine.runner, settings.stop_timeout))
+    return AfterBoot(engine, settings, Services(engine.runner, settings.stop_timeout))
 
 
-def _words(boot: Boot) -> List[str]:
+def _words(boot: AfterBoot) -> List[str]:
     outcomes = boot.outcomes()
     if outcomes:
         return [outcome_words(outcome) for outcome in outcomes]

@@ -8,11 +8,11 @@ import argparse
 import sys
 from typing import Any, Callable, Dict, List, Optional
 
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._jump_initrd import KINDS
-from ansible_collections.hotpmem.fleet.plugins.module_utils._settings import METHODS, SETTINGS, Settings, load
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import require_root
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import METHODS, SETTINGS, Settings, load
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import require_root
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.jump_initrd import KINDS
 
 from . import boot, handoff, initrd, memory, timeline
 from .answer import EXITS, USAGE, Answer, VerbError, show, show_error

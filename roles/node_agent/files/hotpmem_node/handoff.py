@@ -12,14 +12,14 @@ import signal
 import sys
 from typing import Any, Iterator, List
 
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._handoff import Handoff, HandoffFailed, Interrupted
-from ansible_collections.hotpmem.fleet.plugins.module_utils._jump import Jump
-from ansible_collections.hotpmem.fleet.plugins.module_utils._records import HANDOFF, Busy, Records
-from ansible_collections.hotpmem.fleet.plugins.module_utils._services import Services
-from ansible_collections.hotpmem.fleet.plugins.module_utils._settings import Settings
-from ansible_collections.hotpmem.fleet.plugins.module_utils._shutdown import ShutdownSave
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import Handoff, HandoffFailed, Interrupted
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.save_at_shutdown import ShutdownSave
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import HANDOFF, Busy, Records
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import Services
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_jump import Jump
 
 from .answer import BUSY, FAILED, PUT_BACK, REFUSED, STUCK, Answer, VerbError
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import argparse
 
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._records import Records
-from ansible_collections.hotpmem.fleet.plugins.module_utils._settings import Settings
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import Records
 
 from .answer import Answer
 

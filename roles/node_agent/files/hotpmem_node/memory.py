@@ -7,13 +7,13 @@ from __future__ import annotations
 import argparse
 from typing import Any, Dict, List
 
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._info import Info
-from ansible_collections.hotpmem.fleet.plugins.module_utils._kexec import Target
-from ansible_collections.hotpmem.fleet.plugins.module_utils._moves import Move
-from ansible_collections.hotpmem.fleet.plugins.module_utils._settings import Settings
-from ansible_collections.hotpmem.fleet.plugins.module_utils._size import format_size
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.host_report import HostReport
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.hotplug import Transition
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import format_size
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_load import Target
 
 from .answer import REFUSED, Answer, VerbError
 from .boot import hot_add_at_boot, kept
@@ -44,7 +44,7 @@ def preflight(engine: Engine, settings: Settings, args: argparse.Namespace) -> A
 
 def status(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
     """All there is to know, and whether a handoff would be refused. Never fails."""
-    facts = Info(engine.sysfs, engine.runner, engine.helper).gather(settings.namespace)
+    facts = HostReport(engine.sysfs, engine.runner, engine.helper).gather(settings.namespace)
     try:
         reasons, numbers = engine.preflight.check(
             settings.namespace, settings.state_items, settings.reserve, True, target_of(engine, settings)
@@ -68,7 +68,7 @@ def status(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answ
     return Answer(lines, {"hotpmem": facts, "ready": not reasons, "reasons": reasons, "numbers": numbers})
 
 
-def _moved(move: Move, checked: bool) -> Answer:
+def _moved(move: Transition, checked: bool) -> Answer:
     verb = "would " if checked else ""
     lines: List[str] = [f"{verb}{change}" if checked else f"done: {change}" for change in move.changes] or ["nothing to do"]
     if not checked and move.changes:
@@ -80,8 +80,8 @@ def _moved(move: Move, checked: bool) -> Answer:
 def hot_remove(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
     """System RAM -> a device for the image."""
     if args.check:
-        return _moved(engine.moves.plan_remove(settings.namespace, settings.force), True)
-    return _moved(engine.moves.hot_remove(settings.namespace, settings.offline_timeout, settings.force), False)
+        return _moved(engine.hotplug.plan_remove(settings.namespace, settings.force), True)
+    return _moved(engine.hotplug.hot_remove(settings.namespace, settings.offline_timeout, settings.force), False)
 
 
 def hot_add(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
@@ -90,9 +90,9 @@ def hot_add(engine: Engine, settings: Settings, args: argparse.Namespace) -> Ans
         return hot_add_at_boot(engine, settings)
     force = args.force or settings.force
     try:
-        planned = engine.moves.plan_add(settings.namespace, force)
+        planned = engine.hotplug.plan_add(settings.namespace, force)
     except HotpmemError as error:
         raise kept(error) from error
     if args.check:
         return _moved(planned, True)
-    return _moved(engine.moves.hot_add(settings.namespace, settings.offline_timeout, force), False)
+    return _moved(engine.hotplug.hot_add(settings.namespace, settings.offline_timeout, force), False)

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import argparse
 
-from ansible_collections.hotpmem.fleet.plugins.module_utils._boot import CYCLES
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._records import Records
-from ansible_collections.hotpmem.fleet.plugins.module_utils._settings import Settings
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import boot_id
-from ansible_collections.hotpmem.fleet.plugins.module_utils._timeline import lines, systemd_times
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.after_boot import CYCLES
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import Records
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import boot_id
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.timeline import lines, systemd_times
 
 from .answer import USAGE, Answer, VerbError
 from .boot import boot_of

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.filter.host_status import host_status
-from ansible_collections.hotpmem.fleet.plugins.module_utils._info import Info
-from ansible_collections.hotpmem.fleet.plugins.module_utils._run import Runner
-from ansible_collections.hotpmem.fleet.plugins.module_utils._state_copy import Helper
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.host_report import HostReport
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy import Helper
 
 M = 1 << 20
 
@@ -24,7 +24,7 @@ M = 1 << 20
 )
 def test_captured(captured, name, mode, online, blocks):
     runner = Runner()
-    facts = Info(Sysfs(captured(name)), runner, Helper(runner, "/nowhere")).gather()
+    facts = HostReport(Sysfs(captured(name)), runner, Helper(runner, "/nowhere")).gather()
     stands = host_status(facts, {"ok": True, "reasons": []})
     assert (stands["answered"], stands["ready"], stands["reasons"]) == (True, True, [])
     assert (stands["mode"], stands["online_bytes"], stands["blocks"]) == (mode, online, blocks)

@@ -15,14 +15,14 @@ import shutil
 from typing import Callable, Dict, List
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError, SystemCallError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._handoff import Handoff
-from ansible_collections.hotpmem.fleet.plugins.module_utils._jump import Jump
-from ansible_collections.hotpmem.fleet.plugins.module_utils._run import Completed, ToolMissing
-from ansible_collections.hotpmem.fleet.plugins.module_utils._services import Services
-from ansible_collections.hotpmem.fleet.plugins.module_utils._settings import from_dict
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import Handoff
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import from_dict
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError, SystemCallError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Completed, ToolMissing
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import Services
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_jump import Jump
 
 MEMORY = "/sys/devices/system/memory"
 DAX = "/sys/devices/platform/e820_pmem/ndbus0/region0/dax0.0/dax0.0"
@@ -318,7 +318,7 @@ def machine(kernel):
             file.write(text)
     one = Machine(fake)
     engine = Engine(fake.root, one)
-    for part in (engine.namespaces, engine.dax, engine.dax.blocks, engine.holders, engine.kexec, engine.preflight, engine.copy):
+    for part in (engine.namespaces, engine.dax, engine.dax.blocks, engine.device_users, engine.kexec, engine.preflight, engine.copy):
         part.sysfs = fake
     engine.sysfs = fake
     engine.dax.blocks.clock = engine.dax.clock = fake.clock
@@ -326,7 +326,7 @@ def machine(kernel):
 
     def build(**changes):
         settings = from_dict({**SETTINGS, **changes})
-        engine.moves.road = settings.road
+        engine.hotplug.road = settings.road
         services = Services(one, 10)
         jump = Jump(settings.method, services, fake, one, fast_stop=settings.fast_stop, clock=fake.clock, pause=fake.pause)
         return Handoff(engine, settings, services, jump)

@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils._boot import CYCLE, CYCLES, Boot, Held, clear_cold, spans
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._handoff import Interrupted
-from ansible_collections.hotpmem.fleet.plugins.module_utils._records import PENDING, RESTORE, SAVED, SERVING, SHUTDOWN
-from ansible_collections.hotpmem.fleet.plugins.module_utils._run import Runner
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import boot_id
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.after_boot import CYCLE, CYCLES, AfterBoot, Held, clear_cold, spans
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import Interrupted
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import PENDING, RESTORE, SAVED, SERVING, SHUTDOWN
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import boot_id
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "roles" / "node_agent" / "files"))
 from hotpmem_node import cli
@@ -54,9 +54,9 @@ def bad(state="valid"):
 def booted(machine):
     """(machine, engine, Boot) of a machine whose namespace is raw and whose restore said result."""
     one, engine, build = machine
-    engine.moves.hot_remove("", 10)
+    engine.hotplug.hot_remove("", 10)
     handoff = build()
-    boot = Boot(engine, handoff.settings, handoff.services)
+    boot = AfterBoot(engine, handoff.settings, handoff.services)
 
     def build_boot(result, held=(), due=True):
         if result is not None:

@@ -8,10 +8,10 @@ import json
 import re
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils._boot_loader import DROP_IN, RECORD, BootLoader, joined
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._run import Completed
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Completed
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.boot_loader import DROP_IN, RECORD, BootLoader, joined
 
 WANTED = ["memmap=514M!1022M", "nokaslr"]
 LINE = "root=/dev/vda1 ro memmap=64K$1G quiet"

@@ -7,8 +7,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _command_line as lines
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel import command_line as lines
 
 M, G = 1 << 20, 1 << 30
 

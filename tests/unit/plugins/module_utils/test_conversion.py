@@ -7,10 +7,10 @@ from __future__ import annotations
 import os
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils._conversion import align_for
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._namespace import Region
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.namespace import Region
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.namespace_conversion import align_for
 
 M = 1 << 20
 ND = "/sys/bus/nd/devices"
@@ -44,7 +44,7 @@ def make(kernel, recorder):
         fake = kernel(name)
         runner = recorder({key.replace("_", " "): value for key, value in answers.items()})
         engine = Engine(fake.root, runner)
-        for part in (engine.namespaces, engine.dax, engine.dax.blocks, engine.holders, engine.kexec):
+        for part in (engine.namespaces, engine.dax, engine.dax.blocks, engine.device_users, engine.kexec):
             part.sysfs = fake
         engine.converter.image_of = lambda device: image
         return fake, runner, engine.converter

@@ -7,9 +7,9 @@ from __future__ import annotations
 import errno
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils._dax import Dax, find_leaks
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError, SystemCallError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._hotplug import HotPlug
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError, SystemCallError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.dax_device import Dax, find_leaks
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.system_ram import SystemRam
 
 DEVICE = "/sys/bus/dax/devices/dax0.0"
 LEAKED = """\
@@ -85,7 +85,7 @@ def test_start_falls_back_to_the_mapping(make):
 
 def test_hot_add(make):
     fake, dax = make("6.1-e820-devdax")
-    hotplug = HotPlug(dax)
+    hotplug = SystemRam(dax)
     before = hotplug.shape("dax0.0", 0x20200000)
     predicted = hotplug.as_ram(before, "movable")
     assert hotplug.ram_changes(before, "movable")
@@ -101,7 +101,7 @@ def test_hot_add(make):
 def test_hot_add_sets_the_auto_policy_aside(make, policy):
     fake, dax = make("6.1-e820-devdax")
     fake.set("/sys/devices/system/memory/auto_online_blocks", policy)
-    hotplug = HotPlug(dax)
+    hotplug = SystemRam(dax)
     hotplug.to_ram(hotplug.shape("dax0.0"), "movable", 10)
     assert hotplug.shape("dax0.0").to_dict()["blocks"] == {"online_movable": 4}
     assert fake.get("/sys/devices/system/memory/auto_online_blocks") == policy
@@ -111,7 +111,7 @@ def test_hot_add_sets_the_auto_policy_aside(make, policy):
 
 @pytest.mark.parametrize("online, blocks", [("none", {"offline": 4}), ("kernel", {"online_kernel": 4})])
 def test_hot_add_policies(make, online, blocks):
-    hotplug = HotPlug(make("6.1-e820-devdax")[1])
+    hotplug = SystemRam(make("6.1-e820-devdax")[1])
     before = hotplug.shape("dax0.0")
     hotplug.to_ram(before, online, 10)
     assert hotplug.shape("dax0.0").to_dict()["blocks"] == blocks == hotplug.as_ram(before, online)["blocks"]
@@ -131,7 +131,7 @@ def test_kmem_refuses(make):
 def test_onlining_fails(make):
     fake, dax = make("6.1-e820-devdax")
     fake.zone_given["online_movable"] = "Normal"
-    hotplug = HotPlug(dax)
+    hotplug = SystemRam(dax)
     before = hotplug.shape("dax0.0").to_dict()
     with pytest.raises(HotpmemError, match="back on device_dax, nothing was lost"):
         hotplug.to_ram(hotplug.shape("dax0.0"), "movable", 10)
@@ -158,7 +158,7 @@ def test_onlining_fails_after_a_udev_rule_was_quicker(make, stuck, said):
         fake.write(name, value)
 
     fake._driver, fake.write_until = udev, refuse
-    hotplug = HotPlug(dax)
+    hotplug = SystemRam(dax)
     with pytest.raises(HotpmemError, match=said) as caught:
         hotplug.to_ram(hotplug.shape("dax0.0"), "movable", 10)
     # The memory is never unbound while a block is online.
@@ -213,7 +213,7 @@ def test_a_block_that_comes_online_at_the_last_moment_is_not_leaked(make, pinned
 def test_a_device_that_kmem_holds_without_its_memory_is_no_ram(make):
     fake, dax = make("7.3-e820-system_ram")
     fake.write(f"{DEVICE}/state", "unplugged")
-    hotplug = HotPlug(dax)
+    hotplug = SystemRam(dax)
     before = hotplug.shape("dax0.0")
     assert before.to_dict() == {"mode": "disabled", "online_bytes": 0, "blocks": {}}
     assert hotplug.ram_changes(before, "movable")
@@ -264,7 +264,7 @@ def test_rezone_failure_of_a_bound_device_leaves_it_bound(make):
     fake, dax = make("6.1-e820-system_ram")
     fake.block(9, "online", "Normal")
     fake.busy = {9: [errno.EINVAL]}
-    hotplug = HotPlug(dax)
+    hotplug = SystemRam(dax)
     with pytest.raises(HotpmemError, match="No block was changed"):
         hotplug.to_ram(hotplug.shape("dax0.0"), "movable", 10)
     assert dax.read("dax0.0").driver == "kmem"

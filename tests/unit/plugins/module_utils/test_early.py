@@ -7,11 +7,11 @@ from __future__ import annotations
 import os
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _early_restore as er
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _jump_initrd as ji
-from ansible_collections.hotpmem.fleet.plugins.module_utils._early_network import interfaces
-from ansible_collections.hotpmem.fleet.plugins.module_utils._kexec import Kexec
-from ansible_collections.hotpmem.fleet.plugins.module_utils._minimal_initrd import Cannot
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel import early_restore as er
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel import jump_initrd as ji
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.early_network import interfaces
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_load import Kexec
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.minimal_initrd import Cannot
 from test_minimal_initrd import Minimal, read_archive
 
 HELPER = "/usr/local/sbin/pmem-state"

@@ -8,11 +8,11 @@ import json
 import shutil
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._handoff import HandoffFailed, Interrupted
-from ansible_collections.hotpmem.fleet.plugins.module_utils._jump import writable
-from ansible_collections.hotpmem.fleet.plugins.module_utils._records import HANDOFF, PENDING, PLACE, SAVED, SAVED_HERE, Busy, Records
-from ansible_collections.hotpmem.fleet.plugins.module_utils._shutdown import ShutdownSave
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import HandoffFailed, Interrupted
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.save_at_shutdown import ShutdownSave
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import HANDOFF, PENDING, PLACE, SAVED, SAVED_HERE, Busy, Records
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_jump import writable
 
 BOOT = "11111111-2222-3333-4444-555555555555"
 
@@ -120,7 +120,7 @@ def test_preflight_refuses_before_anything(machine):
 
 def test_an_image_that_waits_is_not_overwritten(machine):
     one, engine, build = machine
-    engine.moves.hot_remove("", 10)
+    engine.hotplug.hot_remove("", 10)
     one.image = {"state": "valid", "sequence": 7, "items": ["must"], "boot_id": "older"}
     with pytest.raises(HotpmemError, match=r"sequence 7, items must\) that was not restored"):
         build().run()
@@ -207,7 +207,7 @@ def test_shutdown_keeps_an_image_that_waits_and_does_not_save_under_a_running_un
     with pytest.raises(HotpmemError, match=r"cache\.service, must\.service still runs"):
         save.run(100)
     one.active = set()
-    engine.moves.hot_remove("", 10)
+    engine.hotplug.hot_remove("", 10)
     one.image = {"state": "valid", "boot_id": "another"}
     with pytest.raises(HotpmemError, match="was not restored, and it is kept"):
         save.run(100)

@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils._holders import Holders
-from ansible_collections.hotpmem.fleet.plugins.module_utils._run import Runner
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.device_users import DeviceUsers
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def disk(tmp_path):
     put(f"{block}/pmem1/dev", "259:2\n")
     put("proc/swaps", "Filename Type Size Used Priority\n/dev/dm-1 partition 1 0 -2\n")
     put("proc/self/mountinfo", "30 1 254:0 / /mnt\\040x rw - xfs /dev/mapper/vg-lv rw\n31 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
-    return put, Holders(Sysfs(str(tmp_path)), Runner())
+    return put, DeviceUsers(Sysfs(str(tmp_path)), Runner())
 
 
 def test_the_whole_stack_counts(disk):
@@ -56,7 +56,7 @@ def test_swap(disk):
 
 def test_a_process_that_has_the_device_open_is_named():
     # /dev/full stands in for a device node that nothing else has open.
-    holders = Holders(Sysfs("/"), Runner())
+    holders = DeviceUsers(Sysfs("/"), Runner())
     code = "import sys; file = open('/dev/full'); print('open', flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout.readline() == b"open\n"

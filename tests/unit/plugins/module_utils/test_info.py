@@ -7,16 +7,16 @@ from __future__ import annotations
 import os
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils._info import Info
-from ansible_collections.hotpmem.fleet.plugins.module_utils._state_copy import Helper
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.host_report import HostReport
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy import Helper
 
 
 @pytest.fixture
 def gather(recorder):
     def build(root, answers=None, **arguments):
         runner = recorder(answers or {})
-        return Info(Sysfs(root), runner, Helper(runner, "/helper")).gather(**arguments)
+        return HostReport(Sysfs(root), runner, Helper(runner, "/helper")).gather(**arguments)
 
     return build
 
@@ -92,6 +92,6 @@ def test_nothing_is_run_that_changes_anything(tree, recorder):
     root = tree("6.1-e820-system_ram")
     before = [(path, sorted(files)) for path, _dirs, files in os.walk(root)]
     runner = recorder({"ndctl": (0, "76.1\n", ""), "daxctl": (0, "76.1\n", ""), "kexec": (0, "kexec-tools 2.0.25\n", "")})
-    Info(Sysfs(root), runner, Helper(runner, "/helper")).gather()
+    HostReport(Sysfs(root), runner, Helper(runner, "/helper")).gather()
     assert [(path, sorted(files)) for path, _dirs, files in os.walk(root)] == before
     assert [call for call in runner.calls if call[1:] != ["--version"]] == []

@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _jump_initrd as ji
-from ansible_collections.hotpmem.fleet.plugins.module_utils._kexec import Kexec
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel import jump_initrd as ji
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_load import Kexec
 
 RELEASE = "6.1.0-1-amd64"
 STOCK = f"/boot/initrd.img-{RELEASE}"

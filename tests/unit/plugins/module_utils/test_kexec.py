@@ -8,9 +8,9 @@ import os
 from dataclasses import replace
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _kexec as kx
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel import kexec_load as kx
 
 RUNNING = "root=/dev/vda rw console=ttyS0 nokaslr mitigations=off memmap=514M!1022M"
 

@@ -8,8 +8,8 @@ import errno
 import shutil
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _memory_blocks as mb
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory import memory_blocks as mb
 
 M = 1 << 20
 G = 1 << 30
@@ -59,7 +59,7 @@ def test_captured(kernel, name, states):
 
 
 def test_no_hotplug(tmp_path):
-    from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs
+    from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
 
     with pytest.raises(HotpmemError, match="CONFIG_MEMORY_HOTPLUG"):
         mb.MemoryBlocks(Sysfs(str(tmp_path))).block_size()

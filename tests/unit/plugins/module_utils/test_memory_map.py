@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _memory_map as maps
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory import memory_map as maps
 
 M, G = 1 << 20, 1 << 30
 

@@ -8,9 +8,9 @@ import lzma
 import os
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _jump_initrd as ji
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _minimal_initrd as mi
-from ansible_collections.hotpmem.fleet.plugins.module_utils._kexec import Kexec
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel import jump_initrd as ji
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel import minimal_initrd as mi
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_load import Kexec
 from test_jump_initrd import RELEASE, Host
 
 UUID = bytes(range(16))

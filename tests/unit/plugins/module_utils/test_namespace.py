@@ -9,9 +9,9 @@ import re
 import shutil
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._namespace import Namespaces, by_uuid, matches
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.namespace import Namespaces, by_uuid, matches
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _ndctl as nd
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._run import Completed
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Completed
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory import ndctl as nd
 
 
 @pytest.mark.parametrize(

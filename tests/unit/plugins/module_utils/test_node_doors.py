@@ -12,8 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.modules import pmem_hotplug, pmem_preflight
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "roles" / "node_agent" / "files"))
@@ -56,7 +56,7 @@ def host(kernel, recorder, monkeypatch):
         fake = kernel(name)
         runner = recorder({**answers, **converting(fake)})
         engine = Engine(fake.root, runner)
-        for part in (engine.namespaces, engine.dax, engine.dax.blocks, engine.holders, engine.kexec, engine.preflight):
+        for part in (engine.namespaces, engine.dax, engine.dax.blocks, engine.device_users, engine.kexec, engine.preflight):
             part.sysfs = fake
         engine.sysfs = fake
         engine.dax.blocks.clock = engine.dax.clock = fake.clock

@@ -11,10 +11,10 @@ import os
 import struct
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _owners as ow
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._memory_blocks import MemoryBlocks
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory import page_owners as ow
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.memory_blocks import MemoryBlocks
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 PRESENT = 1 << 63

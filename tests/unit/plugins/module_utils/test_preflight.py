@@ -8,10 +8,10 @@ import json
 import os
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _preflight as pf
-from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._memory_blocks import Block
-from ansible_collections.hotpmem.fleet.plugins.module_utils._state_copy import Item
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle import preflight as pf
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy import Item
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.memory_blocks import Block
 
 M = 1 << 20
 

@@ -9,9 +9,9 @@ import re
 import time
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._memory_map import usable_ram
-from ansible_collections.hotpmem.fleet.plugins.module_utils._reservation import LEAD, Machine, Planner, Wish
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.reservation import LEAD, Machine, Planner, Wish
+from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.memory_map import usable_ram
 
 M, G = 1 << 20, 1 << 30
 # QEMU q35 with 2 GiB, as its 6.1 kernel printed it.

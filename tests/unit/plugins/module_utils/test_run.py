@@ -8,8 +8,8 @@ import os
 import time
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._run import Runner, TimedOut, ToolMissing
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner, TimedOut, ToolMissing
 
 
 def test_output_and_environment():

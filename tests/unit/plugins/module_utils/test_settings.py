@@ -7,8 +7,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _settings as st
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle import node_settings as st
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 
 
 def test_what_the_role_writes(tmp_path):

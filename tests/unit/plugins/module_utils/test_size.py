@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _size as size
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host import size
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 
 
 @pytest.mark.parametrize(

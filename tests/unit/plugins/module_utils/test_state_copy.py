@@ -8,10 +8,10 @@ import json
 import os
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _state_copy as sc
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._run import Runner
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image import state_copy as sc
 
 BOOT = "11111111-2222-3333-4444-555555555555"
 

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _sysfs
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import SystemCallError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._sysfs import Sysfs, mounted, natural_key
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host import sysfs as sysfs_module
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import SystemCallError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs, mounted, natural_key
 
 
 def test_reads_below_the_root(captured):
@@ -76,11 +76,11 @@ def test_write_until_does_not_begin_without_time(tmp_path):
 def test_a_stuck_write_ends_even_when_its_parent_was_killed(tmp_path):
     os.mkfifo(tmp_path / "stuck")
     reader, writer = os.pipe()
-    code = "import sys; from _sysfs_alone import Sysfs; Sysfs(sys.argv[1]).write_until('/stuck', 'x', 2.0)"
+    code = "import sys; from sysfs_alone import Sysfs; Sysfs(sys.argv[1]).write_until('/stuck', 'x', 2.0)"
     # The module without its package: a process of its own has no collection loader.
-    folder = Path(_sysfs.__file__).parent
-    (tmp_path / "_sysfs_alone.py").write_text((folder / "_sysfs.py").read_text().replace("from ._errors", "from _errors"))
-    (tmp_path / "_errors.py").write_text((folder / "_errors.py").read_text())
+    folder = Path(sysfs_module.__file__).parent
+    (tmp_path / "sysfs_alone.py").write_text((folder / "sysfs.py").read_text().replace("from .errors", "from errors"))
+    (tmp_path / "errors.py").write_text((folder / "errors.py").read_text())
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], pass_fds=[writer], cwd=tmp_path) as parent:
         os.close(writer)
         while not (children := Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()):

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils import _timeline as tl
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image import timeline as tl
 
 RATE = 2_000_000_000
 START = 500 * RATE  # the counter when the new kernel's clock begins

@@ -1,0 +1,224 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""After the boot: what became of each item, hot-add once nobody needs the image any more, and the record of the cycle."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+from .._host.errors import HotpmemError
+from .._host.records import COLD, HOLD, RESTORE, RUN, SAVED, SERVING, SHUTDOWN, Records
+from .._host.size import format_size
+from .._host.sysfs import boot_id
+from .._host.systemd import Services
+from .._image.restore_outcome import item_outcomes
+from .._image.timeline import marks_of, summary, systemd_times
+from .._memory.memory_map import meminfo
+from .engine import Engine
+from .hotplug import Transition
+from .node_settings import Settings
+
+CYCLE = "/var/lib/hotpmem/cycle.json"  # the last cycle, for the report
+CYCLES = "/var/lib/hotpmem/cycles"  # the last ones, a file each
+_SAVED_BEFORE = f"{RUN}/saved-before.json"  # SAVED of the boot before, once this one has hot-added
+RESTORE_UNIT = "hotpmem-restore.service"
+KEEP = 20
+_STAMPS = ("Firmware", "Loader", "InitRD", "Userspace", "Finish")
+
+
+class Held(HotpmemError):
+    """An item that must not start cold was not restored: its unit is down and the image is kept."""
+
+
+class AfterBoot:
+    """What the boot that runs now has done with the state, and what is left to do."""
+
+    def __init__(self, engine: Engine, settings: Settings, services: Services) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.services = services
+        self.records = Records(engine.sysfs)
+
+    @property
+    def result(self) -> Optional[Dict[str, Any]]:
+        """The copy helper's result, why there was none, or None when hotpmem-restore.service did not run in this boot."""
+        return self.records.read_json(RESTORE)
+
+    @property
+    def due(self) -> bool:
+        """True when this boot had state to restore, or lost some."""
+        restored = any(entry.get("status") == "restored" for entry in (self.result or {}).get("items") or [])
+        return restored or self.records.exists(f"{RUN}/due")
+
+    @property
+    def device(self) -> str:
+        """Where the restore looked, for a message."""
+        device = (self.result or {}).get("device")
+        try:
+            return str(device or self.engine.hotplug.device_of(self.engine.namespaces.find(self.settings.namespace)) or "DEVICE")
+        except HotpmemError:
+            return "DEVICE"
+
+    def outcomes(self) -> List[Dict[str, Any]]:
+        """One an item; none when nothing was due. ``down`` means that its unit is held down now."""
+        result = self.result
+        if result is None or not self.due:
+            return []
+        error = result.get("error") or {}
+        result.setdefault("msg", f"{error.get('what')}: {error.get('said')}" if error else None)
+        entries = {entry.get("name"): entry for entry in result.get("items") or []}
+        for kept in self.settings.items:
+            reason = self.engine.sysfs.get(f"{RUN}/cold/{kept.name}")
+            if reason:
+                entries[kept.name] = {"name": kept.name, "status": "skipped", "error": reason}
+        outcomes = item_outcomes(
+            [kept.to_dict() for kept in self.settings.items], dict(result, items=list(entries.values())), saved=bool(self.last_save)
+        )
+        for outcome in outcomes:
+            # cold-start lets a held item go.
+            if outcome["status"] == "down" and not self.records.exists(f"{HOLD}/{outcome['name']}"):
+                outcome["status"] = "cold"
+        return outcomes
+
+    def hot_add(self) -> Transition:
+        """Make the memory System RAM, unless somebody still needs what is on it. Raises Held or HotpmemError."""
+        down = [outcome for outcome in self.outcomes() if outcome["status"] == "down"]
+        names = " ".join(outcome["name"] for outcome in down)
+        if down:
+            raise Held(
+                "Cannot hot-add the memory",
+                "; ".join(f"{one['name']} was not restored ({one['reason']}), and its cold_start is false" for one in down)
+                + ": its unit stays down and what is on the device is kept",
+                f"Look at the image (pmem-state verify --device {self.device}), then run: hotpmem-node cold-start {names}",
+                down=[outcome["name"] for outcome in down],
+            )
+        image = (self.result or {}).get("image") or {}
+        # Restored, or given up with its reason said: no longer worth keeping. Anything else is.
+        force = self.settings.force or image.get("state") in ("valid", "damaged", "consumed")
+        before = self.memory()
+        move = self.engine.hotplug.hot_add(self.settings.namespace, self.settings.offline_timeout, force)
+        self.records.write(SERVING, "State is in service since hotpmem-node hot-added the memory.\n")
+        if move.changes and self.due:
+            timeline = self.timeline(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+            self.record(before, {"timeline": timeline, **spans(timeline)})
+        self._turn_over()
+        return move
+
+    def _turn_over(self) -> None:
+        """What was said of the end of the last boot must not be taken for the end of this one, should that be a power cut."""
+        last = self.records.read_json(SHUTDOWN)
+        if last is not None:
+            self.records.write_json(f"{RUN}/shutdown.json", last)
+        if self.last_save:
+            self.records.write_json(_SAVED_BEFORE, self.last_save)
+        self.records.remove(SHUTDOWN)
+        self.records.remove(SAVED)
+
+    @property
+    def last_save(self) -> Dict[str, Any]:
+        """The record of the save that ended in the boot before; empty when there is none."""
+        last = self.records.read_json(_SAVED_BEFORE) or self.records.read_json(SAVED) or {}
+        return {} if last.get("boot_id_before") == boot_id(self.engine.sysfs) else last
+
+    @property
+    def last_end(self) -> str:
+        """How the boot before ended, as far as it said; the empty string when it said nothing."""
+        last = self.records.read_json(f"{RUN}/shutdown.json") or self.records.read_json(SHUTDOWN) or {}
+        return str(last.get("said") or "")
+
+    def manager(self) -> Dict[str, str]:
+        """systemd's stamps of this boot."""
+        return self.services.properties([f"{name}TimestampMonotonic" for name in _STAMPS])
+
+    def timeline(self, hot_added: int) -> Dict[str, Any]:
+        """Phases of the cycle that brought this boot. hot_added: CLOCK_BOOTTIME in ns.
+
+        systemd's stamps are of CLOCK_MONOTONIC, in us; in a boot that never slept it is CLOCK_BOOTTIME.
+        """
+        result = self.result or {}
+        manager = self.manager()
+        times = {"hot_added": hot_added}
+        user = manager.get("UserspaceTimestampMonotonic", "0")
+        if user.isdigit() and int(user):
+            times["userspace_start"] = int(user) * 1000
+        # What units waited for, whatever came of it: an initrd may have restored long before, or still be at it.
+        names = ("ExecMainStartTimestampMonotonic", "ExecMainExitTimestampMonotonic")
+        unit = self.services.properties(names, RESTORE_UNIT)
+        begun, ended = (int(unit.get(name) or 0) for name in names)
+        if begun and ended:
+            times.update(restoring=begun * 1000, restored=ended * 1000)
+        # When the first was started, all that it is ordered after being there, and when the last was ready.
+        names = ("InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+        units = [self.services.properties(names, unit) for unit in self.settings.units]
+        starting, ready = ([int(one.get(name) or 0) for one in units] for name in names)
+        if ready and all(ready):
+            times["units_ready"] = max(ready) * 1000
+            if all(starting):
+                times["units_starting"] = min(starting) * 1000
+        image = result.get("image") or {}
+        if "(reboot)" in str(self.last_save.get("method")):
+            # Through firmware: the counter began again, and nothing spans the two boots.
+            image = {}
+        found = marks_of(image, result.get("clock"), self.engine.helper.clock(), times)
+        return {**found, **summary(found["marks"], found["cycles_per_second"]), "systemd": systemd_times(manager)}
+
+    def cold_start(self, names: List[str], start: Callable[[List[str]], None]) -> List[str]:
+        """Let held items start without their state. Returns their names; raises HotpmemError for one that is not held."""
+        held = [kept.name for kept in self.settings.items if self.records.exists(f"{HOLD}/{kept.name}")]
+        wrong = [name for name in names if name not in held]
+        if wrong:
+            raise HotpmemError(
+                f"Cannot start {', '.join(wrong)} cold",
+                f"nothing holds it down; held are: {', '.join(held) or 'none'}",
+                "See hotpmem-node status, and systemctl status of its unit",
+            )
+        chosen = names or held
+        for name in chosen:
+            self.records.remove(f"{HOLD}/{name}")
+        start(list(dict.fromkeys(kept.unit for kept in self.settings.items if kept.name in chosen and kept.unit)))
+        return chosen
+
+    def memory(self) -> Dict[str, Any]:
+        """As pmem_info shows it."""
+        values = meminfo(self.engine.sysfs.get("/proc/meminfo"))
+        total = values.get("MemTotal", 0)
+        return {"total_bytes": total, "available_bytes": values.get("MemAvailable", 0), "total": format_size(total)}
+
+    def record(self, before: Dict[str, Any], more: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Write the record of this cycle: what the play's post_boot writes, and a copy among the last ones."""
+        value = {
+            **self.last_save,
+            "boot_id": boot_id(self.engine.sysfs),
+            "restore_seconds": (self.result or {}).get("seconds"),
+            "items": self.outcomes(),
+            "memory_before": before,
+            "memory_with": self.memory(),
+            **(more or {}),
+        }
+        self.records.write_json(CYCLE, value)
+        names = [name for name in self.engine.sysfs.list(CYCLES) if name.endswith(".json")]
+        number = 1 + max([int(name[:-5]) for name in names if name[:-5].isdigit()], default=0)
+        self.records.write_json(f"{CYCLES}/{number}.json", value)
+        for name in names[: max(len(names) + 1 - KEEP, 0)]:
+            self.records.remove(f"{CYCLES}/{name}")
+        return value
+
+
+def spans(timeline: Dict[str, Any]) -> Dict[str, float]:
+    """What the report shows beside the phases: seconds from the save, and from the start of the kernel, until the units were ready."""
+    marks, rate = timeline["marks"], timeline["cycles_per_second"]
+    if "units_ready" not in marks or "saved" not in marks:
+        return {}
+    return {
+        "jump_seconds": round((marks["units_ready"] - marks["saved"]) / rate, 3),
+        "boot_seconds": round((marks["units_ready"] - marks["kernel_start"]) / rate, 3),
+    }
+
+
+def clear_cold(records: Records, settings: Settings, failed: List[str]) -> None:
+    """An item whose unit is well takes no cold start from an earlier crash. failed: units in the state failed."""
+    for kept in settings.items:
+        if kept.unit not in failed:
+            records.remove(os.path.join(COLD, kept.name))

@@ -1,0 +1,297 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The two moves of a cycle, whole: System RAM -> a device for the state image, and back.
+
+Each is all or nothing where the kernel lets it be. Two roads lead to that device (docs/decisions/0005-two-roads.md):
+
+- raw: the namespace is converted to raw, and back to devdax.
+- dax: it stays devdax. The image lies on the dax device itself, in memory that was RAM before and will be RAM again.
+
+A conversion zeroes the header of an image; on the dax road nothing does unless we do. So there is one rule here, on the way out of
+System RAM and on the way in: the device holds no image, and that was read back.
+
+The modules memblock_offline, dax_kmem and pmem_namespace offer the steps one by one; all use the same classes below this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Tuple
+
+from .._host.errors import HotpmemError
+from .._image.state_copy import StateCopy
+from .._memory.dax_device import Dax, DaxDevice
+from .._memory.memory_blocks import RETRIES
+from .._memory.namespace import LEAD, Namespace, Namespaces
+from .._memory.namespace_conversion import Converter, Plan, refuse_lost_uuid
+from .._memory.system_ram import SystemRam
+
+ROADS = ("raw", "dax")
+_MODE = {"raw": "raw", "dax": "devdax"}  # of the namespace while an image is on it
+_POLICY = "movable"  # only blocks in ZONE_MOVABLE can be counted on to go offline again
+
+
+@dataclass
+class Transition:
+    """What a move takes, and what became of it. changes: sentences; empty when there is nothing to do.
+
+    device: where an image can be at the moment, or the empty string. before, after: mode and online_bytes; after is foretold by a plan.
+    """
+
+    namespace: Namespace
+    device: str
+    before: Dict[str, Any]
+    after: Dict[str, Any]
+    changes: List[str] = field(default_factory=list)
+    blocks: List[int] = field(default_factory=list)
+    online_bytes: int = 0
+
+    def to_dict(self) -> Dict[str, Any]:
+        """For results."""
+        return {
+            "changed": bool(self.changes),
+            "changes": self.changes,
+            "namespace": self.namespace.to_dict(),
+            "device": self.device or None,
+            "blocks": self.blocks,
+            "online_bytes": self.online_bytes,
+            "before": self.before,
+            "after": self.after,
+        }
+
+
+class HotPlug:
+    """Hot-remove and hot-add of one namespace, by a road. wanted: as Namespaces.find takes it."""
+
+    def __init__(
+        self, namespaces: Namespaces, dax: Dax, system_ram: SystemRam, converter: Converter, *, copy: StateCopy, road: str = ROADS[0]
+    ) -> None:
+        self.namespaces = namespaces
+        self.dax = dax
+        self.system_ram = system_ram
+        self.converter = converter
+        self.copy = copy
+        self.road = road
+
+    def device_of(self, found: Namespace) -> str:
+        """The device on which an image of either road can be read now; the empty string while there is none (System RAM, say)."""
+        if found.mode == "raw" and found.blockdev:
+            return f"/dev/{found.blockdev}"
+        if found.chardev and self.dax.driver_of(found.chardev) == "device_dax":
+            return f"/dev/{found.chardev}"
+        return ""
+
+    def capacity_of(self, found: Namespace) -> int:
+        """Bytes of the device that an image would be saved to: on the dax road, without the info block."""
+        if self.road == "raw":
+            return found.size
+        return self.dax.read(found.chardev).size if found.chardev else max(found.size - LEAD, 0)
+
+    def check_name(self, found: Namespace, wanted: str) -> None:
+        """Raise when a cycle would take away what wanted names it by: on the raw road each converts, on the dax road the first at most."""
+        if self.road == "raw" or found.mode != _MODE[self.road]:
+            refuse_lost_uuid(found, wanted, _MODE[self.road])
+
+    def plan_remove(self, wanted: str, force: bool = False) -> Transition:
+        """What hot_remove would do. Reads only; raises HotpmemError when it would be refused."""
+        move = self._standing(self.namespaces.find(wanted))
+        driver = self._plan_kmem(move)
+        self._plan_device(move, wanted, driver, force)
+        if move.changes:
+            move.after = {"mode": _MODE[self.road], "online_bytes": 0}
+        return move
+
+    def hot_remove(self, wanted: str, timeout: float, force: bool = False) -> Transition:
+        """Take the memory out of System RAM and make it a device for an image. timeout: seconds for taking all blocks offline.
+
+        force: what the namespace holds may be lost, when it was not System RAM. When a step fails, those before it are undone. Raises
+        HotpmemError.
+        """
+        move = self.plan_remove(wanted, force)
+        if move.changes:
+            was_ram = self._take_from_kmem(move.namespace, timeout)
+            try:
+                self._make_device(wanted, was_ram, force)
+            except HotpmemError as error:
+                if not was_ram:
+                    raise
+                raise self._added_again(error, wanted, timeout) from error
+            move.namespace = self._again(move.namespace)
+            move.device, move.after = self.device_of(move.namespace), self._outline(move.namespace)
+        if not move.device:
+            driver = "nd_pmem" if self.road == "raw" else "device_dax"
+            raise HotpmemError(
+                f"Cannot hot-remove {move.namespace.name}",
+                f"the namespace is {move.namespace.mode}, but it has no device to save to",
+                f"Load the driver {driver}; dmesg says why it refuses the namespace",
+            )
+        return move
+
+    def plan_add(self, wanted: str, force: bool) -> Transition:
+        """What hot_add would do. force: an image that was not restored, or a signature, may be lost. Raises HotpmemError."""
+        return self._plan_add(wanted, force)[0]
+
+    def _plan_add(self, wanted: str, force: bool) -> Tuple[Transition, Plan]:
+        """The move, and the conversion that it begins with."""
+        move = self._standing(self.namespaces.find(wanted))
+        found = move.namespace
+        plan = self.converter.plan(wanted, "", "devdax", "mem")
+        self.converter.allow(plan, force)
+        if plan.changes:
+            move.changes += [f"make {found.name} devdax", "hand its dax device to kmem and bring its memory blocks online (movable)"]
+            move.after = {"mode": "system-ram", "online_bytes": self.system_ram.gain_of(found)}
+            return move, plan
+        shape = self.system_ram.shape(found.chardev, found.size)
+        self.system_ram.check_ram(shape)
+        if shape.device.driver == "device_dax":
+            self._refuse_image(shape.device, force)
+        move.changes = self.system_ram.ram_changes(shape, _POLICY)
+        if self.road == "dax" and shape.device.driver != "kmem":
+            move.changes.insert(0, f"make sure that no image is left on {found.chardev}")
+        move.blocks = [block.number for block in shape.blocks]
+        move.online_bytes = shape.to_dict()["online_bytes"]
+        if move.changes:
+            move.after = {"mode": "system-ram", "online_bytes": shape.gained}
+        return move, plan
+
+    def hot_add(self, wanted: str, timeout: float, force: bool) -> Transition:
+        """Make the namespace devdax and its memory System RAM, movable. timeout: seconds for the blocks. Raises HotpmemError."""
+        move, plan = self._plan_add(wanted, force)
+        if not move.changes:
+            return move
+        move.namespace = self.converter.apply(plan)
+        shape = self.system_ram.shape(move.namespace.chardev, move.namespace.size)
+        self.system_ram.check_ram(shape)
+        if shape.device.driver != "kmem":
+            self._let_go_of_image(shape.device, force, converted=bool(plan.argv))
+            shape = self.system_ram.shape(move.namespace.chardev, move.namespace.size)
+        self.system_ram.to_ram(shape, _POLICY, timeout)
+        shape = self.system_ram.shape(move.namespace.chardev, move.namespace.size)
+        move.blocks = [block.number for block in shape.blocks]
+        move.online_bytes = sum(block.size for block in shape.blocks if block.online)
+        move.device, move.after = "", self._outline(move.namespace)
+        return move
+
+    def _standing(self, found: Namespace) -> Transition:
+        now = self._outline(found)
+        return Transition(found, self.device_of(found), now, now)
+
+    def _outline(self, found: Namespace) -> Dict[str, Any]:
+        """What before and after compare."""
+        if not found.chardev:
+            return {"mode": found.mode, "online_bytes": 0}
+        shape = self.system_ram.shape(found.chardev, found.size).to_dict()
+        return {"mode": shape["mode"], "online_bytes": shape["online_bytes"]}
+
+    def _again(self, before: Namespace) -> Namespace:
+        """The namespace as it is now: a conversion may give it another name, never another start."""
+        return self.namespaces.find(hex(before.start) if before.start is not None else before.name)
+
+    def _conversion(self, wanted: str) -> Plan:
+        """To what this road saves on. Only while kmem does not hold it: ndctl would refuse."""
+        return self.converter.plan(wanted, "", _MODE[self.road], "mem" if self.road == "dax" else "")
+
+    def _plan_kmem(self, move: Transition) -> str:
+        """Add what it takes to get the dax device from kmem. Returns the driver that holds it now."""
+        found = move.namespace
+        if not found.chardev:
+            return ""
+        shape = self.system_ram.shape(found.chardev, found.size)
+        self.dax.refuse_leaked(f"Cannot hot-remove {found.chardev}", shape.device)
+        if shape.device.driver == "kmem":
+            todo = self.dax.blocks.to_change(shape.blocks, "offline")
+            move.blocks = [block.number for block in todo]
+            move.online_bytes = sum(block.size for block in todo)
+            if todo:
+                move.changes.append(f"take the memory blocks {', '.join(map(str, move.blocks))} offline")
+            move.changes.append(f"take {found.chardev} away from kmem")
+        return shape.device.driver
+
+    def _plan_device(self, move: Transition, wanted: str, driver: str, force: bool) -> None:
+        """Add what makes a device of it. Raises HotpmemError when something would be lost that may not be."""
+        found, was_ram = move.namespace, driver == "kmem"
+        converts = found.mode != _MODE[self.road]
+        if not was_ram:
+            plan = self._conversion(wanted)
+            self.converter.allow(plan, force)
+            converts = bool(plan.changes)
+        if converts:
+            refuse_lost_uuid(found, wanted, _MODE[self.road])
+            move.changes.append(f"make {found.name} {_MODE[self.road]}")
+        elif self.road == "dax" and not driver:
+            move.changes.append(f"bind {found.chardev} to device_dax")
+        if self.road == "dax" and (was_ram or converts):
+            move.changes.append("make sure that no image is left on it")
+
+    def _take_from_kmem(self, found: Namespace, timeout: float) -> bool:
+        """To device_dax, all blocks offline before. False when kmem does not hold it."""
+        if not found.chardev or self.dax.driver_of(found.chardev) != "kmem":
+            return False
+        shape = self.system_ram.shape(found.chardev, found.size)
+        before = self.dax.blocks.set_state(shape.blocks, "offline", timeout, RETRIES)
+        try:
+            self.dax.to_device_dax(shape.device)
+        except HotpmemError as error:
+            raise self._online_again(error, before) from error
+        return True
+
+    def _make_device(self, wanted: str, was_ram: bool, force: bool) -> None:
+        """Bring the namespace to where this road saves. was_ram: its content was RAM until a moment ago, and nothing in it is kept."""
+        plan = self._conversion(wanted)
+        self.converter.allow(plan, force or was_ram)
+        found = self.converter.apply(plan)
+        if self.road != "dax":
+            return
+        device = self.dax.read(found.chardev)
+        if device.driver != "device_dax":
+            self.dax.to_device_dax(device)
+        if was_ram or plan.argv:
+            # RAM, or what lay on the namespace in another mode, could look like anything.
+            self.copy.clear(f"/dev/{device.name}")
+        else:
+            self._refuse_image(device, force)
+
+    def _refuse_image(self, device: DaxDevice, force: bool) -> str:
+        """What image would be lost, in a few words; raises when there is one and it may not be."""
+        image = self.converter.image_of(f"/dev/{device.name}")
+        if image and not force:
+            lost = f"the state image on /dev/{device.name} ({image}), which has not been restored"
+            raise HotpmemError(
+                f"Cannot use {device.name}", f"it would destroy: {lost}", "Set force: true when that may be lost", destroys=[lost]
+            )
+        return image
+
+    def _let_go_of_image(self, device: DaxDevice, force: bool, converted: bool) -> None:
+        """Before kmem gets the device. Raises HotpmemError: then it may not.
+
+        A header that lies in no whole memory block is not overwritten by what uses the RAM. A later boot would find it, older by all that
+        the services did meanwhile.
+        """
+        if converted and self.road != "dax":
+            return
+        if device.driver != "device_dax":
+            # Bound to nothing, it can't be read.
+            self.dax.to_device_dax(device)
+        # After a conversion there is no image that could be meant: it was judged before.
+        image = self._refuse_image(device, force or converted)
+        if image or self.road == "dax":
+            self.copy.clear(f"/dev/{device.name}")
+
+    def _online_again(self, error: HotpmemError, before: List[Any]) -> HotpmemError:
+        """to_device_dax refused: the blocks go back to what they were. Returns the error that says so."""
+        done, stuck = self.dax.blocks.put_back(before)
+        outcome = f"put back {len(done)} memory blocks"
+        if stuck:
+            outcome += f"; NOT put back: {', '.join(str(one['block']) for one in stuck)}"
+        return HotpmemError(
+            error.what, f"{error.said}; {outcome}", error.todo, **dict(error.details, rolled_back=done, not_rolled_back=stuck)
+        )
+
+    def _added_again(self, error: HotpmemError, wanted: str, timeout: float) -> HotpmemError:
+        """It could not be made a device: System RAM again. Returns the error that says what became of it."""
+        try:
+            self.hot_add(wanted, timeout, force=True)
+            outcome, back = "the memory is System RAM again", True
+        except HotpmemError as second:
+            outcome, back = f"the memory could NOT be made System RAM again ({second.said})", False
+        return HotpmemError(error.what, f"{error.said}; {outcome}", error.todo, **dict(error.details, memory_back=back))

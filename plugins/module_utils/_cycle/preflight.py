@@ -1,0 +1,179 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Is this host ready for a cycle? Every reason against it at once, with numbers, before anything is touched."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from .._host.errors import HotpmemError
+from .._host.size import format_range, format_size
+from .._host.sysfs import Sysfs, mounted
+from .._image.state_copy import DONE, REFUSED, Helper, Item
+from .._kernel.kexec_load import Kexec, Target
+from .._memory.dax_device import LEAK_TODO, Dax
+from .._memory.memory_blocks import Block
+from .._memory.memory_map import meminfo
+from .._memory.namespace import Namespace, Namespaces
+
+_VERSION = "pmem-state"
+
+
+def memory_reasons(available: int, removed: int, reserve: int, swap: int = 0) -> List[str]:
+    """Would enough memory stay? tmpfs is no part of MemAvailable, so nothing but the removed bytes has to be subtracted.
+
+    Free swap is named, not counted: writing memory out to it may take longer than the deadline, and services would read it back.
+    """
+    left = available - removed
+    if left >= reserve:
+        return []
+    said = f"; {format_size(swap)} of swap are free, and don't count" if swap else ""
+    return [
+        f"only {format_size(max(left, 0))} of memory would stay available after removing {format_size(removed)}: "
+        f"{format_size(available)} are available now, and {format_size(reserve)} must stay (short by {format_size(reserve - left)}{said})"
+    ]
+
+
+def zone_reasons(blocks: Sequence[Block]) -> List[str]:
+    """Blocks that hot-remove would most likely fail on."""
+    stuck = [block for block in blocks if block.online and block.zone != "Movable"]
+    if not stuck:
+        return []
+    listed = ", ".join(f"{block.number} ({format_range(block.start, block.size)}, zone {block.zone or 'none'})" for block in stuck)
+    return [
+        f"{len(stuck)} of {len(blocks)} memory blocks are not in zone Movable and can't be counted on to go offline: {listed}; "
+        "reboot, and bring them online movable"
+    ]
+
+
+def fit_reasons(plan: Dict[str, Any], capacity: int) -> List[str]:
+    """From the result of the helper's plan."""
+    if plan["exit"] == DONE:
+        return []
+    if plan["exit"] == REFUSED and plan.get("refused") in (None, "does_not_fit"):
+        needed = int(plan.get("needed_bytes") or 0)
+        space = int(plan.get("capacity_bytes") or capacity)
+        short = format_size(max(needed - space, 0))
+        return [f"the state does not fit: it may need {format_size(needed)}, the region holds {format_size(space)} (short by {short})"]
+    error = plan.get("error") or {}
+    return [f"the helper can't plan the save: {error.get('said') or plan.get('refused') or 'exit code ' + str(plan['exit'])}"]
+
+
+class Preflight:
+    """Gathers the numbers and asks each part for its reasons. Changes nothing. capacity_of: bytes for the image on a namespace.
+
+    check_name: raises when a cycle would take away what the namespace was asked for by.
+    """
+
+    def __init__(
+        self,
+        sysfs: Sysfs,
+        namespaces: Namespaces,
+        dax: Dax,
+        kexec: Kexec,
+        helper: Helper,
+        *,
+        capacity_of: Callable[[Namespace], int] = lambda found: found.size,
+        check_name: Callable[[Namespace, str], None] = lambda found, wanted: None,
+    ) -> None:
+        self.sysfs = sysfs
+        self.namespaces = namespaces
+        self.dax = dax
+        self.kexec = kexec
+        self.helper = helper
+        self.capacity_of = capacity_of
+        self.check_name = check_name
+
+    def check(
+        self, wanted: str, items: Sequence[Item], reserve: int, with_kexec: bool, target: Optional[Target] = None
+    ) -> Tuple[List[str], Dict[str, Any]]:
+        """(reasons against a cycle, numbers). reserve: bytes that must stay available. target: what to jump to, else the running kernel."""
+        reasons: List[str] = []
+        memory = meminfo(self.sysfs.get("/proc/meminfo"))
+        available = memory.get("MemAvailable", 0)
+        numbers: Dict[str, Any] = {
+            "available_bytes": available,
+            "total_bytes": memory.get("MemTotal", 0),
+            "swap_free_bytes": memory.get("SwapFree", 0),
+            "reserve_bytes": reserve,
+            "online_bytes": 0,
+            "left_bytes": available,
+            "region_bytes": None,
+            "needed_bytes": None,
+            "capacity_bytes": None,
+        }
+        capacity = 0
+        try:
+            namespace = self.namespaces.find(wanted)
+            numbers["region_bytes"] = namespace.size
+            capacity = self.capacity_of(namespace)
+            reasons += self._memory(namespace, reserve, numbers)
+            self.check_name(namespace, wanted)
+        except HotpmemError as error:
+            reasons.append(f"{error.what}: {error.said}. {error.todo}")
+        reasons += [f"{leak.sentence}. {LEAK_TODO}" for leak in self.dax.leaks()]
+        bad = self._items(items)
+        reasons += bad + self._helper([] if bad else items, capacity, numbers)
+        if with_kexec:
+            reasons += self.kexec.problems(target or self.kexec.target(None, None, None))
+        return reasons, numbers
+
+    def require(
+        self, wanted: str, items: Sequence[Item], reserve: int, with_kexec: bool, target: Optional[Target] = None
+    ) -> Dict[str, Any]:
+        """check(), and HotpmemError with every reason at once when there is one. Returns the numbers."""
+        reasons, numbers = self.check(wanted, items, reserve, with_kexec, target)
+        if reasons:
+            raise HotpmemError(
+                "This host is not ready",
+                "; ".join(reasons),
+                "Nothing was touched. Put these right and try again",
+                ok=False,
+                reasons=reasons,
+                numbers=numbers,
+            )
+        return numbers
+
+    def _memory(self, namespace: Namespace, reserve: int, numbers: Dict[str, Any]) -> List[str]:
+        if not namespace.chardev:
+            return []
+        device = self.dax.read(namespace.chardev)
+        blocks = self.dax.present(device) if device.driver == "kmem" else []
+        removed = sum(block.size for block in blocks if block.online)
+        numbers["online_bytes"] = removed
+        numbers["left_bytes"] = numbers["available_bytes"] - removed
+        return memory_reasons(numbers["available_bytes"], removed, reserve, numbers["swap_free_bytes"]) + zone_reasons(blocks)
+
+    def _items(self, items: Sequence[Item]) -> List[str]:
+        mounts = {mount["target"] for mount in mounted(self.sysfs)}
+        reasons = []
+        for item in items:
+            path = self.sysfs.path(item.path)
+            if not os.path.lexists(path):
+                reasons.append(f"the item {item.name} is missing: {item.path} is not there")
+            elif not os.access(path, os.R_OK):
+                reasons.append(f"the item {item.name} can't be read: {item.path}")
+            elif os.path.normpath(item.path) in mounts:
+                reasons.append(
+                    f"the item {item.name} is a mount point ({item.path}), and a restored item is renamed into place: keep a "
+                    "directory inside it"
+                )
+        return reasons
+
+    def _helper(self, items: Sequence[Item], capacity: int, numbers: Dict[str, Any]) -> List[str]:
+        try:
+            version = self.helper.version()
+        except HotpmemError as error:
+            return [f"the copy helper can't be used: {error.said}. Install it with the role state_helper"]
+        if not version.startswith(_VERSION):
+            return [f"{self.helper.path} is not the copy helper: it calls itself {version!r}"]
+        if not items or not capacity:
+            return []
+        try:
+            plan = self.helper.call("plan", items=items, capacity=capacity, timeout=600)
+        except HotpmemError as error:
+            return [f"the helper can't plan the save: {error.said}"]
+        numbers["needed_bytes"] = plan.get("needed_bytes")
+        numbers["capacity_bytes"] = plan.get("capacity_bytes") or capacity
+        return fit_reasons(plan, capacity)

@@ -1,0 +1,186 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a kernel command line says about memory, and changing only our own words in one. Pure.
+
+Sources: Documentation/admin-guide/kernel-parameters.txt (memmap=, mem=), Documentation/admin-guide/kdump/kdump.rst (crashkernel=),
+arch/x86/boot/compressed/kaslr.c (which memmap= entries count for KASLR).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import List, Optional, Sequence, Tuple
+
+from .._host.errors import HotpmemError
+from .._host.size import GIB, MIB, parse_size
+from .._memory.memory_map import Range, merged
+
+_MEMMAP = re.compile(r"^(0[xX][0-9a-fA-F]+[KMGTkmgt]?|\d+[KMGTkmgt]?)([!$#@%])(0[xX][0-9a-fA-F]+[KMGTkmgt]?|\d+[KMGTkmgt]?)(?:[-+].*)?$")
+_WORD = re.compile(r'(?:[^\s"]|"[^"]*")+')
+_AUTO = 512 * MIB  # what crashkernel=auto takes at most (RHEL 8 and older)
+_LOW = 256 * MIB  # what ,high takes below 4 GiB besides, unless ,low says otherwise
+
+
+@dataclass(frozen=True)
+class Memmap:
+    """One ``SIZE!START`` of a memmap= argument. kind is ``!`` (pmem), ``$`` (reserved), ``#`` (ACPI), ``@`` (RAM) or ``%`` (retyped)."""
+
+    start: int
+    size: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class Crash:
+    """One request of crashkernel=. size in bytes; start None where the kernel chooses; place ``low``, ``high`` or ``any``."""
+
+    size: int
+    start: Optional[int]
+    place: str
+
+
+@dataclass(frozen=True)
+class MemoryWords:
+    """What a command line says about memory. limit: RAM from there on is not used (mem=), or None."""
+
+    memmaps: Tuple[Memmap, ...]
+    limit: Optional[int]
+    exact: bool
+
+    @property
+    def taken(self) -> List[Range]:
+        """Ranges that are spoken for."""
+        return merged((one.start, one.start + one.size) for one in self.memmaps if one.kind != "@")
+
+    @property
+    def kaslr_entries(self) -> int:
+        """Entries that count for the four that KASLR can avoid."""
+        return sum(one.kind in "!$#" for one in self.memmaps)
+
+
+def words(command_line: str) -> List[str]:
+    """Words of a kernel command line; double quotes keep white space inside a word."""
+    return _WORD.findall(command_line)
+
+
+def next_command_line(running: str) -> str:
+    """The running command line without what the boot loader added for itself."""
+    return " ".join(word for word in words(running) if not word.startswith(("BOOT_IMAGE=", "initrd=")))
+
+
+def lost_memmaps(running: str, command_line: str) -> List[str]:
+    """memmap= values of the running command line that the next one lacks."""
+    kept = words(command_line)
+    return [word for word in words(running) if word.startswith("memmap=") and word not in kept]
+
+
+def memory_words(command_line: str) -> MemoryWords:
+    """Read memmap= and mem=. Raises HotpmemError for a memmap= of no known form: what it covers must not be guessed."""
+    memmaps: List[Memmap] = []
+    limit: Optional[int] = None
+    exact = False
+    for word in words(command_line):
+        key, _separator, value = word.partition("=")
+        if key == "mem" and value and value != "nopentium":
+            limit = parse_size(value)
+        if key != "memmap":
+            continue
+        for part in value.strip('"').replace("\\$", "$").split(","):
+            match = _MEMMAP.match(part)
+            if part == "exactmap":
+                exact = True
+            elif match:
+                memmaps.append(Memmap(parse_size(match.group(3)), parse_size(match.group(1)), match.group(2)))
+            elif re.match(r"^(0x[0-9a-f]+|\d+)[kmgt]?$", part, re.IGNORECASE):
+                limit = parse_size(part)
+            else:
+                raise HotpmemError(
+                    "Cannot read the kernel command line",
+                    f"{word} is of no known form",
+                    "Correct it; memmap= takes SIZE!START, for example",
+                )
+    return MemoryWords(tuple(memmaps), limit, exact)
+
+
+def crash_requests(command_line: str, ram: int) -> List[Crash]:
+    """What crashkernel= sets aside on a machine with ram bytes. A value of no known form counts as 512 MiB anywhere."""
+    found: List[Crash] = []
+    low: Optional[int] = None
+    for word in words(command_line):
+        key, _separator, value = word.partition("=")
+        if key != "crashkernel":
+            continue
+        value, _comma, suffix = value.strip('"').partition(",") if ":" not in value else (value, "", "")
+        if suffix == "low":
+            low = _size_or(value, _LOW)
+        elif ":" in value:
+            ranges, _at, offset = value.partition("@")
+            size = _of_ranges(ranges, ram)
+            if size:
+                found.append(Crash(size, _size_or(offset, 0) if offset else None, "low"))
+        elif value == "auto":
+            found.append(Crash(_AUTO, None, "low"))
+        else:
+            size_text, _at, offset = value.partition("@")
+            size = _size_or(size_text, _AUTO)
+            place = {"": "low", "high": "high"}.get(suffix, "any")
+            if size:
+                found.append(Crash(size, _size_or(offset, 0) if offset else None, place))
+    if low is None and any(one.place == "high" for one in found):
+        low = _LOW
+    if low:
+        found.append(Crash(low, None, "low"))
+    return found
+
+
+def _of_ranges(text: str, ram: int) -> int:
+    """``1G-4G:192M,4G-:256M`` for this much RAM; 0 when no range holds it."""
+    for part in text.split(","):
+        span, _colon, size = part.partition(":")
+        first, _dash, last = span.partition("-")
+        if _size_or(first, 0) <= ram and (not last or ram < _size_or(last, 1 << 64)):
+            return _size_or(size, _AUTO)
+    return 0
+
+
+def _size_or(text: str, default: int) -> int:
+    try:
+        return parse_size(text)
+    except HotpmemError:
+        return default
+
+
+def memmap_word(start: int, size: int) -> str:
+    """``memmap=514M!1022M``: the shortest exact form. start and size in bytes."""
+    return f"memmap={_short(size)}!{_short(start)}"
+
+
+def _short(number: int) -> str:
+    for unit, letter in ((GIB, "G"), (MIB, "M"), (1024, "K")):
+        if number and number % unit == 0:
+            return f"{number // unit}{letter}"
+    return hex(number)
+
+
+def merge(command_line: str, ours: Sequence[str], wanted: Sequence[str]) -> Tuple[str, List[str]]:
+    """Replace our words of a kernel command line, and no others. Returns (the new line, the words that are ours in it).
+
+    ours: the words that we put there before, as recorded; wanted: those that are to be there, empty to undo. A word that somebody
+    else put there counts as done and does not become ours, so that undoing leaves it. Each of ours stands for one occurrence.
+    """
+    remaining = list(ours)
+    kept: List[str] = []
+    line: List[str] = []
+    for word in words(command_line):
+        if word in remaining:
+            remaining.remove(word)
+            if word not in wanted or word in line:
+                continue
+            kept.append(word)
+        line.append(word)
+    for word in wanted:
+        if word not in line:
+            line.append(word)
+            kept.append(word)
+    return " ".join(line), [word for word in wanted if word in kept]

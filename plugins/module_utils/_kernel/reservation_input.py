@@ -1,0 +1,23 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the planner needs to know of the live machine."""
+
+from __future__ import annotations
+
+import platform
+
+from .._host.errors import HotpmemError
+from .._host.sysfs import Sysfs
+from .._memory.memory_blocks import MemoryBlocks
+from .._memory.memory_map import read_firmware_map, read_nodes, usable_ram
+from .reservation import Machine
+
+
+def read_machine(sysfs: Sysfs, architecture: str = "") -> Machine:
+    """Read it below the root of sysfs. architecture: as ``uname -m``; that of this machine when empty. Never fails: the planner refuses."""
+    try:
+        size = MemoryBlocks(sysfs).block_size()
+        nodes = read_nodes(sysfs)
+    except HotpmemError:
+        size, nodes = 0, {}
+    return Machine(tuple(usable_ram(read_firmware_map(sysfs))), size, sysfs.get("/proc/cmdline"), nodes, architecture or platform.machine())

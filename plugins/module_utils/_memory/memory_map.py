@@ -1,0 +1,155 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where memory is: the firmware's map, the NUMA nodes, and the arithmetic of ranges. Pure but for the functions that take a Sysfs.
+
+A range is (start, end) in bytes, end excluded; lists of ranges are sorted and do not overlap. Sources: Documentation/ABI/testing/
+sysfs-firmware-memmap (start and end are hexadecimal with 0x, end included, type in words), and arch/x86/kernel/e820.c, which
+prints ``BIOS-e820: [mem 0x0-0x9fbff] usable`` before it applies memmap=.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple, Union
+
+from .._host.errors import HotpmemError
+from .._host.size import parse_size
+from .._host.sysfs import Sysfs
+from .memory_blocks import MEMORY, MemoryBlocks
+
+Range = Tuple[int, int]
+
+FIRMWARE = "/sys/firmware/memmap"
+_USABLE = ("system ram", "usable")
+_E820 = re.compile(r"BIOS-e820: \[mem (0x[0-9a-fA-F]+)-(0x[0-9a-fA-F]+)\] ([^\n]+)")
+_IOMEM = re.compile(r"^(\s*)([0-9a-f]+)-([0-9a-f]+) : (.*)$")
+
+
+def merged(ranges: Iterable[Range]) -> List[Range]:
+    """Sorted, with what touches or overlaps joined and what is empty left out."""
+    joined: List[Range] = []
+    for start, end in sorted(one for one in ranges if one[1] > one[0]):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def without(ranges: Iterable[Range], taken: Iterable[Range]) -> List[Range]:
+    """What of ranges is in none of taken."""
+    left = merged(ranges)
+    for start, end in taken:
+        if end > start:
+            left = [piece for low, high in left for piece in ((low, min(high, start)), (max(low, end), high)) if piece[1] > piece[0]]
+    return left
+
+
+def common(ranges: Iterable[Range], others: Iterable[Range]) -> List[Range]:
+    """What is in both."""
+    others = merged(others)
+    return merged((max(low, start), min(high, end)) for low, high in ranges for start, end in others)
+
+
+def total(ranges: Iterable[Range]) -> int:
+    """Bytes in all of them together."""
+    return sum(end - start for start, end in ranges)
+
+
+def usable_ram(firmware_map: Union[str, Iterable[Mapping[str, Any]]]) -> List[Range]:
+    """The System RAM of a firmware map: dicts with start, end (included; numbers or ``0x`` text) and type, or the text of dmesg.
+
+    Raises HotpmemError for an entry that can't be read. Memory that overlaps another type counts as that type, as in the kernel.
+    """
+    if isinstance(firmware_map, str):
+        firmware_map = [{"start": start, "end": end, "type": kind} for start, end, kind in _E820.findall(firmware_map)]
+    ram: List[Range] = []
+    other: List[Range] = []
+    for entry in firmware_map:
+        try:
+            start, end, kind = parse_size(entry["start"]), parse_size(entry["end"]) + 1, str(entry["type"]).strip().lower()
+        except KeyError as error:
+            raise HotpmemError(
+                "Cannot read the firmware's memory map",
+                f"the entry {dict(entry)!r} has no {error.args[0]}",
+                "Give start, end and type of each entry of /sys/firmware/memmap",
+            ) from error
+        (ram if kind in _USABLE else other).append((start, end))
+    return without(ram, other)
+
+
+def node_ranges(blocks: Mapping[int, Iterable[int]], block_size: int) -> Dict[int, List[Range]]:
+    """Ranges of each NUMA node from the numbers of its memory blocks, gaps filled.
+
+    A gap (memory reserved now, which has no blocks) belongs to the node below it: on the boards there are, nodes are contiguous.
+    """
+    owned = sorted((number, node) for node, numbers in blocks.items() for number in numbers)
+    ranges: Dict[int, List[Range]] = {node: [] for node in blocks}
+    for place, (number, node) in enumerate(owned):
+        start = 0 if place == 0 else number * block_size
+        # The last node has no end: memory that is reserved at the top of it shows nowhere.
+        end = owned[place + 1][0] * block_size if place + 1 < len(owned) else 1 << 64
+        ranges[node].append((start, end))
+    return {node: merged(found) for node, found in ranges.items()}
+
+
+def read_firmware_map(sysfs: Sysfs) -> List[Dict[str, Any]]:
+    """The entries of /sys/firmware/memmap; empty where the kernel has none (arm64) or it may not be read (not root)."""
+    entries = []
+    for name in sysfs.list(FIRMWARE):
+        start, end = sysfs.find_int(f"{FIRMWARE}/{name}/start"), sysfs.find_int(f"{FIRMWARE}/{name}/end")
+        if start is not None and end is not None:
+            entries.append({"start": start, "end": end, "type": sysfs.get(f"{FIRMWARE}/{name}/type")})
+    return sorted(entries, key=lambda entry: entry["start"])
+
+
+def read_nodes(sysfs: Sysfs) -> Dict[int, List[Range]]:
+    """Ranges of each NUMA node. Raises HotpmemError where the kernel has no memory blocks."""
+    size = MemoryBlocks(sysfs).block_size()
+    blocks: Dict[int, List[int]] = {}
+    for name in sysfs.list(MEMORY):
+        if re.match(r"^memory\d+$", name):
+            for link in sysfs.list(f"{MEMORY}/{name}"):
+                if re.match(r"^node\d+$", link):
+                    blocks.setdefault(int(link[4:]), []).append(int(name[6:]))
+    return node_ranges(blocks, size)
+
+
+def physical_map(iomem: str) -> List[Dict[str, Any]]:
+    """What the memory is used for, from the text of /proc/iomem: dicts of start, size and kind, in order.
+
+    kind: ``ram``; ``pmem`` (set aside, or an NVDIMM); ``kmem`` (pmem that is System RAM now). Empty when this isn't root: the
+    kernel then shows every address as zero.
+    """
+    places: List[Tuple[int, int, str]] = []
+    for line in iomem.splitlines():
+        match = _IOMEM.match(line)
+        if not match:
+            continue
+        start, end, what = int(match.group(2), 16), int(match.group(3), 16) + 1, match.group(4)
+        if what == "System RAM (kmem)":
+            kind = "kmem"
+        elif match.group(1):
+            continue
+        else:
+            kind = "ram" if what == "System RAM" else "pmem" if what.startswith("Persistent Memory") else ""
+        if kind and end > 1:
+            places.append((start, end, kind))
+    kmem = [(start, end) for start, end, kind in places if kind == "kmem"]
+    found = []
+    for kind in ("ram", "pmem", "kmem"):
+        ranges: Sequence[Range] = [(start, end) for start, end, one in places if one == kind]
+        for start, end in merged(ranges) if kind == "kmem" else without(ranges, kmem):
+            found.append({"start": start, "size": end - start, "kind": kind})
+    return sorted(found, key=lambda one: one["start"])
+
+
+def meminfo(text: str) -> Dict[str, int]:
+    """/proc/meminfo in bytes; lines without a unit (HugePages_Total) are left out."""
+    values = {}
+    for line in text.splitlines():
+        name, separator, rest = line.partition(":")
+        fields = rest.split()
+        if separator and len(fields) == 2 and fields[1] == "kB":
+            values[name] = int(fields[0]) * 1024
+    return values

@@ -1,0 +1,193 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whose pages keep a memory block from going offline: what the kernel tells root. Read after a failure only, within seconds.
+
+/proc/kpageflags says what kind of page each one is, /proc/PID/pagemap which process maps it: both by page frame, hence exact, where
+numa_maps knows nodes only (Documentation/admin-guide/mm/pagemap.rst). A pinned page need not be mapped: VmPin in /proc/PID/status counts
+the long-term pins of a process (vfio, RDMA, io_uring). debugfs page_owner knows who allocated a page, on kernels booted with page_owner=on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import struct
+import time
+from collections import Counter
+from typing import Callable, Iterator, List, Tuple
+from typing import Counter as CounterOf
+
+from .._host.size import KIB, format_size
+from .._host.sysfs import Sysfs
+
+UNKNOWN = "owner unknown"
+PAGE_OWNER = "/sys/kernel/debug/page_owner"
+_LIMIT = 3.0  # seconds for all of it: what was taken offline waits meanwhile
+_SHARE = 1.0  # seconds for one process: one with a huge, sparse address space must not hide the others
+_NAMED = 5  # processes that are named
+_CHUNK = 8192  # pages whose entries are read at once
+
+# Bits of /proc/kpageflags (include/uapi/linux/kernel-page-flags.h); the first that is set gives a page its kind.
+_FREE = 1 << 10 | 1 << 20  # BUDDY, NOPAGE
+_TAIL = 1 << 16  # of a compound page: as its head
+_KINDS = (
+    (1 << 19, "hardware-poisoned"),
+    (1 << 17, "hugetlb"),
+    (1 << 7, "slab"),
+    (1 << 26, "page table"),
+    (1 << 18 | 1 << 33, "locked (mlock, unevictable)"),
+    (1 << 12, "anonymous"),
+    (1 << 14, "tmpfs or shared memory"),
+    (1 << 5 | 1 << 3, "page cache"),
+    (1 << 32, "reserved"),
+)
+_KERNEL = ("slab", "page table", "reserved", "hardware-poisoned")
+_UNMARKED = "unmarked (the kernel's own, or free)"
+_PFN = (1 << 55) - 1
+_PRESENT = 1 << 63
+
+
+def words(data: bytes) -> Tuple[int, ...]:
+    """64-bit numbers in the machine's byte order."""
+    return struct.unpack(f"={len(data) // 8}Q", data[: len(data) // 8 * 8])
+
+
+def kinds(flags: bytes) -> CounterOf[str]:
+    """How many pages of which kind, from a part of /proc/kpageflags. Free pages are left out."""
+    found: CounterOf[str] = Counter()
+    kind = _UNMARKED
+    for word in words(flags):
+        if word & _FREE:
+            continue
+        if not word & _TAIL:
+            kind = next((name for bits, name in _KINDS if word & bits), _UNMARKED)
+        found[kind] += 1
+    return found
+
+
+def mapped(entries: bytes, first: int, end: int) -> int:
+    """How many entries of a part of /proc/PID/pagemap map a page frame in [first, end)."""
+    # Most of an address space is empty: not worth unpacking.
+    if not entries.strip(b"\0"):
+        return 0
+    return sum(1 for entry in words(entries) if entry & _PRESENT and first <= entry & _PFN < end)
+
+
+def allocators(text: str, first: int, end: int) -> CounterOf[str]:
+    """Records of debugfs page_owner whose page frame is in [first, end), by ``PID (name)`` of who allocated it."""
+    found: CounterOf[str] = Counter()
+    for record in text.split("\n\n"):
+        frame = re.search(r"^PFN (\d+) ", record, re.MULTILINE)
+        owner = re.search(r"\bpid (\d+),? (?:tgid \d+ )?\(([^)]*)\)", record)
+        if frame and owner and first <= int(frame.group(1)) < end:
+            found[f"{owner.group(1)} ({owner.group(2)})"] += 1
+    return found
+
+
+def amounts(status: str) -> List[str]:
+    """What /proc/PID/status counts of memory that is hard to move: ``64 KiB pinned``."""
+    found = []
+    for key, word in (("VmPin", "pinned"), ("VmLck", "locked"), ("HugetlbPages", "in huge pages")):
+        match = re.search(rf"^{key}:\s*(\d+) kB$", status, re.MULTILINE)
+        if match and int(match.group(1)):
+            found.append(f"{format_size(int(match.group(1)) * KIB)} {word}")
+    return found
+
+
+def _pages(count: int) -> str:
+    return f"{count} page{'' if count == 1 else 's'}"
+
+
+class Owners:
+    """Looks below a root. Never fails, and ends in time."""
+
+    def __init__(self, sysfs: Sysfs, clock: Callable[[], float] = time.monotonic) -> None:
+        self.sysfs = sysfs
+        self.clock = clock
+
+    def of(self, start: int, size: int) -> List[str]:
+        """Sentences about who has pages in [start, start+size), the likeliest first; [UNKNOWN] when nothing can be said."""
+        page = os.sysconf("SC_PAGE_SIZE")
+        first, end = start // page, (start + size) // page
+        deadline = self.clock() + _LIMIT
+        held: CounterOf[str] = Counter()
+        found: List[str] = []
+        # Whatever happens here must not hide the failure that it is to explain; and one source may be missing.
+        with contextlib.suppress(Exception):
+            held = self._kinds(first, end)
+        with contextlib.suppress(Exception):
+            found += self._processes(first, end, deadline)
+        with contextlib.suppress(Exception):
+            found += [f"process {who} allocated {_pages(count)} of it" for who, count in self._allocators(first, end, deadline)]
+        listed = ", ".join(f"{count} {kind}" for kind, count in held.most_common())
+        summary = [f"its pages: {listed}"] if listed else []
+        if any(held[kind] for kind in _KERNEL):
+            return summary + found
+        return found + summary or [UNKNOWN]
+
+    def _kinds(self, first: int, end: int) -> CounterOf[str]:
+        with open(self.sysfs.path("/proc/kpageflags"), "rb", buffering=0) as file:
+            return kinds(os.pread(file.fileno(), (end - first) * 8, first * 8))
+
+    def _processes(self, first: int, end: int, deadline: float) -> List[str]:
+        """Those that map pages of it, the most first; then those that have pinned memory, wherever it is."""
+        mapping: List[Tuple[int, str]] = []
+        pinning: List[str] = []
+        for pid in self._largest_first():
+            if self.clock() >= deadline:
+                break
+            name = f"process {pid} ({self.sysfs.get(f'/proc/{pid}/comm', '?')})"
+            has = amounts(self.sysfs.get(f"/proc/{pid}/status"))
+            pages = self._mapped(pid, first, end, min(deadline, self.clock() + _SHARE))
+            if pages:
+                mapping.append((pages, f"{name} maps {_pages(pages)} of it" + (f", and has {', '.join(has)}" if has else "")))
+            elif any(amount.endswith("pinned") for amount in has):
+                pinning.append(f"{name} has {', '.join(has)}, somewhere")
+        mapping.sort(key=lambda one: -one[0])
+        return [sentence for _count, sentence in mapping[:_NAMED]] + pinning[:_NAMED]
+
+    def _largest_first(self) -> List[str]:
+        """Processes with memory of their own, but for this one."""
+        sizes = []
+        for pid in self.sysfs.list("/proc"):
+            fields = self.sysfs.get(f"/proc/{pid}/statm").split() if pid.isdigit() else []
+            if len(fields) > 1 and int(fields[1]) and int(pid) != os.getpid():
+                sizes.append((int(fields[1]), pid))
+        return [pid for _size, pid in sorted(sizes, key=lambda one: -one[0])]
+
+    def _mapped(self, pid: str, first: int, end: int, deadline: float) -> int:
+        """How many pages of it a process maps; what was counted until the deadline."""
+        page = os.sysconf("SC_PAGE_SIZE")
+        pages = 0
+        # It may end meanwhile.
+        with contextlib.suppress(OSError), open(self.sysfs.path(f"/proc/{pid}/pagemap"), "rb", buffering=0) as file:
+            for low, high in _areas(self.sysfs.get(f"/proc/{pid}/maps")):
+                for at in range(low // page, high // page, _CHUNK):
+                    if self.clock() >= deadline:
+                        return pages
+                    pages += mapped(os.pread(file.fileno(), min(_CHUNK, high // page - at) * 8, at * 8), first, end)
+        return pages
+
+    def _allocators(self, first: int, end: int, deadline: float) -> List[Tuple[str, int]]:
+        """The file is positioned by page frame, and each read gives a record."""
+        if not self.sysfs.exists(PAGE_OWNER):
+            return []
+        records: List[str] = []
+        with open(self.sysfs.path(PAGE_OWNER), "rb", buffering=0) as file:
+            file.seek(first)
+            while self.clock() < deadline:
+                record = file.read(4096).decode("utf-8", "replace")
+                frame = re.search(r"^PFN (\d+) ", record, re.MULTILINE)
+                if not record or (frame and int(frame.group(1)) >= end):
+                    break
+                records.append(record)
+        return allocators("\n\n".join(records), first, end).most_common(_NAMED)
+
+
+def _areas(maps: str) -> Iterator[Tuple[int, int]]:
+    """The mapped areas in the text of /proc/PID/maps; not [vsyscall], whose address is no file offset."""
+    for line in maps.splitlines():
+        match = re.match(r"^([0-9a-f]+)-([0-9a-f]+) ", line)
+        if match and not line.endswith("[vsyscall]"):
+            yield int(match.group(1), 16), int(match.group(2), 16)

@@ -1,0 +1,95 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A dax device as ordinary RAM, and back: the two moves of the cycle, each with its way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Optional
+
+from .._host.errors import HotpmemError
+from .dax_device import Dax, DaxDevice
+from .memory_blocks import RETRIES, Block, summary, whole_blocks
+from .namespace import LEAD, Namespace
+
+POLICIES = {"movable": "online_movable", "kernel": "online_kernel", "none": ""}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a dax device is used for now, and what it gives. Sizes in bytes."""
+
+    device: DaxDevice
+    blocks: List[Block]
+    gained: int
+    lost: int
+
+    def to_dict(self) -> dict:
+        """For ``before`` and ``after``."""
+        return {"mode": self.device.to_dict()["mode"], **summary(self.blocks)}
+
+
+class SystemRam:
+    """HotPlug dax devices between device_dax and System RAM."""
+
+    def __init__(self, dax: Dax) -> None:
+        self.dax = dax
+
+    def shape(self, name: str, reserved: Optional[int] = None) -> Shape:
+        """Read a device. reserved: bytes set aside for it (its namespace's size); ``lost`` counts from there, else from its own size."""
+        device = self.dax.read(name)
+        blocks = self.dax.present(device) if device.driver == "kmem" else []
+        gained = len(self.dax.whole(device)) * self.dax.blocks.block_size()
+        return Shape(device, blocks, gained, max(reserved or 0, device.size) - gained)
+
+    def gain_of(self, namespace: Namespace) -> int:
+        """Bytes of RAM that a namespace without a dax device would give: the info block of devdax (map mem) takes its start."""
+        if namespace.start is None:
+            return 0
+        size = self.dax.blocks.block_size()
+        return len(whole_blocks(namespace.start + LEAD, max(namespace.size - LEAD, 0), size)) * size
+
+    def ram_changes(self, shape: Shape, policy: str) -> List[str]:
+        """What system_ram would do, in words; empty when there is nothing to do."""
+        changes = []
+        if not shape.device.is_ram:
+            changes.append(f"hand {shape.device.name} to kmem")
+            if POLICIES[policy]:
+                changes.append(f"bring {len(self.dax.whole(shape.device))} memory blocks online ({POLICIES[policy]})")
+        elif POLICIES[policy]:
+            wrong = self.dax.blocks.to_change(shape.blocks, POLICIES[policy])
+            if wrong:
+                changes.append(f"bring memory blocks {', '.join(str(block.number) for block in wrong)} to {POLICIES[policy]}")
+        return changes
+
+    def as_ram(self, shape: Shape, policy: str) -> dict:
+        """What to_dict() will say after to_ram()."""
+        if not POLICIES[policy]:
+            if shape.device.is_ram:
+                return shape.to_dict()
+            return {"mode": "system-ram", "online_bytes": 0, "blocks": {"offline": len(self.dax.whole(shape.device))}}
+        return {"mode": "system-ram", "online_bytes": shape.gained, "blocks": {POLICIES[policy]: len(self.dax.whole(shape.device))}}
+
+    def check_ram(self, shape: Shape) -> None:
+        """Raise what system_ram would refuse, without touching anything."""
+        if shape.device.is_ram:
+            return
+        what = f"Cannot turn {shape.device.name} into System RAM"
+        self.dax.refuse_leaked(what, shape.device)
+        reason = self.dax.why_not_kmem(shape.device)
+        if reason is not None:
+            raise HotpmemError(what, reason[0], reason[1], device=shape.device.name)
+
+    def to_ram(self, shape: Shape, policy: str, timeout: float) -> None:
+        """Hot-add: bind kmem, bring the blocks online by policy. timeout: seconds for the blocks. All or nothing."""
+        device, fresh = shape.device, not shape.device.is_ram
+        if fresh:
+            self.dax.to_kmem(device, POLICIES[policy] or "offline", timeout)
+        if not POLICIES[policy]:
+            return
+        try:
+            self.dax.blocks.set_state(self.dax.present(device), POLICIES[policy], timeout, RETRIES)
+        except HotpmemError as error:
+            if not fresh:
+                raise
+            raise self.dax.undone(error, device, timeout) from error
