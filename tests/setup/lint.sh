@@ -14,6 +14,7 @@ run ruff-format "$bin/ruff" format --quiet --check plugins tests roles extension
 run mypy "$bin/mypy" --no-error-summary tests/lab/lab.py tests/demo/demo.py plugins/filter/text_table.py plugins/filter/item_outcomes.py plugins/filter/memory_map_picture.py
 run yamllint "$bin/yamllint" --strict .
 run shellcheck shellcheck "${shell[@]}"
+run layers env PYTHONPATH="$ANSIBLE_COLLECTIONS_PATH" "$bin/lint-imports" --no-logo --no-cache tests/setup/layers.ini
 run ansible-lint "$bin/ansible-lint" --nocolor --strict
 if [ ${#failed[@]} -gt 0 ]; then
     echo "lint: FAILED: ${failed[*]}" >&2
