@@ -15,7 +15,7 @@ lint: deps ## ruff, mypy, yamllint, ansible-lint, shellcheck
 	@tests/setup/lint.sh
 
 unit: deps ## unit tests of the engine, the filters, the lab and the benchmarks
-	@$(BIN)/python -m pytest -q tests/unit tests/lab tests/bench
+	@$(BIN)/python -m pytest -q tests/unit tests/lab tests/bench tests/setup
 
 sanity: deps ## ansible-test sanity, in a copy of the tree
 	@tests/setup/sanity.sh

@@ -24,7 +24,7 @@ from markdown_it import MarkdownIt
 WORDS = 30  # in a sentence
 COLUMNS = 100  # in a line of Markdown prose
 RULES = Path(__file__).with_name("prose_rules.txt")
-LEFT_OUT = re.compile(r"^(COPYING|LICENSES/|requirements|tests/unit/fixtures/|tests/setup/prose|changelogs/changelog|CHANGELOG)")
+LEFT_OUT = re.compile(r"^(COPYING|LICENSES/|requirements|tests/unit/fixtures/|tests/setup/(test_)?prose|changelogs/changelog|CHANGELOG)")
 
 # A piece of text: its first line, the text, and whether its sentences are measured.
 Piece = tuple[int, str, bool]
