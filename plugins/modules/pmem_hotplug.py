@@ -104,12 +104,13 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
 def act(module: AnsibleModule) -> dict:
     """Plan; unless in check mode, move."""
     params = module.params
-    hotplug = Engine(helper=params["helper"], road=params["road"]).hotplug
+    engine = Engine(helper=params["helper"], road=params["road"])
+    hotplug, found = engine.hotplug, engine.namespaces.find(params["namespace"] or "")
     removing = params["state"] == "removed"
-    wanted, force = params["namespace"] or "", params["force"]
+    force = params["force"]
     if module.check_mode:
-        return (hotplug.plan_remove if removing else hotplug.plan_add)(wanted, force).to_dict()
-    return (hotplug.hot_remove if removing else hotplug.hot_add)(wanted, params["timeout"], force).to_dict()
+        return (hotplug.plan_remove if removing else hotplug.plan_add)(found, force).to_dict()
+    return (hotplug.hot_remove if removing else hotplug.hot_add)(found, params["timeout"], force).to_dict()
 
 
 def main() -> None:

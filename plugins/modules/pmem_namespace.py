@@ -158,7 +158,7 @@ def act(module: AnsibleModule) -> dict:
     params = module.params
     engine = Engine()
     mapping, align = params["map"] or "", parse_size(params["align"] or 0)
-    plan = engine.converter.plan(
+    plan = engine.converter.plan_named(
         params["namespace"] or "", params["region"] or "", params["mode"], mapping, align, label=params["name"] or ""
     )
     engine.converter.allow(plan, params["force"])

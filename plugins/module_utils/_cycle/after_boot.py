@@ -98,7 +98,8 @@ class AfterBoot:
         # Restored, or given up with its reason said: no longer worth keeping. Anything else is.
         force = self.settings.force or image.get("state") in ("valid", "damaged", "consumed")
         before = self.memory()
-        move = self.engine.hotplug.hot_add(self.settings.namespace, self.settings.offline_timeout, force)
+        found = self.engine.namespaces.find(self.settings.namespace)
+        move = self.engine.hotplug.hot_add(found, self.settings.offline_timeout, force)
         self.records.write(SERVING, "State is in service since hotpmem-node hot-added the memory.\n")
         if move.changes and self.due:
             timeline = self.timeline(time.clock_gettime_ns(time.CLOCK_BOOTTIME))

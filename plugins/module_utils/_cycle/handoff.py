@@ -19,6 +19,7 @@ from .._host.systemd import Services
 from .._image.state_copy import DONE, failure
 from .._kernel.kexec_jump import Jump
 from .._kernel.kexec_load import Target
+from .._memory.namespace import Namespace
 from .after_boot import clear_cold
 from .engine import Engine
 from .node_settings import Settings
@@ -41,6 +42,16 @@ class HandoffFailed(HotpmemError):
 def boottime_ns() -> int:
     """CLOCK_BOOTTIME, in ns."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def jump_target(engine: Engine, settings: Settings) -> Target:
+    """What a handoff jumps to: what the settings name, and the running kernel's for everything that they leave out.
+
+    The handoff takes it, and preflight and status judge it. An initrd of the collection's own counts once it has been built.
+    """
+    initrd = engine.jump_initrd.ready() if settings.own_initrd else settings.initrd
+    target = engine.kexec.target(settings.kernel or None, initrd or None, settings.command_line or None)
+    return replace(target, check=settings.jump_check)
 
 
 class Handoff:
@@ -73,25 +84,19 @@ class Handoff:
         self.clock: Optional[Dict[str, Any]] = None
 
     @property
-    def own_initrd(self) -> bool:
-        """Whether the jump is to have an initrd of its own. Who names a kernel or an initrd gets that; and a minimal one knows the root
-        file system that is mounted, not one that another command line names."""
-        one = self.settings
-        named = one.initrd or one.kernel or (one.jump_initrd == "minimal" and one.command_line)
-        return one.jump_initrd != "default" and not named
+    def namespace(self) -> Namespace:
+        """The namespace that the settings name, read now. Raises HotpmemError."""
+        return self.engine.namespaces.find(self.settings.namespace)
 
     def target(self) -> Target:
-        """What to jump to: the settings', and for what they leave out that of the running kernel."""
-        one = self.settings
-        initrd = self.engine.jump_initrd.ready() if self.own_initrd else one.initrd
-        target = self.engine.kexec.target(one.kernel or None, initrd or None, one.command_line or None)
-        return replace(target, check=one.jump_check)
+        """The kernel, initrd and command line to jump to."""
+        return jump_target(self.engine, self.settings)
 
     def preflight(self) -> Dict[str, Any]:
         """The numbers; raises HotpmemError with every reason against it. Changes nothing."""
         one = self.settings
         numbers = self.engine.preflight.require(one.namespace, one.state_items, one.reserve, True, self.target())
-        found = self.engine.namespaces.find(one.namespace)
+        found = self.namespace
         device = self.engine.hotplug.device_of(found)
         image = self.engine.converter.image_of(device) if device and not one.force else ""
         if image:
@@ -102,7 +107,7 @@ class Handoff:
                 image=image,
             )
         # What it would refuse is refused here, before anything is touched and there is something to put back.
-        planned = self.engine.hotplug.plan_remove(one.namespace, one.force)
+        planned = self.engine.hotplug.plan_remove(found, one.force)
         self.was_ram = planned.before["mode"] == "system-ram"
         return numbers
 
@@ -110,9 +115,9 @@ class Handoff:
         """What run() would do, in order. Changes nothing; raises what run() would refuse for."""
         self.preflight()
         one, target = self.settings, self.target()
-        steps = [f"make {self.engine.jump_initrd.words}"] if self.own_initrd and self.engine.jump_initrd.due else []
+        steps = [f"make {self.engine.jump_initrd.words}"] if self.settings.own_initrd and self.engine.jump_initrd.due else []
         steps += [] if self.engine.kexec.is_loaded(target) else [f"load {target.kernel} with {target.initrd or 'no initrd'}"]
-        steps += self.engine.hotplug.plan_remove(one.namespace, one.force).changes
+        steps += self.engine.hotplug.plan_remove(self.namespace, one.force).changes
         if self.jump.stops:
             steps.append(f"stop {', '.join(self.jump.stops)}")
         if one.units:
@@ -167,7 +172,7 @@ class Handoff:
         # Written now so that there is little left to write when the services are down.
         self.engine.runner.run(["sync"], timeout=60)
         self._enter("kexec_load")
-        if self.own_initrd:
+        if self.settings.own_initrd:
             self.say(self.engine.jump_initrd.build()["said"])
         target = self.target()
         if not kexec.is_loaded(target):
@@ -175,7 +180,7 @@ class Handoff:
             if said:
                 self.say(said)
         self._enter("hot_remove")
-        move = self.engine.hotplug.hot_remove(one.namespace, one.offline_timeout, one.force)
+        move = self.engine.hotplug.hot_remove(self.namespace, one.offline_timeout, one.force)
         self.device = move.device
         self.records.note_place(self.device, move.namespace.start, self.engine.hotplug.road)
         self.jump.mark = lambda: self.engine.helper.mark("jump", self.device)
@@ -232,7 +237,7 @@ class Handoff:
             # By force: an image on it is older than the state that the units use now. But not what was there before this handoff.
             force = self.was_ram or bool(self.device)
             attempt(
-                lambda: self.engine.hotplug.hot_add(self.settings.namespace, self.settings.offline_timeout, force),
+                lambda: self.engine.hotplug.hot_add(self.namespace, self.settings.offline_timeout, force),
                 "the memory is not System RAM",
                 "hotpmem-node hot-add --force",
             )

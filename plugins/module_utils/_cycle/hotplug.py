@@ -61,7 +61,7 @@ class Transition:
 
 
 class HotPlug:
-    """Hot-remove and hot-add of one namespace, by a road. wanted: as Namespaces.find takes it."""
+    """Hot-remove and hot-add of a namespace, by a road. The caller has just read the namespace (Namespaces.find)."""
 
     def __init__(
         self, namespaces: Namespaces, dax: Dax, system_ram: SystemRam, converter: Converter, *, copy: StateCopy, road: str = ROADS[0]
@@ -87,36 +87,39 @@ class HotPlug:
             return found.size
         return self.dax.read(found.chardev).size if found.chardev else max(found.size - LEAD, 0)
 
-    def check_name(self, found: Namespace, wanted: str) -> None:
-        """Raise when a cycle would take away what wanted names it by: on the raw road each converts, on the dax road the first at most."""
-        if self.road == "raw" or found.mode != _MODE[self.road]:
-            refuse_lost_uuid(found, wanted, _MODE[self.road])
+    def check_name(self, found: Namespace) -> None:
+        """Raise when a cycle would replace the uuid that the operator asked for it by.
 
-    def plan_remove(self, wanted: str, force: bool = False) -> Transition:
+        On the raw road each cycle converts the namespace, on the dax road only the first one may.
+        """
+        if self.road == "raw" or found.mode != _MODE[self.road]:
+            refuse_lost_uuid(found, _MODE[self.road])
+
+    def plan_remove(self, found: Namespace, force: bool = False) -> Transition:
         """What hot_remove would do. Reads only; raises HotpmemError when it would be refused."""
-        move = self._standing(self.namespaces.find(wanted))
+        move = self._standing(found)
         driver = self._plan_kmem(move)
-        self._plan_device(move, wanted, driver, force)
+        self._plan_device(move, driver, force)
         if move.changes:
             move.after = {"mode": _MODE[self.road], "online_bytes": 0}
         return move
 
-    def hot_remove(self, wanted: str, timeout: float, force: bool = False) -> Transition:
+    def hot_remove(self, found: Namespace, timeout: float, force: bool = False) -> Transition:
         """Take the memory out of System RAM and make it a device for an image. timeout: seconds for taking all blocks offline.
 
         force: what the namespace holds may be lost, when it was not System RAM. When a step fails, those before it are undone. Raises
         HotpmemError.
         """
-        move = self.plan_remove(wanted, force)
+        move = self.plan_remove(found, force)
         if move.changes:
-            was_ram = self._take_from_kmem(move.namespace, timeout)
+            was_ram = self._take_from_kmem(found, timeout)
             try:
-                self._make_device(wanted, was_ram, force)
+                self._make_device(self.namespaces.reread(found), was_ram, force)
             except HotpmemError as error:
                 if not was_ram:
                     raise
-                raise self._added_again(error, wanted, timeout) from error
-            move.namespace = self._again(move.namespace)
+                raise self._added_again(error, found, timeout) from error
+            move.namespace = self.namespaces.reread(found)
             move.device, move.after = self.device_of(move.namespace), self._outline(move.namespace)
         if not move.device:
             driver = "nd_pmem" if self.road == "raw" else "device_dax"
@@ -127,15 +130,14 @@ class HotPlug:
             )
         return move
 
-    def plan_add(self, wanted: str, force: bool) -> Transition:
+    def plan_add(self, found: Namespace, force: bool) -> Transition:
         """What hot_add would do. force: an image that was not restored, or a signature, may be lost. Raises HotpmemError."""
-        return self._plan_add(wanted, force)[0]
+        return self._plan_add(found, force)[0]
 
-    def _plan_add(self, wanted: str, force: bool) -> Tuple[Transition, Plan]:
+    def _plan_add(self, found: Namespace, force: bool) -> Tuple[Transition, Plan]:
         """The move, and the conversion that it begins with."""
-        move = self._standing(self.namespaces.find(wanted))
-        found = move.namespace
-        plan = self.converter.plan(wanted, "", "devdax", "mem")
+        move = self._standing(found)
+        plan = self.converter.plan(found, "devdax", "mem")
         self.converter.allow(plan, force)
         if plan.changes:
             move.changes += [f"make {found.name} devdax", "hand its dax device to kmem and bring its memory blocks online (movable)"]
@@ -154,9 +156,9 @@ class HotPlug:
             move.after = {"mode": "system-ram", "online_bytes": shape.gained}
         return move, plan
 
-    def hot_add(self, wanted: str, timeout: float, force: bool) -> Transition:
+    def hot_add(self, found: Namespace, timeout: float, force: bool) -> Transition:
         """Make the namespace devdax and its memory System RAM, movable. timeout: seconds for the blocks. Raises HotpmemError."""
-        move, plan = self._plan_add(wanted, force)
+        move, plan = self._plan_add(found, force)
         if not move.changes:
             return move
         move.namespace = self.converter.apply(plan)
@@ -183,13 +185,9 @@ class HotPlug:
         shape = self.system_ram.shape(found.chardev, found.size).to_dict()
         return {"mode": shape["mode"], "online_bytes": shape["online_bytes"]}
 
-    def _again(self, before: Namespace) -> Namespace:
-        """The namespace as it is now: a conversion may give it another name, never another start."""
-        return self.namespaces.find(hex(before.start) if before.start is not None else before.name)
-
-    def _conversion(self, wanted: str) -> Plan:
+    def _conversion(self, found: Namespace) -> Plan:
         """To what this road saves on. Only while kmem does not hold it: ndctl would refuse."""
-        return self.converter.plan(wanted, "", _MODE[self.road], "mem" if self.road == "dax" else "")
+        return self.converter.plan(found, _MODE[self.road], "mem" if self.road == "dax" else "")
 
     def _plan_kmem(self, move: Transition) -> str:
         """Add what it takes to get the dax device from kmem. Returns the driver that holds it now."""
@@ -207,16 +205,16 @@ class HotPlug:
             move.changes.append(f"take {found.chardev} away from kmem")
         return shape.device.driver
 
-    def _plan_device(self, move: Transition, wanted: str, driver: str, force: bool) -> None:
+    def _plan_device(self, move: Transition, driver: str, force: bool) -> None:
         """Add what makes a device of it. Raises HotpmemError when something would be lost that may not be."""
         found, was_ram = move.namespace, driver == "kmem"
         converts = found.mode != _MODE[self.road]
         if not was_ram:
-            plan = self._conversion(wanted)
+            plan = self._conversion(found)
             self.converter.allow(plan, force)
             converts = bool(plan.changes)
         if converts:
-            refuse_lost_uuid(found, wanted, _MODE[self.road])
+            refuse_lost_uuid(found, _MODE[self.road])
             move.changes.append(f"make {found.name} {_MODE[self.road]}")
         elif self.road == "dax" and not driver:
             move.changes.append(f"bind {found.chardev} to device_dax")
@@ -235,9 +233,9 @@ class HotPlug:
             raise self._online_again(error, before) from error
         return True
 
-    def _make_device(self, wanted: str, was_ram: bool, force: bool) -> None:
+    def _make_device(self, found: Namespace, was_ram: bool, force: bool) -> None:
         """Bring the namespace to where this road saves. was_ram: its content was RAM until a moment ago, and nothing in it is kept."""
-        plan = self._conversion(wanted)
+        plan = self._conversion(found)
         self.converter.allow(plan, force or was_ram)
         found = self.converter.apply(plan)
         if self.road != "dax":
@@ -287,10 +285,10 @@ class HotPlug:
             error.what, f"{error.said}; {outcome}", error.todo, **dict(error.details, rolled_back=done, not_rolled_back=stuck)
         )
 
-    def _added_again(self, error: HotpmemError, wanted: str, timeout: float) -> HotpmemError:
+    def _added_again(self, error: HotpmemError, found: Namespace, timeout: float) -> HotpmemError:
         """It could not be made a device: System RAM again. Returns the error that says what became of it."""
         try:
-            self.hot_add(wanted, timeout, force=True)
+            self.hot_add(self.namespaces.reread(found), timeout, force=True)
             outcome, back = "the memory is System RAM again", True
         except HotpmemError as second:
             outcome, back = f"the memory could NOT be made System RAM again ({second.said})", False

@@ -67,6 +67,16 @@ class Settings:
         return [Item(kept.name, kept.path) for kept in self.items]
 
     @property
+    def own_initrd(self) -> bool:
+        """True when the jump uses an initrd that the collection builds.
+
+        An operator who names a kernel or an initrd gets that one. A minimal initrd knows only the root file system that is mounted now, so
+        it is not used with another command line.
+        """
+        named = self.initrd or self.kernel or (self.jump_initrd == "minimal" and self.command_line)
+        return self.jump_initrd != "default" and not named
+
+    @property
     def units(self) -> List[str]:
         """Units of the items, each once, in the order of the items."""
         return list(dict.fromkeys(kept.unit for kept in self.items if kept.unit))

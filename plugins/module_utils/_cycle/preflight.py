@@ -63,7 +63,7 @@ def fit_reasons(plan: Dict[str, Any], capacity: int) -> List[str]:
 class Preflight:
     """Gathers the numbers and asks each part for its reasons. Changes nothing. capacity_of: bytes for the image on a namespace.
 
-    check_name: raises when a cycle would take away what the namespace was asked for by.
+    check_name: raises when a cycle would replace the uuid that the operator asked for the namespace by.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Preflight:
         helper: Helper,
         *,
         capacity_of: Callable[[Namespace], int] = lambda found: found.size,
-        check_name: Callable[[Namespace, str], None] = lambda found, wanted: None,
+        check_name: Callable[[Namespace], None] = lambda found: None,
     ) -> None:
         self.sysfs = sysfs
         self.namespaces = namespaces
@@ -109,7 +109,7 @@ class Preflight:
             numbers["region_bytes"] = namespace.size
             capacity = self.capacity_of(namespace)
             reasons += self._memory(namespace, reserve, numbers)
-            self.check_name(namespace, wanted)
+            self.check_name(namespace)
         except HotpmemError as error:
             reasons.append(f"{error.what}: {error.said}. {error.todo}")
         reasons += [f"{leak.sentence}. {LEAK_TODO}" for leak in self.dax.leaks()]

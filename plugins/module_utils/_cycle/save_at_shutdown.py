@@ -75,7 +75,7 @@ class ShutdownSave:
         marks = {"units_stopped": time.clock_gettime_ns(time.CLOCK_BOOTTIME)}
         left = until - self.clock() - _RESERVED
         # Half at most: a page that can't be moved must not eat the time of the save, and both must end before the deadline.
-        move = self.engine.hotplug.hot_remove(one.namespace, max(min(one.offline_timeout, left / 2), 1.0), one.force)
+        move = self.engine.hotplug.hot_remove(found, max(min(one.offline_timeout, left / 2), 1.0), one.force)
         self.records.note_place(move.device, move.namespace.start, self.engine.hotplug.road)
         left = until - self.clock() - _RESERVED
         if left <= 0:

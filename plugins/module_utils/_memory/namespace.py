@@ -14,7 +14,7 @@ ndctl for the info block always, and the kernel refuses to give a label the uuid
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Dict, List, Optional
 
 from .._host.errors import HotpmemError
@@ -58,7 +58,10 @@ class Region:
 
 @dataclass(frozen=True)
 class Namespace:
-    """A namespace. size is the whole of it, what a raw block device would have; start None when it can't be read."""
+    """A namespace as it was read. size is the whole of it, what a raw block device would have; start None when it can't be read.
+
+    asked: the name, uuid, label or address that the operator asked for it by; empty when they named none.
+    """
 
     name: str
     region: str
@@ -74,6 +77,7 @@ class Namespace:
     chardev: str
     holder: str
     raw_uuid: str = ""
+    asked: str = field(default="", compare=False)
 
     def to_dict(self) -> Dict[str, object]:
         """For module results."""
@@ -101,6 +105,11 @@ class Namespace:
         facts += [f"name {self.label}"] if self.label else []
         facts += [f"uuid {self.uuid}"] if self.uuid else []
         return f"{self.name} ({', '.join(facts)})"
+
+    @property
+    def asked_by_uuid(self) -> bool:
+        """True when the operator asked for it by a uuid, which the next conversion replaces."""
+        return by_uuid(self, self.asked)
 
     @property
     def lasting(self) -> str:
@@ -182,7 +191,16 @@ class Namespaces:
         if len(matching) > 1:
             todo = "Say which one, best by its name or its start address: these stay"
             raise HotpmemError(what, f"there are {len(matching)}{where}: {listed}", todo, namespaces=facts)
-        return matching[0]
+        return replace(matching[0], asked=wanted)
+
+    def reread(self, before: Namespace) -> Namespace:
+        """The same namespace as it is now. A conversion may give it another name, but not another start. Raises HotpmemError."""
+        if before.start is None:
+            return self.read(before.name)
+        now = next((one for one in self.all() if one.start == before.start), None)
+        if now is None:
+            raise HotpmemError(f"Cannot read {before.name} again", f"no namespace starts at {before.start:#x} any more", "See pmem_info")
+        return now
 
 
 def matches(namespace: Namespace, wanted: str) -> bool:

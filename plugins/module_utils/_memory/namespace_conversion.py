@@ -12,7 +12,7 @@ from .._host.size import MIB, align_down, format_size
 from .dax_device import BUS as DAX_BUS
 from .dax_device import LEAK_TODO, Dax
 from .device_users import DeviceUsers
-from .namespace import NODES, Namespace, Namespaces, Region, by_uuid
+from .namespace import NODES, Namespace, Namespaces, Region
 from .ndctl import Ndctl, create_argv
 
 MODES = ("raw", "devdax", "fsdax", "sector")
@@ -55,12 +55,12 @@ def align_for(region: Region, size: int) -> int:
     return align if align != region.align else 0
 
 
-def refuse_lost_uuid(now: Namespace, wanted: str, mode: str) -> None:
-    """Raise when a conversion would take away what wanted names the namespace by: whoever asks for it next would not find it."""
-    if by_uuid(now, wanted):
+def refuse_lost_uuid(now: Namespace, mode: str) -> None:
+    """Raise when the operator asked for the namespace by its uuid: a conversion gives it a new one, and they would not find it again."""
+    if now.asked_by_uuid:
         raise HotpmemError(
             f"Cannot make {now.name} {mode}",
-            f"it was asked for by its uuid ({wanted}), and a conversion gives it a new one: the next to ask for it would not find it",
+            f"it was asked for by its uuid ({now.asked}), and a conversion gives it a new one: the next to ask for it would not find it",
             f"Ask for {now.lasting}, which stays",
             lasting=now.lasting,
         )
@@ -92,8 +92,11 @@ class Converter:
         self.ndctl = ndctl
         self.image_of = image_of
 
-    def plan(self, wanted: str, region: str, mode: str, mapping: str = "", align: int = 0, *, label: str = "") -> Plan:
-        """Read everything, change nothing. label: the name of a namespace that is created. Raises HotpmemError when it can't be found."""
+    def plan_named(self, wanted: str, region: str, mode: str, mapping: str = "", align: int = 0, *, label: str = "") -> Plan:
+        """The plan for the namespace that wanted and region name, or for a new one in an empty region. Changes nothing.
+
+        label: the name that a new namespace gets. Raises HotpmemError when no namespace, or more than one, is meant.
+        """
         place = self.namespaces.region(region) if region else None
         if place and not wanted and not [one for one in self.namespaces.all() if one.region == place.name]:
             return self._creation(place, mode, mapping, align, label)
@@ -103,6 +106,10 @@ class Converter:
             raise HotpmemError(
                 f"Cannot name {now.name} {label}", named, "Leave name out, or ask for it by namespace", namespace=now.to_dict()
             )
+        return self.plan(now, mode, mapping, align)
+
+    def plan(self, now: Namespace, mode: str, mapping: str = "", align: int = 0) -> Plan:
+        """What converting the namespace takes. Reads everything, changes nothing. An empty mapping and an align of 0 mean: as it is."""
         plan = Plan(self.namespaces.region(now.region), now, mode, mapping=mapping, align=align)
         plan.changes = differences(now, mode, mapping, align)
         if not plan.changes:
@@ -111,7 +118,7 @@ class Converter:
                 plan.refuses = self._leaked(now)
             return plan
         plan.argv = create_argv(mode, namespace=now.name, mapping=mapping, align=align)
-        refuse_lost_uuid(now, wanted, mode)
+        refuse_lost_uuid(now, mode)
         plan.region_align = align_for(plan.region, now.size)
         plan.refuses = self._leaked(now) or self._refusals(now)
         if not plan.refuses:
@@ -193,7 +200,7 @@ class Converter:
             if not (plan.argv and plan.forced):
                 raise
             return plan
-        again = self.plan(before.name, "", plan.mode, plan.mapping, plan.align)
+        again = self.plan(self.namespaces.read(before.name), plan.mode, plan.mapping, plan.align)
         self.allow(again, plan.forced)
         return again
 
@@ -219,9 +226,7 @@ class Converter:
         """The namespace after a conversion: on labelled regions its name may have changed, its start has not."""
         if name:
             return self.namespaces.read(name)
-        if plan.before and plan.before.start is not None:
-            return self.namespaces.find(hex(plan.before.start), plan.region.name)
-        return self.namespaces.find(plan.before.name if plan.before else "", plan.region.name)
+        return self.namespaces.reread(plan.before) if plan.before else self.namespaces.find("", plan.region.name)
 
     def _leaked(self, now: Namespace) -> List[str]:
         leak = self.dax.leak_of(_device_name(now))

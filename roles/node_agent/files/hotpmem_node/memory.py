@@ -8,26 +8,21 @@ import argparse
 from typing import Any, Dict, List
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import jump_target
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.host_report import HostReport
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.hotplug import Transition
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import format_size
-from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_load import Target
 
 from .answer import REFUSED, Answer, VerbError
 from .boot import hot_add_at_boot, kept
 
 
-def target_of(engine: Engine, settings: Settings) -> Target:
-    """The kernel to jump to: the settings', and for what they leave out that of the running kernel."""
-    return engine.kexec.target(settings.kernel or None, settings.initrd or None, settings.command_line or None)
-
-
 def check(engine: Engine, settings: Settings) -> Dict[str, Any]:
     """The preflight's numbers; refuses with all reasons."""
     try:
-        return engine.preflight.require(settings.namespace, settings.state_items, settings.reserve, True, target_of(engine, settings))
+        return engine.preflight.require(settings.namespace, settings.state_items, settings.reserve, True, jump_target(engine, settings))
     except HotpmemError as error:
         raise VerbError.of(REFUSED, error) from error
 
@@ -47,7 +42,7 @@ def status(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answ
     facts = HostReport(engine.sysfs, engine.runner, engine.helper).gather(settings.namespace)
     try:
         reasons, numbers = engine.preflight.check(
-            settings.namespace, settings.state_items, settings.reserve, True, target_of(engine, settings)
+            settings.namespace, settings.state_items, settings.reserve, True, jump_target(engine, settings)
         )
     except HotpmemError as error:
         reasons, numbers = [str(error)], {}
@@ -78,21 +73,23 @@ def _moved(move: Transition, checked: bool) -> Answer:
 
 
 def hot_remove(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
-    """System RAM -> a device for the image."""
+    """Take the memory out of System RAM and make it a device for the image."""
+    found = engine.namespaces.find(settings.namespace)
     if args.check:
-        return _moved(engine.hotplug.plan_remove(settings.namespace, settings.force), True)
-    return _moved(engine.hotplug.hot_remove(settings.namespace, settings.offline_timeout, settings.force), False)
+        return _moved(engine.hotplug.plan_remove(found, settings.force), True)
+    return _moved(engine.hotplug.hot_remove(found, settings.offline_timeout, settings.force), False)
 
 
 def hot_add(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
-    """And back."""
+    """Make the namespace devdax and its memory System RAM."""
     if args.at_boot:
         return hot_add_at_boot(engine, settings)
     force = args.force or settings.force
+    found = engine.namespaces.find(settings.namespace)
     try:
-        planned = engine.hotplug.plan_add(settings.namespace, force)
+        planned = engine.hotplug.plan_add(found, force)
     except HotpmemError as error:
         raise kept(error) from error
     if args.check:
         return _moved(planned, True)
-    return _moved(engine.hotplug.hot_add(settings.namespace, settings.offline_timeout, force), False)
+    return _moved(engine.hotplug.hot_add(found, settings.offline_timeout, force), False)

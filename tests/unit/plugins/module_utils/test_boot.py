@@ -54,7 +54,7 @@ def bad(state="valid"):
 def booted(machine):
     """(machine, engine, Boot) of a machine whose namespace is raw and whose restore said result."""
     one, engine, build = machine
-    engine.hotplug.hot_remove("", 10)
+    engine.hotplug.hot_remove(engine.namespaces.find(), 10)
     handoff = build()
     boot = AfterBoot(engine, handoff.settings, handoff.services)
 

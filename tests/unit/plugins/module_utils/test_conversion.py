@@ -69,7 +69,7 @@ def become_devdax(fake):
 
 def test_nothing_to_do(make):
     fake, runner, converter = make("6.1-e820-devdax")
-    plan = converter.plan("", "", "devdax")
+    plan = converter.plan_named("", "", "devdax")
     converter.allow(plan, False)
     assert converter.apply(plan).mode == "devdax"
     assert (plan.changes, plan.destroys, runner.calls, fake.writes) == ([], [], [], [])
@@ -77,8 +77,8 @@ def test_nothing_to_do(make):
 
 def test_e820_raw_is_raw_though_ndctl_says_fsdax(make):
     converter = make("6.1-e820-raw")[2]
-    assert converter.plan("", "", "raw").changes == []
-    assert converter.plan("", "", "fsdax").changes == ["raw -> fsdax"]
+    assert converter.plan_named("", "", "raw").changes == []
+    assert converter.plan_named("", "", "fsdax").changes == ["raw -> fsdax"]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_e820_raw_is_raw_though_ndctl_says_fsdax(make):
     [("", 0, []), ("mem", 2 * M, []), ("dev", 0, ["map mem -> dev"]), ("", 4096, ["align 0x200000 -> 0x1000"])],
 )
 def test_map_and_align_count_only_when_asked_for(make, mapping, align, changes):
-    assert make("6.1-e820-devdax")[2].plan("", "", "devdax", mapping, align).changes == changes
+    assert make("6.1-e820-devdax")[2].plan_named("", "", "devdax", mapping, align).changes == changes
 
 
 def test_convert(make):
@@ -94,7 +94,7 @@ def test_convert(make):
     runner.answers["ndctl"] = become_devdax(fake)
     os.makedirs(fake.path("/sys/bus/nd/drivers/dax_pmem"), exist_ok=True)
     os.makedirs(fake.path("/sys/bus/dax/drivers/device_dax"), exist_ok=True)
-    plan = converter.plan("0x147e00000", "", "devdax")
+    plan = converter.plan_named("0x147e00000", "", "devdax")
     converter.allow(plan, False)
     assert runner.calls == [["blkid", "-p", "-o", "export", "/dev/pmem0"]]
     assert fake.writes == []
@@ -107,28 +107,28 @@ def test_convert(make):
 def test_ndctl_that_changes_nothing_is_found_out(make):
     converter = make("6.1-e820-raw", blkid=(2, "", ""), modprobe=(0, "", ""), ndctl=(0, '{"dev":"namespace0.0"}', ""))[2]
     with pytest.raises(HotpmemError, match=r"answered success, but namespace0\.0 is raw"):
-        converter.apply(converter.plan("", "", "fsdax"))
+        converter.apply(converter.plan_named("", "", "fsdax"))
 
 
 def test_left_over_id_is_removed_before_devdax_goes(make):
     fake, _runner, converter = make("6.1-e820-devdax", ndctl=(1, "", "no"))
     fake.ids = ["dax0.0"]
     with pytest.raises(HotpmemError, match="no"):
-        converter.apply(converter.plan("", "", "raw"))
+        converter.apply(converter.plan_named("", "", "raw"))
     assert fake.ids == []
 
 
 def test_system_ram_is_refused_even_with_force(make):
     converter = make("6.1-e820-system_ram")[2]
     with pytest.raises(HotpmemError, match="in use as System RAM: hot-remove it first"):
-        converter.allow(converter.plan("", "", "raw"), True)
+        converter.allow(converter.plan_named("", "", "raw"), True)
 
 
 def test_leaked_memory_is_refused_even_with_force(make):
     fake, _runner, converter = make("6.1-e820-system_ram")
     fake.write("/sys/bus/dax/drivers/kmem/unbind", "dax0.0")
     with pytest.raises(HotpmemError, match=r"leaked.*Only a reboot"):
-        converter.allow(converter.plan("", "", "raw"), True)
+        converter.allow(converter.plan_named("", "", "raw"), True)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_held_is_refused_even_with_force(make, file, text, said):
     os.makedirs(os.path.dirname(fake.path(file)), exist_ok=True)
     with open(fake.path(file), "w", encoding="utf-8") as written:
         written.write(text)
-    plan = converter.plan("", "", "devdax")
+    plan = converter.plan_named("", "", "devdax")
     assert plan.refuses == [said]
     with pytest.raises(HotpmemError, match="force does not override"):
         converter.allow(plan, True)
@@ -159,7 +159,7 @@ def test_held_is_refused_even_with_force(make, file, text, said):
 )
 def test_loss_needs_force_and_is_said(make, image, blkid, destroys):
     converter = make("6.1-e820-raw", image=image, blkid=blkid)[2]
-    plan = converter.plan("", "", "devdax")
+    plan = converter.plan_named("", "", "devdax")
     assert plan.destroys == destroys
     with pytest.raises(HotpmemError, match="it would destroy") as caught:
         converter.allow(plan, False)
@@ -170,7 +170,7 @@ def test_loss_needs_force_and_is_said(make, image, blkid, destroys):
 def test_labelled_namespace_of_odd_size(make):
     fake, _runner, converter = make("6.1-nfit-raw", blkid=(2, "", ""))
     fake.set(f"{ND}/region0/nstype", "5")
-    assert "no multiple of 16 MiB" in converter.plan("", "", "devdax").destroys[0]
+    assert "no multiple of 16 MiB" in converter.plan_named("", "", "devdax").destroys[0]
 
 
 def test_disabled_namespace_is_enabled(make):
@@ -184,7 +184,7 @@ def test_disabled_namespace_is_enabled(make):
         return 0, "", ""
 
     runner.answers["ndctl enable-namespace namespace0.0"] = enable
-    plan = converter.plan("", "", "devdax")
+    plan = converter.plan_named("", "", "devdax")
     assert plan.changes == ["enable namespace0.0"]
     assert converter.apply(plan).enabled
 
@@ -229,7 +229,7 @@ def ndctl_verbs(runner):
 
 def test_disabled_namespace_is_enabled_before_it_is_converted(disabled):
     fake, runner, converter = disabled("raw", create=None)
-    plan = converter.plan("", "", "devdax")
+    plan = converter.plan_named("", "", "devdax")
     converter.allow(plan, False)
     assert converter.apply(plan).mode == "devdax"
     assert ndctl_verbs(runner) == ["enable-namespace", "create-namespace"]
@@ -238,7 +238,7 @@ def test_disabled_namespace_is_enabled_before_it_is_converted(disabled):
 
 def test_disabled_namespace_that_proves_to_be_what_was_asked_for(disabled):
     _fake, runner, converter = disabled("devdax")
-    plan = converter.plan("", "", "devdax")
+    plan = converter.plan_named("", "", "devdax")
     converter.allow(plan, False)
     assert converter.apply(plan).mode == "devdax"
     assert ndctl_verbs(runner) == ["enable-namespace"]
@@ -247,7 +247,7 @@ def test_disabled_namespace_that_proves_to_be_what_was_asked_for(disabled):
 def test_image_on_a_disabled_namespace_is_kept(disabled):
     """It shows only when the namespace is enabled: what was allowed before is judged again."""
     _fake, runner, converter = disabled("raw", image="of the boot before", create=None)
-    plan = converter.plan("", "", "devdax")
+    plan = converter.plan_named("", "", "devdax")
     converter.allow(plan, False)
     with pytest.raises(HotpmemError, match="which has not been restored"):
         converter.apply(plan)
@@ -256,7 +256,7 @@ def test_image_on_a_disabled_namespace_is_kept(disabled):
 
 def test_info_block_that_the_driver_refuses(disabled):
     fake, runner, converter = disabled("raw", refused=1)
-    plan = converter.plan("", "", "raw")
+    plan = converter.plan_named("", "", "raw")
     assert plan.changes == ["enable namespace0.0"]
     converter.allow(plan, False)
     assert converter.apply(plan).enabled
@@ -268,7 +268,7 @@ def test_info_block_that_the_driver_refuses(disabled):
 def test_namespace_that_no_driver_takes(disabled, force):
     """Converted only by force: nobody can see what is on it."""
     fake, runner, converter = disabled("raw", refused=2, create=None)
-    plan = converter.plan("", "", "devdax")
+    plan = converter.plan_named("", "", "devdax")
     converter.allow(plan, force)
     if force:
         assert converter.apply(plan).mode == "devdax"
@@ -296,14 +296,14 @@ def empty(make):
 
 @pytest.mark.parametrize("region", ["region0", "0x147e00000"])
 def test_empty_region_gets_a_namespace(empty, region):
-    plan = empty().plan("", region, "devdax")
+    plan = empty().plan_named("", region, "devdax")
     assert plan.changes == ["create a devdax namespace in region0"]
     assert plan.argv[-2:] == ["--region", "region0"]
     assert plan.region_align == 2 * M
 
 
 def test_on_a_labelled_dimm_it_gets_a_size_that_lasts(empty):
-    plan = empty(labelled=True).plan("", "region0", "devdax", label="state")
+    plan = empty(labelled=True).plan_named("", "region0", "devdax", label="state")
     assert plan.changes == [
         "create a devdax namespace of 528 MiB in region0, named state; 4.9 MiB are left over, because with labels only multiples of 16 MiB "
         "are sure to last"
@@ -321,21 +321,21 @@ def test_on_a_labelled_dimm_it_gets_a_size_that_lasts(empty):
 )
 def test_a_namespace_that_would_not_last_is_not_created(empty, labelled, available, label, said):
     with pytest.raises(HotpmemError, match=f"Cannot create a namespace in region0: {said}"):
-        empty(labelled, available).plan("", "region0", "devdax", label=label)
+        empty(labelled, available).plan_named("", "region0", "devdax", label=label)
 
 
 def test_a_namespace_is_not_renamed(make):
     converter = make("6.1-nfit-raw")[2]
     with pytest.raises(HotpmemError, match=r"Cannot name namespace0\.0 state: it is there already, without a name"):
-        converter.plan("", "region0", "raw", label="state")
+        converter.plan_named("", "region0", "raw", label="state")
 
 
 def test_a_conversion_takes_no_uuid_away_that_was_asked_for(make):
     converter = make("6.1-nfit-devdax")[2]
     uuid = converter.namespaces.find().uuid
-    assert converter.plan(uuid, "", "devdax").changes == []
+    assert converter.plan_named(uuid, "", "devdax").changes == []
     with pytest.raises(
         HotpmemError, match=rf"Cannot make namespace0\.0 raw: .*{uuid}.*gives it a new one.*Ask for 0x147e00000, which stays"
     ):
-        converter.plan(uuid, "", "raw")
-    assert converter.plan("0x147e00000", "", "raw").changes == ["devdax -> raw"]
+        converter.plan_named(uuid, "", "raw")
+    assert converter.plan_named("0x147e00000", "", "raw").changes == ["devdax -> raw"]

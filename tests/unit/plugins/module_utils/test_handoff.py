@@ -120,7 +120,7 @@ def test_preflight_refuses_before_anything(machine):
 
 def test_an_image_that_waits_is_not_overwritten(machine):
     one, engine, build = machine
-    engine.hotplug.hot_remove("", 10)
+    engine.hotplug.hot_remove(engine.namespaces.find(), 10)
     one.image = {"state": "valid", "sequence": 7, "items": ["must"], "boot_id": "older"}
     with pytest.raises(HotpmemError, match=r"sequence 7, items must\) that was not restored"):
         build().run()
@@ -207,7 +207,7 @@ def test_shutdown_keeps_an_image_that_waits_and_does_not_save_under_a_running_un
     with pytest.raises(HotpmemError, match=r"cache\.service, must\.service still runs"):
         save.run(100)
     one.active = set()
-    engine.hotplug.hot_remove("", 10)
+    engine.hotplug.hot_remove(engine.namespaces.find(), 10)
     one.image = {"state": "valid", "boot_id": "another"}
     with pytest.raises(HotpmemError, match="was not restored, and it is kept"):
         save.run(100)

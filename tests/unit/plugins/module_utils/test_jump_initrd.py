@@ -211,5 +211,5 @@ def test_the_handoff_makes_it_and_loads_it(machine):
 def test_who_names_an_initrd_gets_it(machine):
     _one, engine, build = machine
     engine.jump_initrd.build = engine.jump_initrd.ready = None
-    assert not build(jump_initrd="host_only").own_initrd
+    assert not build(jump_initrd="host_only").settings.own_initrd
     assert build(jump_initrd="host_only").target().initrd == "/boot/initrd"

@@ -170,6 +170,6 @@ def test_uuids(system):
 
 def test_another_command_line_has_the_stock_initrd(machine):
     _one, _engine, build = machine
-    assert build(kernel="", initrd="", jump_initrd="minimal").own_initrd
-    assert not build(kernel="", initrd="", jump_initrd="minimal", command_line="root=/dev/vdb").own_initrd
-    assert build(kernel="", initrd="", jump_initrd="host_only", command_line="root=/dev/vdb").own_initrd
+    assert build(kernel="", initrd="", jump_initrd="minimal").settings.own_initrd
+    assert not build(kernel="", initrd="", jump_initrd="minimal", command_line="root=/dev/vdb").settings.own_initrd
+    assert build(kernel="", initrd="", jump_initrd="host_only", command_line="root=/dev/vdb").settings.own_initrd

@@ -210,3 +210,24 @@ def test_usage(capsys, argv, code, said):
     assert answer["exit"] == code and said in answer["msg"]
     assert cli.main(argv) == code
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["preflight", "status"])
+def test_status_and_preflight_judge_the_initrd_that_the_handoff_takes(machine, tmp_path, verb):
+    """With its own initrd built, a host whose stock initrd is missing is ready; without, it is refused for just that."""
+    one, engine, build = machine
+    settings = build(kernel="", initrd="", jump_initrd="minimal").settings
+    release = one.fake.get("/proc/sys/kernel/osrelease")
+    (Path(one.fake.root) / f"boot/vmlinuz-{release}").write_text("x", encoding="utf-8")
+    args = cli.parser().parse_args([verb])
+
+    def reasons():
+        try:
+            return cli.VERBS[verb](engine, settings, args).facts["reasons"]
+        except HotpmemError as error:
+            return error.details["reasons"]
+
+    engine.jump_initrd.ready = lambda: ""
+    assert [reason for reason in reasons() if "initrd" in reason]
+    engine.jump_initrd.ready = lambda: "/boot/initrd"
+    assert reasons() == []

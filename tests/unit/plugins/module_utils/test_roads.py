@@ -35,19 +35,19 @@ def dax(machine):
 def test_there_and_back_without_a_conversion(dax):
     one, engine, _build = dax
     for _time in range(2):
-        planned = engine.hotplug.plan_remove("")
+        planned = engine.hotplug.plan_remove(engine.namespaces.find())
         assert (planned.before, planned.after, planned.device) == (RAM, DEVICE, "")
-        move = engine.hotplug.hot_remove("", 10)
+        move = engine.hotplug.hot_remove(engine.namespaces.find(), 10)
         assert (move.changes, move.after, move.device) == (planned.changes, planned.after, "/dev/dax0.0")
         calls = len(one.acts)
-        again = engine.hotplug.hot_remove("", 10)
+        again = engine.hotplug.hot_remove(engine.namespaces.find(), 10)
         assert (again.changes, again.before, again.after, len(one.acts)) == ([], DEVICE, DEVICE, calls)
-        planned = engine.hotplug.plan_add("", force=False)
+        planned = engine.hotplug.plan_add(engine.namespaces.find(), force=False)
         assert (planned.before, planned.after) == (DEVICE, RAM) and len(one.acts) == calls
-        move = engine.hotplug.hot_add("", 10, force=False)
+        move = engine.hotplug.hot_add(engine.namespaces.find(), 10, force=False)
         assert (move.changes, move.after, move.device) == (planned.changes, planned.after, "")
         assert online(engine) == ["online_movable"] * 4
-        assert engine.hotplug.hot_add("", 10, force=False).changes == []
+        assert engine.hotplug.hot_add(engine.namespaces.find(), 10, force=False).changes == []
     assert not any(act.startswith("ndctl") for act in one.acts)
 
 
@@ -56,15 +56,15 @@ def test_asked_for_by_uuid(machine):
     one, engine, build = machine
     build(road="dax")
     uuid = engine.namespaces.find().uuid
-    assert engine.hotplug.hot_remove(uuid, 10).device == "/dev/dax0.0"
-    assert engine.hotplug.hot_add(uuid, 10, force=False).after == RAM
+    assert engine.hotplug.hot_remove(engine.namespaces.find(uuid), 10).device == "/dev/dax0.0"
+    assert engine.hotplug.hot_add(engine.namespaces.find(uuid), 10, force=False).after == RAM
     engine.preflight.require(uuid, [], 0, False)
     build(road="raw")
     with pytest.raises(HotpmemError, match=r"This host is not ready: .*asked for by its uuid.*Ask for 0x3fe00000, which stays"):
         engine.preflight.require(uuid, [], 0, False)
     calls = len(one.acts)
     with pytest.raises(HotpmemError, match=r"asked for by its uuid.*gives it a new one.*Ask for 0x3fe00000, which stays"):
-        engine.hotplug.hot_remove(uuid, 10, force=True)
+        engine.hotplug.hot_remove(engine.namespaces.find(uuid), 10, force=True)
     assert len(one.acts) == calls and online(engine) == ["online_movable"] * 4
 
 
@@ -156,11 +156,11 @@ FAILS = (2, json.dumps({"event": "result", "exit": 2, "error": {"what": "Writing
 @pytest.mark.parametrize("answer, said", [(FAILS, "no"), (LIES, "answered success, but there is one still (consumed)")])
 def test_what_cannot_be_invalidated_is_not_hot_added(dax, answer, said):
     one, engine, _build = dax
-    engine.hotplug.hot_remove("", 10)
+    engine.hotplug.hot_remove(engine.namespaces.find(), 10)
     one.image = {"state": "consumed"}
     one.fails[f"{STATE} invalidate"] = answer
     with pytest.raises(HotpmemError) as caught:
-        engine.hotplug.hot_add("", 10, force=True)
+        engine.hotplug.hot_add(engine.namespaces.find(), 10, force=True)
     assert said in str(caught.value) and f"{STATE} invalidate --device /dev/dax0.0" in caught.value.todo
     assert engine.dax.driver_of("dax0.0") == "device_dax" and online(engine) == []
 
@@ -177,7 +177,7 @@ def test_what_was_ram_and_cannot_be_invalidated_is_not_saved_to(dax):
 
 def test_after_the_boot(dax):
     one, engine, build = dax
-    engine.hotplug.hot_remove("", 10)
+    engine.hotplug.hot_remove(engine.namespaces.find(), 10)
     handoff = build()
     boot = AfterBoot(engine, handoff.settings, handoff.services)
     one.image = dict(OLD)
@@ -195,21 +195,21 @@ def test_after_the_boot(dax):
 def test_a_host_that_changes_its_road_keeps_the_image_that_waits(machine, old, new, device):
     one, engine, build = machine
     build(road=old)
-    engine.hotplug.hot_remove("", 10)
+    engine.hotplug.hot_remove(engine.namespaces.find(), 10)
     one.image = dict(OLD)
     handoff = build(road=new)
     calls = len(one.acts)
     for act in (
-        lambda: engine.hotplug.plan_remove(""),
-        lambda: engine.hotplug.hot_remove("", 10),
-        lambda: engine.hotplug.plan_add("", force=False),
-        lambda: engine.hotplug.hot_add("", 10, force=False),
+        lambda: engine.hotplug.plan_remove(engine.namespaces.find()),
+        lambda: engine.hotplug.hot_remove(engine.namespaces.find(), 10),
+        lambda: engine.hotplug.plan_add(engine.namespaces.find(), force=False),
+        lambda: engine.hotplug.hot_add(engine.namespaces.find(), 10, force=False),
         handoff.run,
     ):
         with pytest.raises(HotpmemError, match=rf"/dev/{device} (\(sequence 1|holds a state image)"):
             act()
     assert len(one.acts) == calls
-    assert engine.hotplug.hot_remove("", 10, force=True).device == {"raw": "/dev/pmem0", "dax": "/dev/dax0.0"}[new]
+    assert engine.hotplug.hot_remove(engine.namespaces.find(), 10, force=True).device == {"raw": "/dev/pmem0", "dax": "/dev/dax0.0"}[new]
     if new == "dax":
         # What lies where the header is going to be was the payload of the other road.
         assert one.acts[-1].startswith(f"{STATE} invalidate --device /dev/dax0.0")
@@ -219,14 +219,14 @@ def test_a_host_that_changes_its_road_keeps_the_image_that_waits(machine, old, n
 def test_a_host_that_changes_its_road_is_brought_over(machine, old, new):
     one, engine, build = machine
     build(road=old)
-    engine.hotplug.hot_remove("", 10)
+    engine.hotplug.hot_remove(engine.namespaces.find(), 10)
     build(road=new)
     kmem_only_without_image(one, engine)
     mode = {"raw": "raw", "dax": "devdax"}[new]
-    move = engine.hotplug.hot_remove("", 10)
+    move = engine.hotplug.hot_remove(engine.namespaces.find(), 10)
     assert move.after == {"mode": mode, "online_bytes": 0} and f"make namespace0.0 {mode}" in move.changes
-    assert engine.hotplug.hot_remove("", 10).changes == []
-    engine.hotplug.hot_add("", 10, force=False)
+    assert engine.hotplug.hot_remove(engine.namespaces.find(), 10).changes == []
+    engine.hotplug.hot_add(engine.namespaces.find(), 10, force=False)
     assert online(engine) == ["online_movable"] * 4
 
 
@@ -234,34 +234,34 @@ def test_a_raw_namespace_becomes_system_ram(machine):
     """The first run on a new host: converted once, and never believed to hold an image where its payload was."""
     one, engine, build = machine
     build()
-    engine.hotplug.hot_remove("", 10)
+    engine.hotplug.hot_remove(engine.namespaces.find(), 10)
     build(road="dax")
-    planned = engine.hotplug.plan_add("", force=False)
+    planned = engine.hotplug.plan_add(engine.namespaces.find(), force=False)
     assert (planned.before, planned.after) == ({"mode": "raw", "online_bytes": 0}, RAM)
     kmem_only_without_image(one, engine)
-    move = engine.hotplug.hot_add("", 10, force=False)
+    move = engine.hotplug.hot_add(engine.namespaces.find(), 10, force=False)
     assert (move.changes, move.after) == (planned.changes, RAM)
     assert [act for act in one.acts if "ndctl" in act or "invalidate" in act][-1].startswith(f"{STATE} invalidate")
 
 
 def test_a_device_that_no_driver_holds_is_looked_at_first(dax):
     one, engine, _build = dax
-    engine.hotplug.hot_remove("", 10)
+    engine.hotplug.hot_remove(engine.namespaces.find(), 10)
     os.unlink(one.fake.path("/sys/bus/dax/devices/dax0.0/driver"))
     one.image = dict(OLD)
-    assert engine.hotplug.plan_remove("").changes == ["bind dax0.0 to device_dax"]
+    assert engine.hotplug.plan_remove(engine.namespaces.find()).changes == ["bind dax0.0 to device_dax"]
     with pytest.raises(HotpmemError, match="it would destroy: the state image"):
-        engine.hotplug.hot_remove("", 10)
+        engine.hotplug.hot_remove(engine.namespaces.find(), 10)
     os.unlink(one.fake.path("/sys/bus/dax/devices/dax0.0/driver"))
     with pytest.raises(HotpmemError, match="it would destroy: the state image"):
-        engine.hotplug.hot_add("", 10, force=False)
+        engine.hotplug.hot_add(engine.namespaces.find(), 10, force=False)
     assert one.image == OLD and engine.dax.driver_of("dax0.0") == "device_dax"
 
 
 def test_a_handoff_that_is_refused_in_the_middle_gives_up_nothing(dax):
     """The image shows only once a driver holds the device: preflight could not see it."""
     one, engine, build = dax
-    engine.hotplug.hot_remove("", 10)
+    engine.hotplug.hot_remove(engine.namespaces.find(), 10)
     os.unlink(one.fake.path("/sys/bus/dax/devices/dax0.0/driver"))
     one.image = dict(OLD)
     handoff = build()
@@ -274,7 +274,7 @@ def test_what_hot_remove_would_refuse_is_refused_before_anything(machine):
     """fsdax, say: neither road may take a file system with it."""
     one, _engine, build = machine
     handoff = build()
-    handoff.engine.hotplug.hot_remove("", 10)
+    handoff.engine.hotplug.hot_remove(handoff.engine.namespaces.find(), 10)
     build(road="dax")
     one.fails["blkid"] = (0, "TYPE=ext4\n", "")
     calls = len(one.acts)
