@@ -39,7 +39,7 @@ METHODS = {"handoff": "fast", "handoff_systemd": "systemd", "handoff_dax": "fast
 
 # memcached as the demo has it, but with room for the items, which take more than their bytes, and for a client outside. Debian's unit
 # counts as started when its wrapper is forked, long before memcached answers; the timeline can only end where systemd says so. The question
-# starts no program, and has no sandbox of its own ("+"): both would come late, and be counted as ours.
+# starts no program and runs without the sandbox ("+"): either would start late, and its time would be counted as ours.
 CONFIGURE = """set -e
 systemctl stop memcached
 cat >/etc/systemd/system/memcached.service.d/20-ready.conf <<'END'
@@ -258,9 +258,9 @@ def failure(bench: Bench, error: Exception) -> str:
 
 
 def run(bench: Bench) -> bool:
-    """All rounds on a machine of their own, which is ended in any case. False when they came to an early end, which is shown."""
+    """Run all rounds on a new machine, and end it afterwards. Returns False when a round failed; the reason is shown."""
     try:
-        # Not below: a lab of this name that is up already is somebody else's, and not to be ended here.
+        # Not below: a lab of this name that is already up belongs to somebody else and must not be ended here.
         bench.up()
     except (LabError, KeyboardInterrupt) as error:
         print(f"downtime: FAILED: {error}", file=sys.stderr)

@@ -33,7 +33,7 @@ class StepFailed(Exception):
 
 
 class Demo:
-    """One run of the demo in a lab of its own name."""
+    """One run of the demo. Each run has its own lab."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lab's package is beside its tests, and their cache is a folder of their own."""
+"""The lab's package is beside its tests. The tests use their own cache folder."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Hard resets in the middle of a save, on lab machines: afterwards the device holds no valid image, or the complete new one.
 
-Each round, on each machine: save generation N+1 over generation N, reset the machine at a seeded moment of the save (QEMU's
-system_reset keeps memory, as a reset button does), boot, ask the helper what is there, and compare a restored image byte for byte with
-the source of its generation. Usage: resets.py [--resets 20] [--hosts 2] [--seed 1] [--mib 128]
+Each round does this on each machine. It saves generation N+1 over generation N, and resets the machine at a seeded moment
+of the save. QEMU's system_reset keeps memory, as a reset button does. After the boot it asks the helper what the device
+holds, restores it, and compares each byte with the source of its generation. Usage: resets.py [--resets 20] [--hosts 2] [--seed 1] [--mib 128]
 """
 
 from __future__ import annotations

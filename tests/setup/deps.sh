@@ -22,7 +22,7 @@ while read -r command package; do
     case $command in ''|'#'*) continue ;; esac
     command -v "$command" >/dev/null 2>&1 || [ -x "/usr/sbin/$command" ] || [ -x "/sbin/$command" ] || missing+=("$package")
 done < tests/setup/packages.txt
-# These have no command of their own: GRUB's BIOS modules for the lab's GRUB machines, the archive keys (Ubuntu lacks Debian's),
+# These packages bring no command: GRUB's BIOS modules for the lab's GRUB machines, the archive keys (Ubuntu lacks Debian's),
 # the static C library and the runtime of clang's sanitizers for the helper's tests.
 for file in /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring /usr/lib/grub/i386-pc/boot.img:grub-pc-bin \
             /usr/include/x86_64-linux-gnu/sys/types.h:libc6-dev; do

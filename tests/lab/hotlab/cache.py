@@ -55,10 +55,10 @@ def lock(name: str) -> Iterator[None]:
 
 
 def entry(kind: str, key: str, build: Callable[[Path], None]) -> Path:
-    """The finished cache entry kind/key, built by `build(directory)` when it isn't there.
+    """Return the finished cache entry kind/key. `build(directory)` builds it when it does not exist.
 
-    A builder that died leaves a `.new` folder: its machines are ended and the folder removed by the next one, which can
-    only be when the dead one no longer holds the lock.
+    A builder that died leaves a `.new` folder. The next builder gets the lock only after that death. It ends the machines
+    of the dead builder and removes its folder.
     """
     parent = root() / kind
     parent.mkdir(exist_ok=True)

@@ -41,7 +41,7 @@ class Emulator:
 
 
 def choose(kernel: str, accel: str) -> Emulator:
-    """The QEMU for this kernel; the tree is built when it is needed and isn't there. Only emulation asks for a newer one."""
+    """Return the QEMU for this kernel. Only emulation may need a newer one, which is built when it does not exist yet."""
     installed = _ask((INSTALLED,))
     if accel == "kvm" or installed.major >= kernels.find(kernel).qemu:
         return installed

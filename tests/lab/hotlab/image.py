@@ -65,7 +65,7 @@ def keys() -> Path:
 
 
 def ensure(kernel: str) -> Path:
-    """The cache entry with root.raw, vmlinuz, initrd.img, grub.img for this kernel; built when it isn't there (a minute)."""
+    """Return the cache entry with root.raw, vmlinuz, initrd.img and grub.img for this kernel. Building it takes a minute."""
     row = kernels.find(kernel)
     require_tools()
     folder = keys()

@@ -24,7 +24,7 @@ RESTORE_DEADLINE = 120.0
 def folder(name: str) -> Path:
     """The state folder of the lab `name`."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", name):
-        raise LabError(f"{name!r} is no name for a lab", "", "Use lower-case letters, digits and dashes.")
+        raise LabError(f"{name!r} is not a valid lab name", "", "Use lower-case letters, digits and dashes.")
     return cache.root() / "labs" / name
 
 

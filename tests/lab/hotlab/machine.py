@@ -165,7 +165,7 @@ def start(spec: Spec, qemu: Emulator, folder: Path, base: Path, ram: Path, *, te
         port = free_port()
         argv = [*qemu.argv, *options(spec, folder, base, ram, template=template, port=port)]
         with open(folder / "qemu.log", "w") as log:
-            # A session of its own: an interrupt at the terminal is for the lab command, which then ends it in order.
+            # QEMU gets its own session: an interrupt at the terminal reaches only the lab command, which then ends QEMU in order.
             child = subprocess.Popen(
                 argv, cwd=folder, env=qemu.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
@@ -284,7 +284,7 @@ def stop_at_reboot(folder: Path) -> None:
 
 
 def clear(folder: Path, dimm: Dimm, deadline: float = 120) -> None:
-    """Wait until it has stopped, empty the DIMM and let it boot: what firmware does that clears memory. The label area is no memory."""
+    """Wait until the machine has stopped, clear the DIMM and boot, as firmware does that clears memory. Labels stay: they are not memory."""
     with Qmp(folder / "qmp") as qmp:
         end = time.monotonic() + deadline
         while (state := qmp.execute("query-status")["status"]) != "shutdown":

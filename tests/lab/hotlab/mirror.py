@@ -62,7 +62,7 @@ def configured(root: Path = Path("/")) -> list[Source]:
 
 
 def choose(sources: list[Source], suites: set[str]) -> str | None:
-    """The address of the first source that serves one of Debian's own `suites`; None when there is none (Ubuntu)."""
+    """The address of the first source that serves one of Debian's own `suites`; None when no source does (Ubuntu)."""
     for source in sources:
         if suites & set(source.suites):
             return source.uri.rstrip("/")

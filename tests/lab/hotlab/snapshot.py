@@ -33,7 +33,7 @@ class Snapshot:
 
 
 def ensure(spec: Spec) -> Snapshot:
-    """The snapshot for `spec`; it, the image and the emulator are built when they aren't there."""
+    """Return the snapshot for `spec`. The snapshot, the image and the emulator are built when they do not exist."""
     base = image.ensure(spec.kernel)
     if spec.accel != "auto":
         return _entry(spec, base)
@@ -43,7 +43,7 @@ def ensure(spec: Spec) -> Snapshot:
     try:
         return _entry(dataclasses.replace(spec, accel="kvm"), base)
     except LabError as error:
-        # A CPU flag and a device are no proof (nested machines): a boot is. Remembered until the cache is removed.
+        # A CPU flag and a device prove nothing on nested machines; a boot does. The answer is kept until the cache is removed.
         progress.say(f"KVM did not boot this kernel; emulating from now on ({str(error).splitlines()[0]})")
         decision.write_text("tcg\n")
         return _entry(dataclasses.replace(spec, accel="tcg"), base)

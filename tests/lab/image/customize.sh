@@ -17,7 +17,7 @@ ssh-keygen -y -f "$hostkey" >"$root/etc/ssh/ssh_host_ed25519_key.pub"
 
 systemctl --root="$root" --quiet enable systemd-networkd.service ssh.service
 systemctl --root="$root" --quiet disable memcached.service
-# The kexec-tools hooks would load and start a kernel of their own choice at shutdown: only ours may.
+# The kexec-tools hooks would load another kernel at shutdown and start it. Only ours may do that.
 sed -i 's/^LOAD_KEXEC=.*/LOAD_KEXEC=false/' "$root/etc/default/kexec"
 systemctl --root="$root" --quiet mask kexec.service kexec-load.service
 # What a test machine has no use for and would wait for, or be disturbed by in the middle of a test. The automount goes

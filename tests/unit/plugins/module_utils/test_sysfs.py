@@ -77,7 +77,7 @@ def test_a_stuck_write_ends_even_when_its_parent_was_killed(tmp_path):
     os.mkfifo(tmp_path / "stuck")
     reader, writer = os.pipe()
     code = "import sys; from sysfs_alone import Sysfs; Sysfs(sys.argv[1]).write_until('/stuck', 'x', 2.0)"
-    # The module without its package: a process of its own has no collection loader.
+    # The module without its package, because a new process has no collection loader.
     folder = Path(sysfs_module.__file__).parent
     (tmp_path / "sysfs_alone.py").write_text((folder / "sysfs.py").read_text().replace("from .errors", "from errors"))
     (tmp_path / "errors.py").write_text((folder / "errors.py").read_text())
