@@ -4,7 +4,9 @@
 
 Each round does this on each machine. It saves generation N+1 over generation N, and resets the machine at a seeded moment
 of the save. QEMU's system_reset keeps memory, as a reset button does. After the boot it asks the helper what the device
-holds, restores it, and compares each byte with the source of its generation. Usage: resets.py [--resets 20] [--hosts 2] [--seed 1] [--mib 128]
+holds, restores it, and compares each byte with the source of its generation.
+
+Usage: resets.py [--resets 20] [--hosts 2] [--seed 1] [--mib 128]
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def test_the_console_is_made_readable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "../x", "A", "-x", "a" * 40, "a/b"])
 def test_names_that_would_leave_the_folder_are_refused(name: str) -> None:
-    with pytest.raises(LabError, match="no name for a lab"):
+    with pytest.raises(LabError, match="is not a valid lab name"):
         lab.folder(name)
 
 

@@ -284,7 +284,7 @@ def stop_at_reboot(folder: Path) -> None:
 
 
 def clear(folder: Path, dimm: Dimm, deadline: float = 120) -> None:
-    """Wait until the machine has stopped, clear the DIMM and boot, as firmware does that clears memory. Labels stay: they are not memory."""
+    """Wait until the machine has stopped, clear the DIMM and boot, as some firmware does. The labels stay."""
     with Qmp(folder / "qmp") as qmp:
         end = time.monotonic() + deadline
         while (state := qmp.execute("query-status")["status"]) != "shutdown":
