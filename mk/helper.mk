@@ -38,7 +38,7 @@ $(HELPER_TEST)/fault.so: tests/helper/fault.c
 
 # Damaged images, in one process: seeded mutations (gcc) and libFuzzer (clang).
 HELPER_LIBRARY := $(filter-out %/main.c,$(HELPER_C))
-HELPER_SUMS := $(addprefix $(HELPER_SRC)/,hash.c cpu.c cpu_x86.c cpu_arm.c)
+HELPER_SUMS := $(addprefix $(HELPER_SRC)/,hash.c cpu.c cpu_scalar.c cpu_x86.c cpu_arm.c)
 HELPER_HARNESS := tests/helper/harness.c tests/helper/harness.h
 FUZZ_SECONDS ?= 600
 HELPER_CORPUS := tests/helper/corpus.tar.xz

@@ -22,7 +22,7 @@ from ._sysfs import Sysfs, mounted
 
 # What the restore reads, and runs: it must be there before any unit.
 NEEDED = ("/etc/hotpmem", "/var/lib/hotpmem", "/usr/local/lib/hotpmem", "/usr/bin", "/bin")
-MAX_MOUNTS = 16  # early.h
+MAX_MOUNTS = 16  # early_plan.h
 _PATIENCE = 20.0  # seconds for a question to systemd
 _RECURSIVE = "DRZTAH"  # types of tmpfiles.d(5) that remove or change what is inside, too
 _MADE = "dvqQ"  # types that make a directory unless it is there, and set its owner and mode

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <sys/mount.h>
 
-#include "early.h"
-#include "init.h"
+#include "early_plan.h"
+#include "init_parse.h"
 
 static int failed;
 

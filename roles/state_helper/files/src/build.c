@@ -10,6 +10,8 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "build_file.h"
+#include "build_work.h"
 #include "hooks.h"
 #include "reader.h"
 

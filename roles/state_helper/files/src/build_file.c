@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Single files, directories, links and device nodes of an item that is being restored. */
+#include "build_file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -12,7 +13,6 @@
 #include <unistd.h>
 
 #include "attributes.h"
-#include "build.h"
 #include "hooks.h"
 
 static void failed(struct build *b, int err, const char *doing, const struct record *r)

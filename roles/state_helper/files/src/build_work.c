@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What the threads of a restore do: check a chunk's sum, and write what files have of it. */
+#include "build_work.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
-#include "build.h"
+#include "build_file.h"
 
 void build_give_back(struct build *b, struct build_job *job)
 {

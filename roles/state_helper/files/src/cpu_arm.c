@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* XXH3 steps and copies for aarch64: NEON is part of every one of them. */
 #if defined(__aarch64__)
-#include "hash.h"
+#include "cpu_scalar.h"
 
 #include <arm_neon.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* XXH3 steps and non-temporal copies for x86_64: plain and SSE2 always, AVX2 and AVX-512 where CPU and kernel have them. */
 #if defined(__x86_64__)
-#include "hash.h"
+#include "cpu_scalar.h"
 
 #include <cpuid.h>
 #include <immintrin.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include "early.h"
+#include "early_network.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "init.h"
+#include "kmsg.h"
 
 #define MODPROBE "/sbin/modprobe"
 
@@ -59,7 +59,7 @@ static void name_interfaces(const struct early *e)
             continue;
         strcpy(r.ifr_newname, e->interfaces[i].name);
         if (ioctl(fd, SIOCSIFNAME, &r) != 0) /* udev names it then */
-            init_say("naming %s %s: %s", r.ifr_name, r.ifr_newname, strerror(errno));
+            kmsg("naming %s %s: %s", r.ifr_name, r.ifr_newname, strerror(errno));
     }
     if (fd >= 0)
         close(fd);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include <string.h>
+#include "early_plan.h"
 
-#include "early.h"
+#include <string.h>
 
 /* Cuts off the next word of a line; NULL when there is none, or nothing behind it. */
 static char *cut(char **rest)

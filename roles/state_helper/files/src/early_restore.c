@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include "early.h"
+#include "early_restore.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,7 +9,8 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "init.h"
+#include "init_parse.h"
+#include "kmsg.h"
 
 #define RESTORE "/usr/local/lib/hotpmem/restore" /* roles/node_agent/files/restore.sh */
 
@@ -21,14 +22,14 @@ static int mount_all(const struct early *e)
 {
     /* As systemd mounts it (src/shared/mount-setup.c), which takes one that is there. */
     if (mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV | MS_STRICTATIME, "mode=0755,size=20%,nr_inodes=800k") != 0) {
-        init_say("mounting /run: %s", strerror(errno));
+        kmsg("mounting /run: %s", strerror(errno));
         return -1;
     }
     for (int i = 0; i < e->mount_count; i++) {
         struct init_options options = {0};
         if (init_parse_mount(&options, e->mounts[i].options) != 0 ||
             mount("tmpfs", e->mounts[i].directory, "tmpfs", options.flags, options.data) != 0) {
-            init_say("mounting %s: %s", e->mounts[i].directory, strerror(errno));
+            kmsg("mounting %s: %s", e->mounts[i].directory, strerror(errno));
             return -1;
         }
     }
@@ -52,7 +53,7 @@ void early_restore(const struct early *e)
         return;
     pid_t pid = fork();
     if (pid < 0)
-        init_say("starting the restore: %s", strerror(errno));
+        kmsg("starting the restore: %s", strerror(errno));
     if (pid != 0)
         return;
     static char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
@@ -65,6 +66,6 @@ void early_restore(const struct early *e)
         close(null);
     drop_capabilities();
     execve(RESTORE, argv, environment);
-    init_say("running %s: %s", RESTORE, strerror(errno));
+    kmsg("running %s: %s", RESTORE, strerror(errno));
     _exit(127);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "hash.h"
 
+#include "cpu.h"
 #include "le.h"
 
 #define P32_1 0x9E3779B1u

@@ -6,9 +6,8 @@
 #include <string.h>
 
 #include "hash.h"
-#include "hooks.h"
 #include "le.h"
-#include "table.h"
+#include "layout.h"
 
 /* Not the signature of anything the kernel looks for at 4 KiB of a raw namespace (NVDIMM_PFN_INFO, NVDIMM_DAX_INFO,
  * BTT_ARENA_INFO), though the second copy lies just there. */
@@ -141,6 +140,19 @@ int header_any_consumed(const struct header *h)
 {
     static const uint8_t none[sizeof h->consumed];
     return (h->flags & HEADER_CONSUMED) || memcmp(h->consumed, none, sizeof none) != 0;
+}
+
+int header_set_mark(struct header *h, uint32_t id, uint64_t cycles)
+{
+    uint32_t i = 0;
+    while (i < h->mark_count && i < MAX_MARKS && h->marks[i].id != id)
+        i++;
+    if (i >= MAX_MARKS)
+        return 0;
+    h->marks[i] = (struct mark){.id = id, .cycles = cycles};
+    if (i == h->mark_count)
+        h->mark_count++;
+    return 1;
 }
 
 char *hex_id(char out[33], const uint8_t id[16])

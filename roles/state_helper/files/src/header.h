@@ -68,6 +68,9 @@ void header_init(struct header *h);
 int header_consumed(const struct header *h, int item); /* 0 for an item that the image does not have */
 int header_any_consumed(const struct header *h);
 
+/* Sets a mark, and replaces an earlier one with the same number. Returns 0 when there is no room for another. */
+int header_set_mark(struct header *h, uint32_t id, uint64_t cycles);
+
 char *hex_id(char out[33], const uint8_t id[16]);   /* 32 digits, as /etc/machine-id */
 char *hex_uuid(char out[37], const uint8_t id[16]); /* with dashes, as /proc/sys/kernel/random/boot_id */
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "help.h"
+
 #include <stdio.h>
 
-#include "options.h"
+#include "status.h"
 
-void options_help(void)
+void help_print(void)
 {
     fputs(
 "pmem-state " PMEM_STATE_VERSION " - keep files and directory trees in persistent memory across a reboot\n"

@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "early.h"
+#include "early_network.h"
+#include "early_restore.h"
+#include "init_parse.h"
+#include "kmsg.h"
 #include "now.h"
 
 /* What is in the initrd beside /init (plugins/module_utils/_minimal_initrd.py). A line of PLAN is `module FILE [PARAMETERS]`, in the order
@@ -26,24 +28,10 @@
 
 enum { WAIT_SECONDS = 30, LAST_WORDS_SECONDS = 3 };
 
-void init_say(const char *format, ...)
-{
-    char text[512] = "<3>hotpmem: ";
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text + strlen(text), sizeof text - strlen(text), format, args);
-    va_end(args);
-    int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        (void)!write(fd, text, strlen(text));
-        close(fd);
-    }
-}
-
 /* The way out. Firmware starts the boot loader, and that the stock initrd. */
 static _Noreturn void give_up(const char *doing, const char *what)
 {
-    init_say("the jump's initrd can't go on: %s %s: %s. Rebooting through the firmware", doing, what, strerror(errno));
+    kmsg("the jump's initrd can't go on: %s %s: %s. Rebooting through the firmware", doing, what, strerror(errno));
     sleep(LAST_WORDS_SECONDS);
     sync();
     reboot(RB_AUTOBOOT);
@@ -65,7 +53,7 @@ static void load_module(char *line)
         *parameters++ = 0;
     int fd = open(line, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || (syscall(SYS_finit_module, fd, parameters ? parameters : "", 0) != 0 && errno != EEXIST))
-        init_say("loading the module %s: %s", line, strerror(errno));
+        kmsg("loading the module %s: %s", line, strerror(errno));
     if (fd >= 0)
         close(fd);
 }

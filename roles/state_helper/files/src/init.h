@@ -4,29 +4,8 @@
 #ifndef INIT_H
 #define INIT_H
 
-#include <stddef.h>
-
 /* Never returns. What can't be done is said on the console, and the machine reboots through its firmware, whose boot loader has the
  * stock initrd. argv: what the kernel gives its init. */
 _Noreturn void init_run(char **argv);
-
-/* A line for the kernel's log, and so for the console. */
-void init_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-/* The parts of it that need no machine. */
-struct init_options {
-    unsigned long flags;   /* of mount(2) */
-    char data[1024];       /* what else rootflags= has, for the file system */
-    char init[256];        /* init=, or /sbin/init */
-};
-/* From a kernel command line (docs: kernel-parameters.txt, "ro", "rw", "rootflags=", "init="). 0, or -1 when a value is too long. */
-int init_parse(struct init_options *o, const char *command_line);
-/* From the options of a mount unit or of fstab, adding to o->flags and o->data. 0, or -1 when they are too long. */
-int init_parse_mount(struct init_options *o, const char *options);
-
-/* Whether the first bytes of a device are those of a file system of this type (ext2, ext3, ext4, xfs) with this UUID. Needs
- * INIT_PROBE_BYTES of them. */
-enum { INIT_PROBE_BYTES = 2048 };
-int init_is_root(const unsigned char *bytes, const char *type, const unsigned char uuid[16]);
 
 #endif

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What the /init of a jump reads: the kernel's command line, and superblocks. */
+#include "init_parse.h"
+
 #include <stdint.h>
 #include <string.h>
 #include <sys/mount.h>
 
-#include "init.h"
 #include "le.h"
 
 /* Options of mount(8) that are flags of mount(2), and not the file system's. */

@@ -8,6 +8,7 @@
 
 #include "command.h"
 #include "guard.h"
+#include "help.h"
 #include "init.h"
 
 /* Deep trees and packed chunks of small files keep a few hundred files open at a time. */
@@ -30,7 +31,7 @@ int main(int argc, char **argv)
     allow_open_files();
     int code = command_run(&command, argc, argv);
     if (code == 0 && command.options.verb == VERB_HELP)
-        options_help();
+        help_print();
     else if (code == 0 && command.options.verb == VERB_VERSION)
         printf("pmem-state %s (image format %d)\n", PMEM_STATE_VERSION, FORMAT_VERSION);
     else

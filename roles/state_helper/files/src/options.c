@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "marks.h"
+#include "mark_names.h"
 #include "paths.h"
 
 static const char *const help_hint = "See pmem-state --help.";

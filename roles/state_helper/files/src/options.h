@@ -40,6 +40,5 @@ struct options {
 /* Returns 0 or EXIT_USAGE (or EXIT_SYSTEM when the item list can't be read). */
 int options_parse(struct options *o, int argc, char **argv, struct problem *p);
 void options_free(struct options *o);
-void options_help(void);
 
 #endif

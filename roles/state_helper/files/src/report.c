@@ -10,7 +10,7 @@
 #include "device.h"
 #include "header.h"
 #include "json.h"
-#include "marks.h"
+#include "mark_names.h"
 
 void report_init(struct report *r, const char *verb)
 {

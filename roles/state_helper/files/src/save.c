@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* save, and its relatives that run the same scan without writing: plan and compare. */
+#include "save.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -9,8 +10,9 @@
 #include "estimate.h"
 #include "feed.h"
 #include "hash.h"
+#include "item_root.h"
 #include "le.h"
-#include "marks.h"
+#include "mark_names.h"
 #include "scan.h"
 
 /* Scans every item into the feed. Returns 0 or the exit code of the problem that stopped it. */
@@ -103,15 +105,36 @@ static int commit(struct feed *f, uint64_t sequence)
         }
     h->cycles_per_second = run->options->cycles_per_second;
     for (int i = 0; i < run->options->mark_count; i++)
-        mark_set(h, run->options->marks[i].id, run->options->marks[i].cycles);
+        header_set_mark(h, run->options->marks[i].id, run->options->marks[i].cycles);
     if (h->cycles_per_second)
-        mark_set(h, mark_id("saved"), clock_cycles());
+        header_set_mark(h, mark_id("saved"), clock_cycles());
     int rc = header_store(&run->device, h, &r->problem);
     if (rc == 0) {
         r->image = h;
         r->image_state = "valid";
     }
     return rc;
+}
+
+/* Fills in report.items from the command line, for save and plan. */
+static int take_items(struct run *run)
+{
+    struct report *r = &run->report;
+    const struct options *o = run->options;
+    r->items = calloc((size_t)o->item_count, sizeof *r->items);
+    if (!r->items)
+        return problem_set(&r->problem, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Reading the list of items");
+    for (int i = 0; i < o->item_count; i++) {
+        struct item *it = &r->items[r->item_count++];
+        memcpy(it->name, o->items[i].name, sizeof it->name);
+        it->path = strdup(o->items[i].path);
+        if (!it->path)
+            return problem_set(&r->problem, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Reading the list of items");
+        int rc = item_check_root(it, &r->problem);
+        if (rc)
+            return rc;
+    }
+    return 0;
 }
 
 int verb_save(struct run *run)
@@ -121,7 +144,7 @@ int verb_save(struct run *run)
     struct feed feed;
     struct estimate estimate;
     uint64_t sequence = 1;
-    int rc = run_take_items(run);
+    int rc = take_items(run);
     if (rc == 0)
         rc = run_open(run, DEVICE_WRITE);
     if (rc)
@@ -157,7 +180,7 @@ int verb_plan(struct run *run)
 {
     struct report *r = &run->report;
     struct feed feed;
-    int rc = run_take_items(run);
+    int rc = take_items(run);
     if (rc == 0 && run->options->device)
         rc = run_open(run, DEVICE_LOOK);
     if (rc)
@@ -196,7 +219,7 @@ static int match_items(struct run *run)
         if (!item_fine(it))
             return problem_refuse(&r->problem, "differs", it->error, "Save again.", "Comparing item %s", it->name);
         uint32_t kind = it->kind;
-        int rc = scan_check_root(it, &r->problem);
+        int rc = item_check_root(it, &r->problem);
         if (rc)
             return rc;
         if (it->kind != kind)

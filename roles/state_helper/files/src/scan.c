@@ -15,6 +15,7 @@
 
 #include "attributes.h"
 #include "compat.h"
+#include "item_root.h"
 #include "links.h"
 #include "paths.h"
 
@@ -111,15 +112,6 @@ static int set_path(struct scan *s, size_t base, const char *name)
     s->path[base] = '/';
     memcpy(s->path + base + 1, name, n + 1);
     return 1;
-}
-
-static int is_mount_root(int fd, const char *name, int *yes)
-{
-    struct statx stx;
-    if (statx(fd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &stx) != 0)
-        return errno;
-    *yes = (stx.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
-    return 0;
 }
 
 /* fstat of an open file, and whether it is the root of a mount, in one call. 0 or an errno. */
@@ -496,25 +488,4 @@ void scan_item(struct scan *s, struct item *it)
         scan_tree(s);
     }
     links_clear(&s->links);
-}
-
-int scan_check_root(struct item *it, struct problem *p)
-{
-    struct stat st;
-    int mount = 0;
-    it->kind = RECORD_DIR;
-    if (lstat(it->path, &st) != 0)
-        return 0;
-    if (S_ISREG(st.st_mode))
-        it->kind = RECORD_FILE;
-    else if (S_ISLNK(st.st_mode))
-        return problem_refuse(p, "symlink", "it is a symbolic link", "Name the file or directory that it leads to.",
-                              "Looking at item %s (%s)", it->name, it->path);
-    else if (!S_ISDIR(st.st_mode))
-        return problem_refuse(p, "not_a_file", "it is neither a file nor a directory", NULL, "Looking at item %s (%s)", it->name,
-                              it->path);
-    if (is_mount_root(AT_FDCWD, it->path, &mount) == 0 && mount)
-        return problem_refuse(p, "mount_point", "it is a mount point: a finished item is renamed into place, and a mount point can't be",
-                              "Keep a directory inside it.", "Looking at item %s (%s)", it->name, it->path);
-    return 0;
 }

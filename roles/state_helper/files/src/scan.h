@@ -13,8 +13,4 @@ void scan_free(struct scan *s);
 /* Scans one item; trouble ends up in the item's status or stops the feed. */
 void scan_item(struct scan *s, struct item *it);
 
-/* Looks at an item's path without reading it: refuses mount points, symbolic links and things that are neither a file nor a
- * directory. A path that does not exist is left to scan_item. Sets it->kind. */
-int scan_check_root(struct item *it, struct problem *p);
-
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* What the /init of a jump does beside the start of the root file system's init: that runs on one CPU, and the others have nothing to do. */
-#ifndef EARLY_H
-#define EARLY_H
+#ifndef EARLY_PLAN_H
+#define EARLY_PLAN_H
 
 enum { EARLY_MOUNTS = 16, EARLY_INTERFACES = 16 };
 
@@ -17,13 +17,5 @@ struct early {
 /* A line of the plan: `tmpfs DIRECTORY OPTIONS`, `restore HELPER` or `interface DRIVER NAME DEVICE`; it is cut up and kept. 0 when it is
  * another one. */
 int early_take(struct early *e, char *line);
-
-/* Both return at once, with the root file system at / and nothing of it started. What can't be done is said, and left to systemd. */
-
-/* Loads the drivers of the interfaces in a process of its own, and gives these their names. */
-void early_network(const struct early *e);
-
-/* Mounts /run and each tmpfs as their units would, which then find them mounted, and starts RESTORE --early in a process of its own. */
-void early_restore(const struct early *e);
 
 #endif
