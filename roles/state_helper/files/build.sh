@@ -18,8 +18,8 @@ if [ -z "$cc" ]; then
     fi
 fi
 
-# The digest of the sources and of the compiler's version: a changed source or compiler gets a directory of its own.
-key=$({ cd "$source_dir"; find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; echo "$arch $cc"; $cc --version 2>/dev/null || true; } |
+# The digest of the sources, in every folder, and of the compiler's version: each source and compiler gets its own directory.
+key=$({ cd "$source_dir"; find . -type f \( -name '*.[ch]' -o -name Makefile \) -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; echo "$arch $cc"; $cc --version 2>/dev/null || true; } |
     sha256sum | cut -c1-16)
 out=$build_dir/$arch-$key
 good() { [ -x "$out/pmem-state" ] && (cd "$out" && sha256sum --check --status pmem-state.sha256); }

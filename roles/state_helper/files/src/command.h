@@ -3,7 +3,7 @@
 #ifndef COMMAND_H
 #define COMMAND_H
 
-#include "run.h"
+#include "image/run.h"
 
 struct command {
     struct options options;

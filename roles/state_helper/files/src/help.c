@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#include "status.h"
+#include "base/status.h"
 
 void help_print(void)
 {

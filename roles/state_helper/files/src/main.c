@@ -6,10 +6,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/guard.h"
 #include "command.h"
-#include "guard.h"
 #include "help.h"
-#include "init.h"
+#include "init/init.h"
 
 /* Deep trees and packed chunks of small files keep a few hundred files open at a time. */
 static void allow_open_files(void)

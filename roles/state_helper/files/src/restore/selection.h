@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Which items of an image the command line asks for: for restore and verify. */
+#ifndef SELECTION_H
+#define SELECTION_H
+
+#include "image/run.h"
+
+/* Marks the items that the command line does not name as skipped, and sets the paths that it gives. Names that the image does not
+ * have are added behind the image's items, as failed. Refuses when the image has none of the named items. */
+int select_items(struct run *run);
+
+int is_selected(const struct run *run, const struct item *it);
+
+#endif
