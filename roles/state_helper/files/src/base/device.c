@@ -53,12 +53,13 @@ static int open_block(struct device *d, const struct stat *st, enum device_use u
     d->kind = DEVICE_BLOCK;
     d->fd = open(d->path, flags);
     if (d->fd < 0 && errno == EBUSY)
-        return problem_refuse(p, "in_use", "it is mounted, or something else holds it",
-                              "Unmount it, or name the pmem device that is set aside for the state.", "Opening %s", d->path);
+        return problem_refuse(p, "in_use", "it is mounted, or another program uses it",
+                              "Unmount it, or name the pmem device that is reserved for saved state.", "Opening %s", d->path);
     if (d->fd < 0)
-        return problem_set(p, EXIT_SYSTEM, errno, NULL, "Is the namespace raw, and are you root?", "Opening %s", d->path);
+        return problem_set(p, EXIT_SYSTEM, errno, NULL, "Check that the namespace is in raw mode, and that you are root.",
+                           "Opening %s", d->path);
     if (ioctl(d->fd, BLKGETSIZE64, &d->bytes) != 0)
-        return problem_set(p, EXIT_SYSTEM, errno, NULL, NULL, "Asking %s for its size", d->path);
+        return problem_set(p, EXIT_SYSTEM, errno, NULL, NULL, "Reading the size of %s", d->path);
     d->numa_node = (int)sysfs_number("block", st->st_rdev, "device/numa_node", -1);
     return 0;
 }
@@ -68,7 +69,7 @@ static int open_dax(struct device *d, const struct stat *st, struct problem *p)
     d->kind = DEVICE_DAX;
     int64_t size = sysfs_number("char", st->st_rdev, "size", -1);
     if (size <= 0)
-        return problem_set(p, EXIT_USAGE, 0, "it has no size in /sys/dev/char, so it is no dax device",
+        return problem_set(p, EXIT_USAGE, 0, "it is not a dax device: /sys/dev/char does not show a size for it",
                            "Name a pmem block device, a dax device or a file.", "Opening %s", d->path);
     d->bytes = (uint64_t)size;
     d->numa_node = (int)sysfs_number("char", st->st_rdev, "device/numa_node",
@@ -76,10 +77,10 @@ static int open_dax(struct device *d, const struct stat *st, struct problem *p)
     d->fd = open(d->path, (d->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
     if (d->fd < 0)
         return problem_set(p, EXIT_SYSTEM, errno, NULL,
-                           "Is it bound to the device_dax driver (not to kmem), and are you root?", "Opening %s", d->path);
+                           "Check that it is bound to the device_dax driver (not to kmem), and that you are root.", "Opening %s", d->path);
     map_whole(d, MAP_SHARED);
     if (!d->map)
-        return problem_set(p, EXIT_SYSTEM, errno, NULL, "Is the device really in devdax mode?", "Mapping %s (%" PRIu64 " bytes)",
+        return problem_set(p, EXIT_SYSTEM, errno, NULL, "Check that the device is in devdax mode.", "Mapping %s (%" PRIu64 " bytes)",
                            d->path, d->bytes);
     return 0;
 }
@@ -97,7 +98,7 @@ static int open_file(struct device *d, struct problem *p)
         d->fd = open(d->path, flags);
     if (d->fd < 0 || fstat(d->fd, &st) != 0 || fstatfs(d->fd, &fs) != 0)
         return problem_set(p, EXIT_SYSTEM, errno, NULL,
-                           "A file must exist and have its full size: make it with truncate -s or fallocate -l.", "Opening %s",
+                           "A file must exist and have its full size: create it with truncate -s or fallocate -l.", "Opening %s",
                            d->path);
     d->bytes = (uint64_t)st.st_size / BLOCK * BLOCK;
     if (d->bytes == 0)
@@ -123,8 +124,8 @@ int device_open(struct device *d, const char *path, enum device_use use, struct 
     *d = (struct device){.path = path, .fd = -1, .numa_node = -1, .writable = use == DEVICE_WRITE};
     if (stat(path, &st) != 0)
         return problem_set(p, EXIT_SYSTEM, errno, NULL,
-                           "Name an existing pmem block device, dax device or file; `ndctl list -N` shows what there is.",
-                           "Looking at %s", path);
+                           "Name an existing pmem block device, dax device or file; `ndctl list -N` lists the namespaces.",
+                           "Looking up %s", path);
     if (S_ISBLK(st.st_mode))
         rc = open_block(d, &st, use, p);
     else if (S_ISCHR(st.st_mode))
@@ -132,14 +133,14 @@ int device_open(struct device *d, const char *path, enum device_use use, struct 
     else if (S_ISREG(st.st_mode))
         rc = open_file(d, p);
     else
-        rc = problem_set(p, EXIT_USAGE, 0, "it is neither a block device, a dax device nor a file", NULL, "Opening %s", path);
+        rc = problem_set(p, EXIT_USAGE, 0, "it is not a block device, a dax device or a file", NULL, "Opening %s", path);
     if (rc == 0 && use != DEVICE_LOOK && lock(d, use) != 0)
         rc = errno == EAGAIN || errno == EACCES
-                 ? problem_refuse(p, "in_use", "another pmem-state works on it", "Wait for it to end.", "Locking %s", path)
+                 ? problem_refuse(p, "in_use", "another pmem-state is using it", "Wait until that one has finished.", "Locking %s", path)
                  : problem_set(p, EXIT_SYSTEM, errno, NULL, NULL, "Locking %s", path);
     if (rc == 0 && use != DEVICE_LOOK && d->bytes < PAYLOAD_START + 3 * BLOCK)
         rc = problem_refuse(p, "does_not_fit", "it is too small to hold any image", "An image needs more than 2 MiB.",
-                            "Looking at %s (%" PRIu64 " bytes)", path, d->bytes);
+                            "Checking the size of %s (%" PRIu64 " bytes)", path, d->bytes);
     return rc;
 }
 

@@ -47,8 +47,8 @@ int identity_read(struct identity *id, struct problem *p)
     id->has_machine_id = read_id("PMEM_STATE_MACHINE_ID", "/etc/machine-id", id->machine_id) ||
                          read_id("PMEM_STATE_MACHINE_ID", "/var/lib/dbus/machine-id", id->machine_id);
     if (!read_id("PMEM_STATE_BOOT_ID", "/proc/sys/kernel/random/boot_id", id->boot_id))
-        return problem_set(p, EXIT_SYSTEM, 0, "no boot id in /proc/sys/kernel/random/boot_id", "Mount /proc.",
-                           "Finding out which boot this is");
+        return problem_set(p, EXIT_SYSTEM, 0, "/proc/sys/kernel/random/boot_id does not contain a boot ID", "Mount /proc.",
+                           "Identifying this boot");
     if (uname(&u) == 0)
         snprintf(id->kernel, sizeof id->kernel, "%s", u.release);
     return 0;

@@ -22,17 +22,20 @@ static int add_item(struct options *o, const char *text, const char *from, struc
     struct option_item *it = &o->items[o->item_count];
     size_t name = strcspn(text, "=");
     if (o->item_count == MAX_ITEMS)
-        return problem_set(p, EXIT_USAGE, 0, "an image holds at most 256", NULL, "Reading the items in %s", from);
+        return problem_set(p, EXIT_USAGE, 0, "an image holds at most 256 items", NULL, "Reading the items in %s", from);
     if (name > MAX_ITEM_NAME)
-        return problem_set(p, EXIT_USAGE, 0, "an item name has at most 64 bytes", NULL, "Reading '%s' in %s", text, from);
+        return problem_set(p, EXIT_USAGE, 0, "the item name is not valid: it may have at most 64 bytes", NULL,
+                           "Reading '%s' in %s", text, from);
     memcpy(it->name, text, name);
     it->name[name] = 0;
     if (!item_name_ok(it->name))
-        return problem_set(p, EXIT_USAGE, 0, "an item name is made of letters, digits, '.', '_' and '-', and begins with a letter, digit or '_'",
+        return problem_set(p, EXIT_USAGE, 0,
+                           "the item name is not valid: it may contain letters, digits, '.', '_' and '-', and must start with a "
+                           "letter, a digit or '_'",
                            "Write NAME=PATH.", "Reading '%s' in %s", text, from);
     for (int i = 0; i < o->item_count; i++)
         if (strcmp(o->items[i].name, it->name) == 0)
-            return problem_set(p, EXIT_USAGE, 0, "there is an item of that name already", NULL, "Reading '%s' in %s", text, from);
+            return problem_set(p, EXIT_USAGE, 0, "another item has the same name", NULL, "Reading '%s' in %s", text, from);
     it->path = NULL;
     if (text[name] == '=') {
         it->path = strdup(text + name + 1);
@@ -46,7 +49,7 @@ static int add_item(struct options *o, const char *text, const char *from, struc
                                NULL, "Reading '%s' in %s", text, from);
         for (int i = 0; i < o->item_count - 1; i++)
             if (o->items[i].path && paths_overlap(o->items[i].path, it->path))
-                return problem_set(p, EXIT_USAGE, 0, "it lies inside another item, or the other way round", NULL,
+                return problem_set(p, EXIT_USAGE, 0, "the path lies inside the path of another item, or contains it", NULL,
                                    "Reading '%s' in %s", text, from);
     } else {
         o->item_count++;
@@ -62,12 +65,13 @@ static int read_config(struct options *o, const char *path, struct problem *p)
     ssize_t n;
     FILE *f = fopen(path, "re");
     if (!f)
-        return problem_set(p, EXIT_SYSTEM, errno, NULL, "It has one NAME=PATH a line.", "Reading the item list %s", path);
+        return problem_set(p, EXIT_SYSTEM, errno, NULL, "The file must exist, and contain one NAME=PATH on each line.",
+                           "Reading the item list %s", path);
     while (rc == 0 && (n = getline(&line, &room, f)) > 0) {
         if (line[n - 1] == '\n')
             line[--n] = 0;
         if ((size_t)n != strlen(line))
-            rc = problem_set(p, EXIT_USAGE, 0, "it has a zero byte", NULL, "Reading the item list %s", path);
+            rc = problem_set(p, EXIT_USAGE, 0, "the file contains a NUL byte", NULL, "Reading the item list %s", path);
         else if (n > 0 && line[0] != '#')
             rc = add_item(o, line, path, p);
     }
@@ -123,14 +127,15 @@ static int add_mark(struct options *o, const char *text, struct problem *p)
     size_t n = strcspn(text, "=");
     struct option_mark *m = &o->marks[o->mark_count];
     if (o->mark_count == MAX_OPTION_MARKS)
-        return usage(p, "Reading --mark", "there are too many");
+        return usage(p, "Reading --mark", "it can be given at most 16 times");
     if (n < sizeof name)
         memcpy(name, text, n);
     m->id = mark_id(name);
     errno = 0;
     m->cycles = text[n] ? strtoull(text + n + 1, &end, 10) : 0;
     if (!m->id || !text[n] || errno || end == text + n + 1 || *end || text[n + 1] == '-')
-        return problem_set(p, EXIT_USAGE, 0, "it is no NAME=CYCLES", help_hint, "Reading --mark %s", text);
+        return problem_set(p, EXIT_USAGE, 0, "the value must be NAME=CYCLES: a known mark and a number", help_hint,
+                           "Reading --mark %s", text);
     o->mark_count++;
     return 0;
 }
@@ -166,17 +171,19 @@ static int one_option(struct options *o, int argc, char **argv, int *i, struct p
     else if ((v = value_of("--config", argc, argv, i, &missing)))
         return read_config(o, v, p);
     else if ((v = value_of("--threads", argc, argv, i, &missing)))
-        return parse_threads(v, &o->threads) ? 0 : usage(p, "Reading --threads", "it takes a number from 1 to 64");
+        return parse_threads(v, &o->threads) ? 0 : usage(p, "Reading --threads", "the value must be a number from 1 to 64");
     else if ((v = value_of("--capacity", argc, argv, i, &missing)))
-        return parse_bytes(v, &o->capacity) ? 0 : usage(p, "Reading --capacity", "it takes a number of bytes, such as 2147483648 or 2G");
+        return parse_bytes(v, &o->capacity)
+                   ? 0
+                   : usage(p, "Reading --capacity", "the value must be a number of bytes, such as 2147483648 or 2G");
     else if ((v = value_of("--mark", argc, argv, i, &missing)))
         return add_mark(o, v, p);
     else if ((v = value_of("--cycles-per-second", argc, argv, i, &missing)))
-        return parse_bytes(v, &o->cycles_per_second) ? 0 : usage(p, "Reading --cycles-per-second", "it takes a number");
+        return parse_bytes(v, &o->cycles_per_second) ? 0 : usage(p, "Reading --cycles-per-second", "the value must be a number");
     else if (o->verb == VERB_MARK && !missing && word[0] != '-' && !o->mark)
         o->mark = word;
     else
-        return problem_set(p, EXIT_USAGE, 0, missing ? "it needs a value" : "there is no such option", help_hint,
+        return problem_set(p, EXIT_USAGE, 0, missing ? "the option needs a value" : "the option is unknown", help_hint,
                            "Reading the option %s", word);
     return 0;
 }
@@ -186,23 +193,23 @@ static int check(const struct options *o, struct problem *p)
 {
     int sources = o->verb == VERB_SAVE || o->verb == VERB_PLAN || o->verb == VERB_COMPARE;
     if (o->verb == VERB_CYCLES)
-        return o->device || o->item_count ? usage(p, "Reading the command line", "cycles takes no device and no items") : 0;
+        return o->device || o->item_count ? usage(p, "Reading the command line", "cycles does not accept a device or items") : 0;
     if (o->verb == VERB_MARK && (!o->mark || !mark_id(o->mark)))
-        return usage(p, "Reading the command line", "mark takes the name of a mark");
+        return usage(p, "Reading the command line", "mark needs the name of a known mark");
     if ((o->mark_count || o->cycles_per_second) && o->verb != VERB_SAVE)
-        return usage(p, "Reading the command line", "only save takes --mark and --cycles-per-second");
+        return usage(p, "Reading the command line", "only save accepts --mark and --cycles-per-second");
     if (o->verb == VERB_PLAN ? (o->device != NULL) == (o->capacity != 0) : o->device == NULL)
         return usage(p, "Reading the command line",
-                     o->verb == VERB_PLAN ? "plan takes either --device or --capacity" : "--device is missing");
+                     o->verb == VERB_PLAN ? "plan needs either --device or --capacity" : "--device is missing");
     if (o->capacity && o->verb != VERB_PLAN)
-        return usage(p, "Reading the command line", "only plan takes --capacity");
+        return usage(p, "Reading the command line", "only plan accepts --capacity");
     if (sources && o->item_count == 0)
-        return usage(p, "Reading the command line", "there is no --item NAME=PATH, and no --config with one");
+        return usage(p, "Reading the command line", "at least one item is needed: --item NAME=PATH, or a --config FILE that lists it");
     if (!sources && o->verb != VERB_RESTORE && o->verb != VERB_VERIFY && o->item_count)
-        return usage(p, "Reading the command line", "this verb takes no items");
+        return usage(p, "Reading the command line", "this verb does not accept items");
     for (int i = 0; i < o->item_count && sources; i++)
         if (!o->items[i].path)
-            return problem_set(p, EXIT_USAGE, 0, "it has no path", "Write NAME=PATH.", "Reading the item '%s'", o->items[i].name);
+            return problem_set(p, EXIT_USAGE, 0, "the path is missing", "Write NAME=PATH.", "Reading the item '%s'", o->items[i].name);
     return 0;
 }
 
@@ -218,9 +225,9 @@ int options_parse(struct options *o, int argc, char **argv, struct problem *p)
             return 0;
         }
     if (argc < 2)
-        return usage(p, "Reading the command line", "it says nothing to do");
+        return usage(p, "Reading the command line", "the verb is missing");
     if (!find_verb(o, argv[1]))
-        return problem_set(p, EXIT_USAGE, 0, "there is no such verb", help_hint, "Reading the command line (%s)", argv[1]);
+        return problem_set(p, EXIT_USAGE, 0, "the verb is unknown", help_hint, "Reading the command line (%s)", argv[1]);
     for (int i = 2; i < argc; i++) {
         int rc = one_option(o, argc, argv, &i, p);
         if (rc)

@@ -19,22 +19,22 @@ enum state { STATE_NONE, STATE_BAD, STATE_GOOD };
 static const char *implausible(const struct header *h, uint64_t device_bytes)
 {
     if (h->version != FORMAT_VERSION)
-        return "its format version is not one this program reads";
+        return "this program does not support its format version";
     if (h->header_bytes != sizeof *h)
-        return "its header has another size";
+        return "its header has an invalid size";
     if (h->device_bytes > device_bytes)
-        return "it was written to a bigger device: the rest is not here";
+        return "it was written to a bigger device, so a part of it is missing";
     if (h->chunk_bytes < MIN_CHUNK || h->chunk_bytes > MAX_CHUNK || (h->chunk_bytes & (h->chunk_bytes - 1)))
-        return "its chunk size is out of bounds";
+        return "its chunk size is invalid";
     if (h->item_count == 0 || h->item_count > MAX_ITEMS)
-        return "its number of items is out of bounds";
+        return "its number of items is invalid";
     if (h->meta_chunks > MAX_CHUNKS || h->data_chunks > MAX_CHUNKS || h->meta_chunks + h->data_chunks > MAX_CHUNKS)
-        return "its number of chunks is out of bounds";
+        return "its number of chunks is invalid";
     if (h->table_offset < PAYLOAD_START || h->table_offset % BLOCK || h->table_bytes == 0 || h->table_bytes % BLOCK ||
         h->table_bytes > MAX_TABLE || !fits(h->table_offset, h->table_bytes, h->device_bytes))
         return "its table lies outside the device";
     if (h->mark_count > MAX_MARKS || memchr(h->kernel, 0, sizeof h->kernel) == NULL)
-        return "its marks or its kernel release are out of bounds";
+        return "its marks or its kernel release are invalid";
     return NULL;
 }
 
@@ -58,10 +58,10 @@ int header_load(struct device *d, struct header *h, struct problem *p)
     const char *why = NULL;
     const struct header *best = NULL;
     if (d->bytes < sizeof copies)
-        return problem_set(p, EXIT_NO_IMAGE, 0, "it is too small to hold one", NULL, "Looking for an image on %s", d->path);
+        return problem_set(p, EXIT_NO_IMAGE, 0, "the device is too small to hold an image", NULL, "Looking for an image on %s", d->path);
     int err = device_read(d, copies, sizeof copies, 0);
     if (err)
-        return problem_set(p, EXIT_SYSTEM, err, NULL, "Look at dmesg for errors of this device.", "Reading the header on %s",
+        return problem_set(p, EXIT_SYSTEM, err, NULL, "Check the kernel log (dmesg) for errors of this device.", "Reading the header on %s",
                            d->path);
     for (int i = 0; i < HEADER_COPIES; i++)
         if (check(&copies[i], d->bytes, &why) == STATE_GOOD && (!best || copies[i].sequence > best->sequence))
@@ -73,7 +73,7 @@ int header_load(struct device *d, struct header *h, struct problem *p)
     if (why)
         return problem_set(p, EXIT_DAMAGED, 0, why, "Start the services cold; the next save replaces the image.",
                            "Reading the image on %s", d->path);
-    return problem_set(p, EXIT_NO_IMAGE, 0, "there is none", "Nothing to restore: start the services cold.",
+    return problem_set(p, EXIT_NO_IMAGE, 0, "the device does not hold an image", "There is nothing to restore: start the services cold.",
                        "Looking for an image on %s", d->path);
 }
 
@@ -100,7 +100,7 @@ static int write_copy(struct device *d, const struct header *h, int copy, struct
     int err = device_write(d, &block, sizeof block, (uint64_t)copy * sizeof block);
     if (!err)
         err = device_flush(d);
-    return err ? problem_set(p, EXIT_SYSTEM, err, NULL, "Look at dmesg for errors of this device.",
+    return err ? problem_set(p, EXIT_SYSTEM, err, NULL, "Check the kernel log (dmesg) for errors of this device.",
                              "Writing header copy %d on %s", copy, d->path)
                : 0;
 }

@@ -32,11 +32,11 @@ int verb_mark(struct run *run)
     if (rc)
         return rc;
     if (memcmp(h->boot_id, run->identity.boot_id, sizeof h->boot_id) != 0)
-        return problem_refuse(&r->problem, "foreign", "another boot saved it", "Marks are set by the boot that saved.",
+        return problem_refuse(&r->problem, "foreign", "another boot saved it", "Only the boot that saved an image can mark it.",
                               "Marking the image on %s", run->device.path);
     if (!header_set_mark(h, mark_id(run->options->mark), now))
-        return problem_refuse(&r->problem, "does_not_fit", "it has no room for another mark", NULL, "Marking the image on %s",
-                              run->device.path);
+        return problem_refuse(&r->problem, "does_not_fit", "the image already holds as many marks as it can", NULL,
+                              "Marking the image on %s", run->device.path);
     h->sequence++;
     return header_store(&run->device, h, &r->problem);
 }
@@ -46,6 +46,6 @@ int verb_cycles(struct run *run)
     clock_read(&run->report.clock, 1);
     if (run->report.clock.cycles_per_second)
         return 0;
-    return problem_set(&run->report.problem, EXIT_SYSTEM, 0, "this machine has none, or it can't be read", NULL,
-                       "Reading the cycle counter");
+    return problem_set(&run->report.problem, EXIT_SYSTEM, 0, "this machine does not have a cycle counter, or its frequency is unknown",
+                       NULL, "Reading the cycle counter");
 }

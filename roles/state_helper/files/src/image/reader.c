@@ -33,14 +33,14 @@ static const char *next_chunk(struct reader *rd)
 static const char *check_order(struct reader *rd, const struct record *r)
 {
     if (rd->more ? r->type != RECORD_EXTENTS : r->type == RECORD_EXTENTS)
-        return "the extents of a file are not where they must be";
+        return "the extents of a file do not follow the record of the file";
     if (r->type == RECORD_EXTENTS)
         return NULL;
     if (!rd->started ? r->type != rd->item->kind || r->name_bytes != 0 : rd->depth == 0 || (r->name_bytes == 0 && r->type != RECORD_UP))
-        return "its records are not one tree";
+        return "its records do not form a single tree";
     rd->started = 1;
     rd->depth += r->type == RECORD_DIR ? 1 : r->type == RECORD_UP ? -1 : 0;
-    return rd->depth > MAX_DEPTH ? "its directories are nested too deep" : NULL;
+    return rd->depth > MAX_DEPTH ? "its directories are nested too deeply" : NULL;
 }
 
 static const char *check_data(struct reader *rd, const struct record *r)

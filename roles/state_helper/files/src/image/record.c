@@ -87,15 +87,15 @@ static const char *check_xattrs(const struct record *r)
     while (at < r->xattr_bytes) {
         uint32_t left = r->xattr_bytes - at;
         if (left < 8)
-            return "an extended attribute is cut off";
+            return "a record contains an incomplete extended attribute";
         uint32_t name = get16(r->xattrs + at), value = get32(r->xattrs + at + 4);
         if (value > 65536 || 8 + name + value > left)
-            return "the lengths of an extended attribute are out of bounds";
+            return "a record contains an extended attribute of invalid length";
         if (!xattr_name_ok(r->xattrs + at + 8, name))
-            return "an extended attribute has a name that none can have";
+            return "a record contains an extended attribute with an invalid name";
         at += (8 + name + value + 3) & ~3u;
     }
-    return at == r->xattr_bytes ? NULL : "an extended attribute is cut off";
+    return at == r->xattr_bytes ? NULL : "a record contains an incomplete extended attribute";
 }
 
 static const char *check_extents(const struct record *r)
@@ -118,19 +118,19 @@ static const char *check_type(const struct record *r)
     int named = r->type != RECORD_UP && r->type != RECORD_EXTENTS;
     int may_be_root = r->type == RECORD_DIR || r->type == RECORD_FILE;
     if (r->type < RECORD_DIR || r->type > RECORD_EXTENTS)
-        return "a record has a type that this program does not know";
+        return "a record has an unknown type";
     if (r->name_bytes ? !named || !component_ok(r->name, r->name_bytes) : named && !may_be_root)
-        return "a file name is none";
+        return "a record contains an invalid file name";
     if (r->type == RECORD_SYMLINK ? r->target_bytes == 0 || memchr(r->target, 0, r->target_bytes) != NULL : r->target_bytes != 0)
-        return "the target of a symbolic link is none";
+        return "a record contains an invalid symbolic link target";
     if (r->extent_count && r->type != RECORD_FILE && r->type != RECORD_EXTENTS)
-        return "something that is no file has contents";
+        return "a record contains file data, but does not describe a file";
     if (r->xattr_bytes && (!named || r->type == RECORD_LINK))
-        return "a record has extended attributes that can't";
+        return "a record contains extended attributes, but its type can't have any";
     if ((r->flags & RECORD_MORE) && r->type != RECORD_FILE && r->type != RECORD_EXTENTS)
-        return "something that is no file has more contents";
+        return "a record announces more file data, but does not describe a file";
     if ((r->flags & RECORD_LINKED) && (!named || r->type == RECORD_DIR || r->type == RECORD_LINK))
-        return "a directory has several names";
+        return "a record announces hard links, but its type can't have any";
     return NULL;
 }
 
@@ -154,12 +154,12 @@ const char *record_decode(const uint8_t *p, size_t left, struct record *r)
     r->extent_count = get32(p + 52);
     r->target_bytes = get16(p + 56);
     if (r->name_bytes > MAX_NAME || r->target_bytes > MAX_PATH || r->xattr_bytes > MAX_XATTR_BYTES ||
-        r->extent_count > MAX_EXTENTS || r->mode > 07777 || r->mtime_ns > 999999999 || r->size > INT64_MAX || r->uid == UINT32_MAX || r->gid == UINT32_MAX ||
-        (r->flags & ~(RECORD_LINKED | RECORD_MORE)))
-        return "a number in a record is out of bounds";
+        r->extent_count > MAX_EXTENTS || r->mode > 07777 || r->mtime_ns > 999999999 || r->size > INT64_MAX ||
+        r->uid == UINT32_MAX || r->gid == UINT32_MAX || (r->flags & ~(RECORD_LINKED | RECORD_MORE)))
+        return "a record contains a number that is out of bounds";
     uint32_t strings = pad8((uint32_t)r->name_bytes + r->target_bytes), xattrs = pad8(r->xattr_bytes);
     if (r->length != RECORD_FIXED + strings + xattrs + r->extent_count * EXTENT_BYTES || r->length > left)
-        return "the length of a record is wrong";
+        return "a record has an invalid length";
     r->name = (const char *)p + RECORD_FIXED;
     r->target = r->name + r->name_bytes;
     r->xattrs = p + RECORD_FIXED + strings;

@@ -226,7 +226,7 @@ static void print_people(const struct report *r, int code)
         printf("%" PRIu64 " cycles at %" PRId64 " ns, %" PRIu64 " a second (%s)\n", r->clock.cycles, r->clock.boottime_ns,
                r->clock.cycles_per_second, r->clock.source);
     if (code == EXIT_DONE && strcmp(r->verb, "invalidate") == 0)
-        printf("no image on %s any more\n", r->device->path);
+        printf("%s no longer holds an image\n", r->device->path);
 }
 
 void report_print(const struct report *r, int code, int json)

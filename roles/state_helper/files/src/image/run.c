@@ -39,7 +39,7 @@ int run_start_pool(struct run *run, struct pool *pool, uint32_t chunk_bytes, poo
         if (i >= pool->threads && i != MAX_THREADS)
             continue;
         if (!run->buffer[i] && posix_memalign((void **)&run->buffer[i], BLOCK, chunk_bytes) != 0)
-            return problem_set(&run->report.problem, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Getting ready to copy");
+            return problem_set(&run->report.problem, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Allocating memory for the copy");
     }
     return 0;
 }

@@ -124,9 +124,9 @@ static const char *get_item(const uint8_t **at, const uint8_t *end, struct repor
     if (!it->path)
         return "out of memory";
     if (!item_name_ok(it->name) || strlen(it->name) != name)
-        return "an item name has characters that no item name has";
+        return "the table contains an invalid item name";
     if (strlen(it->path) != path || !item_path_ok(it->path))
-        return "an item path is not an absolute path in normal form";
+        return "the table contains an invalid item path";
     for (const struct item *other = r->items; other < it; other++)
         if (strcmp(other->name, it->name) == 0)
             return "two items have the same name";
@@ -138,14 +138,14 @@ static const char *get_item(const uint8_t **at, const uint8_t *end, struct repor
     it->bytes = get64(e + 48);
     it->files = get64(e + 56);
     if (it->meta_first != *meta_next || it->data_first != *data_next)
-        return "the chunks of an item are not where they must be";
+        return "the chunks of an item do not follow those of the item before";
     *meta_next += chunk_count(it->meta_bytes, chunk_bytes);
     *data_next += chunk_count(it->data_bytes, chunk_bytes);
     if (it->meta_bytes > (uint64_t)MAX_CHUNKS * chunk_bytes || it->data_bytes > (uint64_t)MAX_CHUNKS * chunk_bytes)
-        return "an item is bigger than any image";
+        return "an item is larger than an image can be";
     if (flags & (STORED_CHANGED | STORED_FAILED))
         item_mark(r, it, flags & STORED_CHANGED ? ITEM_CHANGED : ITEM_FAILED, 0,
-                  "it was not saved whole (%s), so it can't be restored",
+                  "it was not saved completely (%s), so it can't be restored",
                   flags & STORED_CHANGED ? "its files changed while they were copied" : "it could not be read");
     else if (it->meta_bytes == 0 || (it->kind != RECORD_FILE && it->kind != RECORD_DIR))
         return "an item holds neither a file nor a directory";
@@ -164,7 +164,7 @@ static const char *parse(const struct header *h, struct table *t, struct report 
             return bad;
     }
     if (meta_next != h->meta_chunks || data_next != h->data_chunks)
-        return "the number of chunks differs from the header's";
+        return "the number of chunks in the table differs from the number in the header";
     if ((uint64_t)(end - at) < (h->meta_chunks + h->data_chunks) * CHUNK_ENTRY)
         return "the chunk entries run past the end of the table";
     t->chunks = at;
@@ -184,7 +184,7 @@ int table_load(struct device *d, const struct header *h, struct table *t, struct
         return problem_set(p, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Reading the table of the image on %s", d->path);
     int err = device_read(d, t->raw, t->bytes, h->table_offset);
     if (err)
-        return problem_set(p, EXIT_SYSTEM, err, NULL, "Look at dmesg for errors of this device.",
+        return problem_set(p, EXIT_SYSTEM, err, NULL, "Check the kernel log (dmesg) for errors of this device.",
                            "Reading the table of the image on %s", d->path);
     bad = hash64(t->raw, t->bytes) != h->table_sum ? "the checksum of its table is wrong" : parse(h, t, r);
     if (!bad)

@@ -59,7 +59,7 @@ static void name_interfaces(const struct early *e)
             continue;
         strcpy(r.ifr_newname, e->interfaces[i].name);
         if (ioctl(fd, SIOCSIFNAME, &r) != 0) /* udev names it then */
-            kmsg("naming %s %s: %s", r.ifr_name, r.ifr_newname, strerror(errno));
+            kmsg("renaming the interface %s to %s failed: %s", r.ifr_name, r.ifr_newname, strerror(errno));
     }
     if (fd >= 0)
         close(fd);

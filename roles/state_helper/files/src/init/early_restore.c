@@ -22,14 +22,14 @@ static int mount_all(const struct early *e)
 {
     /* As systemd mounts it (src/shared/mount-setup.c), which takes one that is there. */
     if (mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV | MS_STRICTATIME, "mode=0755,size=20%,nr_inodes=800k") != 0) {
-        kmsg("mounting /run: %s", strerror(errno));
+        kmsg("mounting /run failed: %s", strerror(errno));
         return -1;
     }
     for (int i = 0; i < e->mount_count; i++) {
         struct init_options options = {0};
         if (init_parse_mount(&options, e->mounts[i].options) != 0 ||
             mount("tmpfs", e->mounts[i].directory, "tmpfs", options.flags, options.data) != 0) {
-            kmsg("mounting %s: %s", e->mounts[i].directory, strerror(errno));
+            kmsg("mounting %s failed: %s", e->mounts[i].directory, strerror(errno));
             return -1;
         }
     }
@@ -39,8 +39,10 @@ static int mount_all(const struct early *e)
 /* As hotpmem-restore.service has it: an image is read by no more privileges than that takes. */
 static void drop_capabilities(void)
 {
-    static const unsigned char kept[] = {CAP_CHOWN,     CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH,   CAP_FOWNER,   CAP_FSETID,       CAP_SETFCAP,
-                                         CAP_MKNOD,     CAP_SYS_ADMIN,    CAP_LINUX_IMMUTABLE,   CAP_SYS_NICE, CAP_SYS_RESOURCE, CAP_PERFMON};
+    static const unsigned char kept[] = {
+        CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER,   CAP_FSETID,       CAP_SETFCAP,
+        CAP_MKNOD, CAP_SYS_ADMIN,    CAP_LINUX_IMMUTABLE, CAP_SYS_NICE, CAP_SYS_RESOURCE, CAP_PERFMON,
+    };
     for (unsigned c = 0; c < 64; c++)
         if (!memchr(kept, (int)c, sizeof kept))
             (void)prctl(PR_CAPBSET_DROP, c, 0, 0, 0); /* EINVAL: this kernel has no such capability */
@@ -53,7 +55,7 @@ void early_restore(const struct early *e)
         return;
     pid_t pid = fork();
     if (pid < 0)
-        kmsg("starting the restore: %s", strerror(errno));
+        kmsg("starting the restore failed: %s", strerror(errno));
     if (pid != 0)
         return;
     static char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
@@ -66,6 +68,6 @@ void early_restore(const struct early *e)
         close(null);
     drop_capabilities();
     execve(RESTORE, argv, environment);
-    kmsg("running %s: %s", RESTORE, strerror(errno));
+    kmsg("running %s failed: %s", RESTORE, strerror(errno));
     _exit(127);
 }

@@ -54,7 +54,7 @@ static void load_module(char *line)
         *parameters++ = 0;
     int fd = open(line, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || (syscall(SYS_finit_module, fd, parameters ? parameters : "", 0) != 0 && errno != EEXIST))
-        kmsg("loading the module %s: %s", line, strerror(errno));
+        kmsg("loading the module %s failed: %s", line, strerror(errno));
     if (fd >= 0)
         close(fd);
 }
@@ -161,7 +161,7 @@ void init_run(char **argv)
     slurp(PLAN, plan, sizeof plan);
     errno = EINVAL;
     must(init_parse(&options, command_line) == 0, "reading", "/proc/cmdline");
-    must(chdir(MODULES) == 0, "going to", MODULES);
+    must(chdir(MODULES) == 0, "changing to the directory", MODULES);
     for (char *save = NULL, *line = strtok_r(plan, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         if (strncmp(line, "module ", 7) == 0)
             load_module(line + 7);
@@ -179,7 +179,8 @@ void init_run(char **argv)
             must(umount2(systems[i][0], MNT_DETACH) == 0, "unmounting", systems[i][0]);
     }
     remove_initrd();
-    must(chdir(NEW_ROOT) == 0 && mount(".", "/", NULL, MS_MOVE, NULL) == 0 && chroot(".") == 0 && chdir("/") == 0, "changing to", device);
+    must(chdir(NEW_ROOT) == 0 && mount(".", "/", NULL, MS_MOVE, NULL) == 0 && chroot(".") == 0 && chdir("/") == 0,
+         "switching to the root file system on", device);
     early_network(&early);
     early_restore(&early);
     argv[0] = options.init;

@@ -206,7 +206,7 @@ static void make_dir(struct build *b, const struct record *r)
         made_well = fchown(fd, b->uid, b->gid) == 0 && fchmod(fd, 0700) == 0;
     }
     if (!made_well) {
-        item_mark(&b->run->report, b->item, ITEM_FAILED, errno, "making the directory '%s' in %s failed: %s", name, b->item->path,
+        item_mark(&b->run->report, b->item, ITEM_FAILED, errno, "creating the directory '%s' in %s failed: %s", name, b->item->path,
                   strerror(errno));
         if (fd >= 0)
             close(fd);
@@ -224,7 +224,7 @@ static void go_up(struct build *b)
     if (up->fd < 0 && item_fine(b->item)) {
         up->fd = openat(d->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (up->fd < 0 || fstat(up->fd, &st) != 0 || st.st_dev != up->dev || st.st_ino != up->ino)
-            item_mark(&b->run->report, b->item, ITEM_FAILED, 0, "somebody moved a directory of %s while it was being restored",
+            item_mark(&b->run->report, b->item, ITEM_FAILED, 0, "a directory of %s was moved while the item was being restored",
                       b->item->path);
     }
     build_dir_release(b, d);
@@ -323,7 +323,7 @@ void build_item(struct build *b, struct item *it)
     if (item_fine(it)) {
         atomic_store(&it->status, ITEM_RESTORED);
         if (left)
-            report_left_out(&b->run->report, b->place.temp, "what was there before could not be removed");
+            report_left_out(&b->run->report, b->place.temp, "the old content could not be removed");
     } else {
         place_abandon(&b->place);
     }
@@ -342,7 +342,7 @@ int build_start(struct build *b, struct run *run, struct problem *p)
     for (int i = 0; i < POOL_QUEUE + b->pool.threads + 2 && rc == 0; i++) {
         struct build_job *job = malloc(sizeof *job);
         if (!job)
-            return problem_set(p, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Getting ready to copy");
+            return problem_set(p, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Allocating memory for the copy");
         build_give_back(b, job);
     }
     return rc;

@@ -71,7 +71,7 @@ struct build_file *build_file_new(struct build *b, const struct record *r, struc
 {
     struct build_file *f = malloc(sizeof *f + r->name_bytes + 1u + r->xattr_bytes);
     if (!f) {
-        failed(b, ENOMEM, "making", r);
+        failed(b, ENOMEM, "creating", r);
         return NULL;
     }
     f->fd = -1;
@@ -93,7 +93,7 @@ int build_file_open(struct build *b, struct build_file *f)
     f->fd = openat(f->dir->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, f->root ? 0600 : f->record.mode & 0777);
     if (f->fd >= 0)
         return 0;
-    failed(b, errno, "making", &f->record);
+    failed(b, errno, "creating", &f->record);
     return -1;
 }
 
@@ -158,7 +158,7 @@ struct build_dir *build_dir_new(struct build *b, const struct record *r, int fd,
     struct stat st;
     struct build_dir *d = malloc(sizeof *d + record->name_bytes + 1u + record->xattr_bytes);
     if (!d || fstat(fd, &st) != 0) {
-        failed(b, d ? errno : ENOMEM, "making", record);
+        failed(b, d ? errno : ENOMEM, "creating", record);
         free(d);
         close(fd);
         return NULL;
@@ -191,7 +191,7 @@ void build_dir_release(struct build *b, struct build_dir *d)
 void build_special(struct build *b, const struct record *r, struct build_dir *dir)
 {
     char name[MAX_NAME + 1], target[MAX_PATH + 1];
-    const char *doing = "making";
+    const char *doing = "creating";
     int rc;
     memcpy(name, r->name, r->name_bytes);
     name[r->name_bytes] = 0;
@@ -222,12 +222,12 @@ void build_link_first(struct build *b, const struct record *r, struct build_dir 
         if (mkdirat(b->place.parent, b->place.links, 0700) == 0)
             b->links = open_child_dir(b->place.parent, b->place.links);
         if (b->links < 0) {
-            failed(b, errno, "making the directory of links for", r);
+            failed(b, errno, "creating the directory of hard links for", r);
             return;
         }
     }
     if (linkat(dir->fd, name, b->links, id, 0) != 0)
-        failed(b, errno, "linking", r);
+        failed(b, errno, "creating the hard link", r);
 }
 
 void build_link(struct build *b, const struct record *r, struct build_dir *dir)
@@ -237,7 +237,7 @@ void build_link(struct build *b, const struct record *r, struct build_dir *dir)
     name[r->name_bytes] = 0;
     link_name(id, r);
     if (b->links < 0)
-        item_mark(&b->run->report, b->item, ITEM_DAMAGED, 0, "the image links '%s' to a file that it does not have", name);
+        item_mark(&b->run->report, b->item, ITEM_DAMAGED, 0, "'%s' is a hard link to a file that the image does not contain", name);
     else if (linkat(b->links, id, dir->fd, name, 0) != 0)
-        failed(b, errno, "linking", r);
+        failed(b, errno, "creating the hard link", r);
 }

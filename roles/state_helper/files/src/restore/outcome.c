@@ -40,10 +40,11 @@ int outcome(struct run *run, enum item_status good, const char *verb)
     if (t.good == t.wanted)
         return EXIT_DONE;
     if (t.good)
-        return problem_set(&r->problem, EXIT_PARTIAL, 0, "the others are good", "See the items; start what is missing cold.",
+        return problem_set(&r->problem, EXIT_PARTIAL, 0, "the other items are complete",
+                           "See the error of each item, and start the services of those items cold.",
                            "%d of %d items could not be %s", t.wanted - t.good, t.wanted, verb);
     if (t.failed)
-        return problem_set(&r->problem, EXIT_SYSTEM, 0, first_error(r), "See the items.", "No item could be %s", verb);
+        return problem_set(&r->problem, EXIT_SYSTEM, 0, first_error(r), "See the error of each item.", "No item could be %s", verb);
     if (t.damaged)
         return problem_set(&r->problem, EXIT_DAMAGED, 0, first_error(r), "Start the services cold; the next save replaces the image.",
                            "No item could be %s", verb);

@@ -129,7 +129,8 @@ static int is_ours(const char *name, const char *base)
     if (strncmp(name, prefix, n) != 0 || strncmp(name + n, base, b) != 0 || name[n + b] != '.')
         return 0;
     name += n + b + 1;
-    return strspn(name, "0123456789abcdef") == RANDOM_DIGITS && (name[RANDOM_DIGITS] == 0 || strcmp(name + RANDOM_DIGITS, links_suffix) == 0);
+    return strspn(name, "0123456789abcdef") == RANDOM_DIGITS &&
+           (name[RANDOM_DIGITS] == 0 || strcmp(name + RANDOM_DIGITS, links_suffix) == 0);
 }
 
 /* Removes the remains of restores that were killed. */
@@ -174,15 +175,15 @@ int place_open(struct place *pl, const char *path, const char **what)
     struct statx x;
     pl->path = path;
     snprintf(pl->base, sizeof pl->base, "%s", path + parent_length(path) + 1);
-    *what = "opening the directory above it";
+    *what = "opening the directory above the item";
     pl->parent = open_parent(path);
     if (pl->parent < 0)
         return errno;
-    *what = "a mount point can't be replaced (keep a directory inside it)";
+    *what = "a restored item can't replace a mount point, only a directory inside it";
     if (statx(pl->parent, pl->base, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_TYPE, &x) == 0 &&
         (x.stx_attributes & STATX_ATTR_MOUNT_ROOT))
         return EBUSY;
-    *what = "removing what an earlier restore left beside it";
+    *what = "removing the remains of an earlier restore";
     int err = remove_stale(pl);
     if (err)
         return err;

@@ -17,7 +17,7 @@ static int check_identity(struct run *run)
         return 0;
     if (!run->identity.has_machine_id || memcmp(h->machine_id, run->identity.machine_id, sizeof h->machine_id) != 0)
         return problem_refuse(&r->problem, "foreign", "another machine saved it",
-                              "Start the services cold; --force restores it all the same.", "Looking at the image on %s", run->device.path);
+                              "Start the services cold, or restore the image with --force.", "Checking the image on %s", run->device.path);
     return 0;
 }
 
@@ -30,13 +30,13 @@ static int check_consumed(struct run *run)
         struct item *it = &r->items[i];
         any |= header_consumed(&run->header, i);
         if (!run->options->force && item_fine(it) && header_consumed(&run->header, i))
-            item_mark(r, it, ITEM_SKIPPED, 0, "it was restored already");
+            item_mark(r, it, ITEM_SKIPPED, 0, "it has already been restored");
         left += atomic_load(&it->status) == ITEM_PENDING;
     }
     if (left || !any)
         return 0;
-    return problem_refuse(&r->problem, "consumed", "it was restored already",
-                          "Nothing to do, or start the services cold; --force restores it once more.", "Looking at the image on %s",
+    return problem_refuse(&r->problem, "consumed", "it has already been restored",
+                          "Start the services, or restore the image again with --force.", "Checking the image on %s",
                           run->device.path);
 }
 
@@ -46,8 +46,8 @@ static int check_overlap(struct run *run)
     for (int i = 0; i < r->item_count; i++)
         for (int k = 0; k < i; k++)
             if (item_fine(&r->items[i]) && item_fine(&r->items[k]) && paths_overlap(r->items[i].path, r->items[k].path))
-                return problem_set(&r->problem, EXIT_USAGE, 0, "one lies inside the other", "Restore them one by one to other places.",
-                                   "Restoring items %s and %s", r->items[k].name, r->items[i].name);
+                return problem_set(&r->problem, EXIT_USAGE, 0, "the path of one lies inside the path of the other",
+                                   "Restore them to different paths.", "Restoring items %s and %s", r->items[k].name, r->items[i].name);
     return 0;
 }
 

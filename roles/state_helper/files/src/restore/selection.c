@@ -27,7 +27,7 @@ static int add_missing(struct report *r, const struct option_item *o)
     if (!it->path)
         return problem_set(&r->problem, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Reading the list of items");
     r->item_count++;
-    item_mark(r, it, ITEM_FAILED, 0, "the image has no such item");
+    item_mark(r, it, ITEM_FAILED, 0, "the image does not contain this item");
     return 0;
 }
 
@@ -54,7 +54,7 @@ int select_items(struct run *run)
             rc = add_missing(r, &run->options->items[i]);
     }
     if (rc == 0 && run->options->item_count && r->item_count - in_image == run->options->item_count)
-        return problem_refuse(&r->problem, "no_such_item", "the image has no such item", "`pmem-state info` lists what it has.",
-                              "Looking for item %s", run->options->items[0].name);
+        return problem_refuse(&r->problem, "no_such_item", "the image does not contain it",
+                              "`pmem-state info` lists the items of the image.", "Looking for item %s", run->options->items[0].name);
     return rc;
 }

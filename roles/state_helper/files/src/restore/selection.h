@@ -5,8 +5,9 @@
 
 #include "image/run.h"
 
-/* Marks the items that the command line does not name as skipped, and sets the paths that it gives. Names that the image does not
- * have are added behind the image's items, as failed. Refuses when the image has none of the named items. */
+/* Marks items as skipped that the command line does not name, and sets the paths that it gives.
+ * Adds names that the image does not contain behind the image's items, as failed. Refuses if the
+ * image contains none of the named items. */
 int select_items(struct run *run);
 
 int is_selected(const struct run *run, const struct item *it);

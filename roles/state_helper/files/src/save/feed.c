@@ -23,7 +23,7 @@ static void does_not_fit(struct feed *f)
 {
     struct problem p = {0};
     problem_refuse(&p, "does_not_fit", "it is too small for the items",
-                   "Reserve more memory or keep fewer items; `pmem-state plan` says how much is needed.",
+                   "Reserve more memory or save fewer items; `pmem-state plan` shows how much is needed.",
                    "Saving to %s (%" PRIu64 " bytes)", f->run->device.path, f->capacity);
     run_stop(f, &p);
 }
@@ -54,7 +54,7 @@ static int store(struct feed *f, const uint8_t *data, uint32_t length, struct ch
 static void write_failed(struct feed *f, int err)
 {
     struct problem p = {0};
-    problem_set(&p, EXIT_SYSTEM, err, NULL, "Look at dmesg for errors of this device.", "Writing the image to %s",
+    problem_set(&p, EXIT_SYSTEM, err, NULL, "Check the kernel log (dmesg) for errors of this device.", "Writing the image to %s",
                 f->run->device.path);
     run_stop(f, &p);
 }
@@ -65,7 +65,7 @@ static void compare(struct feed *f, int same, const char *where)
     struct problem p = {0};
     if (same)
         return;
-    problem_refuse(&p, "differs", "they are not the same", "Save again to bring the image up to date.",
+    problem_refuse(&p, "differs", "the item and the image differ", "Save again to bring the image up to date.",
                    "Comparing item %s with the image, at %s", f->item->name, where);
     run_stop(f, &p);
 }
@@ -83,7 +83,7 @@ static void read_segment(struct feed *f, const struct segment *s, uint8_t *to)
                       s->source->path, s->file_offset + done, strerror(errno));
         if (n == 0)
             item_mark(&f->run->report, s->source->item, ITEM_CHANGED, 0,
-                      "%s became shorter while it was copied: stop what writes to it first", s->source->path);
+                      "%s became shorter while it was being copied: stop the programs that write to it first", s->source->path);
         if (n <= 0)
             break;
         done += (uint32_t)n;
@@ -350,7 +350,7 @@ int feed_start(struct feed *f, struct run *run, enum feed_mode mode, struct prob
     for (int i = 0; i < POOL_QUEUE + f->pool.threads + 2 && rc == 0; i++) {
         struct feed_job *job = calloc(1, sizeof *job + max_segments * sizeof(struct segment));
         if (!job)
-            return problem_set(p, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Getting ready to copy");
+            return problem_set(p, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Allocating memory for the copy");
         give_back(f, job);
     }
     return rc;

@@ -27,13 +27,13 @@ int item_check_root(struct item *it, struct problem *p)
     if (S_ISREG(st.st_mode))
         it->kind = RECORD_FILE;
     else if (S_ISLNK(st.st_mode))
-        return problem_refuse(p, "symlink", "it is a symbolic link", "Name the file or directory that it leads to.",
-                              "Looking at item %s (%s)", it->name, it->path);
+        return problem_refuse(p, "symlink", "it is a symbolic link", "Name the file or directory that it points to.",
+                              "Checking item %s (%s)", it->name, it->path);
     else if (!S_ISDIR(st.st_mode))
-        return problem_refuse(p, "not_a_file", "it is neither a file nor a directory", NULL, "Looking at item %s (%s)", it->name,
+        return problem_refuse(p, "not_a_file", "it is not a file or a directory", NULL, "Checking item %s (%s)", it->name,
                               it->path);
     if (is_mount_root(AT_FDCWD, it->path, &mount) == 0 && mount)
-        return problem_refuse(p, "mount_point", "it is a mount point: a finished item is renamed into place, and a mount point can't be",
-                              "Keep a directory inside it.", "Looking at item %s (%s)", it->name, it->path);
+        return problem_refuse(p, "mount_point", "it is a mount point, which restore can't replace by renaming a finished item to it",
+                              "Save a directory inside it instead.", "Checking item %s (%s)", it->name, it->path);
     return 0;
 }

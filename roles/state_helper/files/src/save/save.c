@@ -21,7 +21,7 @@ static int scan_all(struct feed *f)
     struct report *r = &f->run->report;
     struct scan *s = scan_new(f);
     if (!s)
-        return problem_set(&r->problem, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Getting ready to scan");
+        return problem_set(&r->problem, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Allocating memory for the scan");
     for (int i = 0; i < r->item_count && !atomic_load(&f->stop); i++) {
         feed_begin(f, &r->items[i]);
         scan_item(s, &r->items[i]);
@@ -55,10 +55,11 @@ static int outcome(struct report *r, enum item_status good)
     if (bad == 0)
         return EXIT_DONE;
     if (bad < r->item_count || changed)
-        return problem_set(&r->problem, EXIT_PARTIAL, 0, "the others are good",
-                           "See the items; stop the services that write to them and save again.", "%d of %d items could not be copied whole",
-                           bad, r->item_count);
-    return problem_set(&r->problem, EXIT_SYSTEM, r->items[0].err, r->items[0].error, "See the items.", "No item could be copied");
+        return problem_set(&r->problem, EXIT_PARTIAL, 0, "the other items are complete",
+                           "See the error of each item. Stop the services that write to the items, and save again.",
+                           "%d of %d items could not be copied completely", bad, r->item_count);
+    return problem_set(&r->problem, EXIT_SYSTEM, r->items[0].err, r->items[0].error, "See the error of each item.",
+                       "No item could be copied");
 }
 
 /* Table, flush, header, flush: only now is there an image again. */
@@ -71,7 +72,7 @@ static int commit(struct feed *f, uint64_t sequence)
     uint64_t chunks = f->meta.count + f->data.count, bytes = table_size(r, chunks), at = atomic_load(&f->next);
     if (!fits(at, bytes, f->capacity))
         return problem_refuse(&r->problem, "does_not_fit", "it is too small for the items",
-                              "Reserve more memory or keep fewer items; `pmem-state plan` says how much is needed.",
+                              "Reserve more memory or save fewer items; `pmem-state plan` shows how much is needed.",
                               "Saving the table to %s (%" PRIu64 " bytes)", run->device.path, f->capacity);
     if (table_build(&run->table, r, &f->meta, &f->data))
         return problem_set(&r->problem, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Building the table");
@@ -79,8 +80,8 @@ static int commit(struct feed *f, uint64_t sequence)
     if (!err)
         err = device_flush(&run->device);
     if (err)
-        return problem_set(&r->problem, EXIT_SYSTEM, err, NULL, "Look at dmesg for errors of this device.", "Writing the table to %s",
-                           run->device.path);
+        return problem_set(&r->problem, EXIT_SYSTEM, err, NULL, "Check the kernel log (dmesg) for errors of this device.",
+                           "Writing the table to %s", run->device.path);
     clock_gettime(CLOCK_REALTIME, &now);
     header_init(h);
     h->sequence = sequence;
@@ -150,9 +151,9 @@ int verb_save(struct run *run)
     if (rc)
         return rc;
     if (!run->identity.has_machine_id && !run->options->force)
-        return problem_refuse(&r->problem, "no_machine_id", "it has no /etc/machine-id",
-                              "Run systemd-machine-id-setup, or save with --force (and then restore with --force).",
-                              "Finding out which machine this is");
+        return problem_refuse(&r->problem, "no_machine_id", "/etc/machine-id does not exist, or does not contain an ID",
+                              "Run systemd-machine-id-setup, or both save and restore with --force.",
+                              "Identifying this machine");
     uint64_t start = now_ns();
     if (header_load(&run->device, &run->header, &none) == 0)
         sequence = run->header.sequence + 1;
@@ -197,7 +198,7 @@ int verb_plan(struct run *run)
     if (rc)
         return rc;
     if (r->needed_bytes > r->capacity_bytes)
-        return problem_refuse(&r->problem, "does_not_fit", "they are too big", "Reserve more memory or keep fewer items.",
+        return problem_refuse(&r->problem, "does_not_fit", "the items are too big", "Reserve more memory or save fewer items.",
                               "Fitting %d items of %" PRIu64 " bytes into %" PRIu64 " bytes", r->item_count, r->needed_bytes,
                               r->capacity_bytes);
     return outcome(r, ITEM_OK);
@@ -209,12 +210,12 @@ static int match_items(struct run *run)
     struct report *r = &run->report;
     const struct options *o = run->options;
     if (o->item_count != r->item_count)
-        return problem_refuse(&r->problem, "differs", "the image has another number of items", "Save again.",
+        return problem_refuse(&r->problem, "differs", "the image holds a different number of items", "Save again.",
                               "Comparing %d items with the image's %d", o->item_count, r->item_count);
     for (int i = 0; i < r->item_count; i++) {
         struct item *it = &r->items[i];
         if (strcmp(it->name, o->items[i].name) != 0 || strcmp(it->path, o->items[i].path) != 0)
-            return problem_refuse(&r->problem, "differs", "the image has another item there", "Save again.",
+            return problem_refuse(&r->problem, "differs", "the image holds a different item in its place", "Save again.",
                                   "Comparing item %s (%s)", o->items[i].name, o->items[i].path);
         if (!item_fine(it))
             return problem_refuse(&r->problem, "differs", it->error, "Save again.", "Comparing item %s", it->name);
@@ -223,7 +224,7 @@ static int match_items(struct run *run)
         if (rc)
             return rc;
         if (it->kind != kind)
-            return problem_refuse(&r->problem, "differs", "a file has become a directory, or the other way round", "Save again.",
+            return problem_refuse(&r->problem, "differs", "a file has become a directory, or a directory has become a file", "Save again.",
                                   "Comparing item %s", it->name);
         it->bytes = it->files = 0;
     }

@@ -122,7 +122,8 @@ static int look(int fd, struct stat *st, int *mount)
         return errno;
     *st = (struct stat){.st_dev = makedev(x.stx_dev_major, x.stx_dev_minor), .st_ino = x.stx_ino, .st_mode = x.stx_mode,
                         .st_nlink = x.stx_nlink, .st_uid = x.stx_uid, .st_gid = x.stx_gid, .st_size = (off_t)x.stx_size,
-                        .st_blksize = (blksize_t)x.stx_blksize, .st_blocks = (blkcnt_t)x.stx_blocks, .st_mtim = {x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec},
+                        .st_blksize = (blksize_t)x.stx_blksize, .st_blocks = (blkcnt_t)x.stx_blocks,
+                        .st_mtim = {x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec},
                         .st_ctim = {x.stx_ctime.tv_sec, x.stx_ctime.tv_nsec}};
     *mount = (x.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
     return 0;
@@ -148,8 +149,8 @@ static void check_fresh(struct scan *s, const struct stat *st)
         return;
     clock_gettime(CLOCK_REALTIME, &now);
     if (!later(&st->st_ctim, &now))
-        item_mark(s->report, s->item, ITEM_CHANGED, 0, "%s changed while the item was copied: stop what writes to it first",
-                  shown(s->path));
+        item_mark(s->report, s->item, ITEM_CHANGED, 0,
+                  "%s changed while the item was being copied: stop the programs that write to it first", shown(s->path));
 }
 
 static void fill_record(struct record *r, const struct stat *st, const char *name)
@@ -164,8 +165,8 @@ static int add_attributes(struct scan *s, struct record *r, int fd, const char *
 {
     int err = attributes_read(&s->attributes, fd, path);
     if (err == E2BIG)
-        item_mark(s->report, s->item, ITEM_FAILED, err, "%s has more than 96 KiB of extended attributes: an image can't hold them",
-                  shown(s->path));
+        item_mark(s->report, s->item, ITEM_FAILED, err,
+                  "%s has more than 96 KiB of extended attributes, which is more than an image can hold", shown(s->path));
     else if (err)
         trouble(s, err, "reading the extended attributes of");
     if (s->attributes.left_out)
@@ -272,7 +273,7 @@ static void scan_file(struct scan *s, int dir, const char *name, const char *rec
     fill_record(&r, &st, record_name);
     check_fresh(s, &st);
     if (!S_ISREG(st.st_mode))
-        item_mark(s->report, s->item, ITEM_CHANGED, 0, "%s became something else while it was copied", path);
+        item_mark(s->report, s->item, ITEM_CHANGED, 0, "%s was replaced by something that is not a file while it was being copied", path);
     else if (add_link(s, &r, &st) && add_attributes(s, &r, fd, NULL))
         feed_file(s, &r, src, (uint64_t)st.st_blocks * 512 < src->size);
     source_release(s->report, src);
@@ -308,7 +309,7 @@ static int remember_directory(struct scan *s, const char *name)
 {
     size_t n = strlen(name) + 1;
     if (s->pending_used + n > MAX_PENDING) {
-        item_mark(s->report, s->item, ITEM_FAILED, 0, "%s has too many subdirectories for the memory this program allows itself",
+        item_mark(s->report, s->item, ITEM_FAILED, 0, "%s has too many subdirectories: their names take more than 12 MiB",
                   shown(s->path));
         return 0;
     }
@@ -327,7 +328,7 @@ static void scan_entry(struct scan *s, int dir, const char *name, int type)
     int mount = 0, err = 0;
     if (type == DT_UNKNOWN || (type != DT_REG && type != DT_DIR)) {
         if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
-            trouble(s, errno, "looking at");
+            trouble(s, errno, "reading the type of");
             return;
         }
         type = IFTODT(st.st_mode);
@@ -342,7 +343,7 @@ static void scan_entry(struct scan *s, int dir, const char *name, int type)
     if (type == DT_SOCK)
         report_left_out(s->report, s->path, "socket");
     else if (err)
-        trouble(s, err, "looking at");
+        trouble(s, err, "reading the type of");
     else if (mount)
         report_left_out(s->report, s->path, "mount point");
     else if (type == DT_REG)
@@ -390,7 +391,7 @@ static int enter(struct scan *s, int dir, const char *name, const char *record_n
         return 0;
     }
     if (s->depth == MAX_DEPTH) {
-        item_mark(s->report, s->item, ITEM_FAILED, 0, "directories are nested more than %d deep at %s", MAX_DEPTH, shown(s->path));
+        item_mark(s->report, s->item, ITEM_FAILED, 0, "directories are nested more than %d levels deep at %s", MAX_DEPTH, shown(s->path));
         return 0;
     }
     int fd = err ? -1 : open_quietly(dir, name, O_DIRECTORY);
@@ -432,17 +433,17 @@ static void leave(struct scan *s)
     s->path[l->path_bytes] = 0;
     if (!feed_over(s->feed)) {
         if (fstat(l->fd, &st) != 0)
-            trouble(s, errno, "looking again at");
+            trouble(s, errno, "checking for changes of");
         else if (!same_times(&st, &l->before))
-            item_mark(s->report, s->item, ITEM_CHANGED, 0, "the directory %s changed while it was copied: stop what writes to it first",
-                      shown(s->path));
+            item_mark(s->report, s->item, ITEM_CHANGED, 0,
+                      "the directory %s changed while it was being copied: stop the programs that write to it first", shown(s->path));
         feed_record(s->feed, &r, NULL);
         if (up && up->fd < 0) {
             up->fd = openat(l->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
             if (up->fd < 0 || fstat(up->fd, &st) != 0)
-                trouble(s, errno, "going back up from");
+                trouble(s, errno, "reopening the directory above");
             else if (st.st_dev != up->dev || st.st_ino != up->ino)
-                item_mark(s->report, s->item, ITEM_CHANGED, 0, "%s was moved while it was copied", shown(s->path));
+                item_mark(s->report, s->item, ITEM_CHANGED, 0, "%s was moved while it was being copied", shown(s->path));
         }
     }
     if (l->fd >= 0)

@@ -43,10 +43,10 @@ void source_release(struct report *r, struct source *s)
     if (atomic_fetch_sub(&s->refs, 1) != 1)
         return;
     if (fstat(s->fd, &st) != 0)
-        item_mark(r, s->item, ITEM_FAILED, errno, "looking at %s again failed: %s", s->path, strerror(errno));
+        item_mark(r, s->item, ITEM_FAILED, errno, "checking %s for changes failed: %s", s->path, strerror(errno));
     else if ((uint64_t)st.st_size != s->size || st.st_mtim.tv_sec != s->mtime_s || st.st_ctim.tv_sec != s->ctime_s ||
              (uint32_t)st.st_mtim.tv_nsec != s->mtime_ns || (uint32_t)st.st_ctim.tv_nsec != s->ctime_ns)
-        item_mark(r, s->item, ITEM_CHANGED, 0, "%s changed while it was copied: stop what writes to it first", s->path);
+        item_mark(r, s->item, ITEM_CHANGED, 0, "%s changed while it was being copied: stop the programs that write to it first", s->path);
     if (s->map)
         munmap((void *)(uintptr_t)s->map, s->size);
     close(s->fd);
