@@ -9,6 +9,10 @@ helper: ## build pmem-state, static and reproducible (ARCH=x86_64|aarch64), into
 	@$(MAKE) -C $(HELPER_SRC) CC="$(HELPER_ZIG)" ARCH=$(ARCH) OUT=$(CURDIR)/build/$(ARCH)
 	@ls -l build/$(ARCH)/pmem-state
 
+.PHONY: reference
+reference: helper ## write docs/pmem-state.md from `pmem-state --help`
+	$(BIN)/python tests/setup/reference.py build/$(ARCH)/pmem-state
+
 # Test builds: kill points and other identities are compiled in only here.
 HELPER_TEST := build/test
 HELPER_FILES := $(wildcard $(HELPER_SRC)/*.[ch] $(HELPER_SRC)/*/*.[ch])
