@@ -16,7 +16,7 @@ uint64_t clock_cycles(void)
 {
 #if defined __x86_64__
     unsigned cpu;
-    return __rdtscp(&cpu); /* waits for the instructions before it */
+    return __rdtscp(&cpu); /* RDTSCP waits for the instructions before it */
 #elif defined __aarch64__
     uint64_t v;
     __asm__ volatile("isb; mrs %0, cntvct_el0" : "=r"(v)::"memory");
@@ -34,7 +34,8 @@ static int64_t boottime_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Of some tries, the one in which the two readings of the counter around the clock's were closest. */
+/* Reads the clock several times, between two readings of the counter, and takes the try in which
+ * these two were closest. */
 static void read_pair(uint64_t *cycles, int64_t *ns)
 {
     uint64_t best = UINT64_MAX;
@@ -59,7 +60,8 @@ static uint64_t told(const char **source)
     return v;
 }
 #else
-/* The kernel's own ratio, by which it makes nanoseconds of the counter (perf_event_open(2), cap_user_time). */
+/* The ratio with which the kernel itself converts the counter to nanoseconds (perf_event_open(2),
+ * cap_user_time). */
 static uint64_t told(const char **source)
 {
     struct perf_event_attr a;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The CPU's cycle counter, which runs on through kexec when every clock of the kernel starts again: TSC on x86, CNTVCT on aarch64. */
+/* The CPU's cycle counter: TSC on x86, CNTVCT on aarch64. It keeps running through kexec, while the
+ * clocks of the kernel start again. */
 #ifndef CLOCK_H
 #define CLOCK_H
 
@@ -12,10 +13,11 @@ struct clock_reading {
     const char *source;         /* where the frequency comes from: "perf", "cntfrq", "measured"; NULL: unknown */
 };
 
-/* 0 on a machine without such a counter. */
+/* Reads the counter. Returns 0 on a machine without one. */
 uint64_t clock_cycles(void);
 
-/* Counter and clock as close together as it gets. measure: when nobody tells the frequency, take 50 ms to measure it. */
+/* Reads the counter and the clock at the same moment, as nearly as possible. measure: if neither
+ * CPU nor kernel states the frequency, measure it for 50 ms. */
 void clock_read(struct clock_reading *c, int measure);
 
 #endif

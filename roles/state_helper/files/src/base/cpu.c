@@ -5,8 +5,8 @@
 
 #include "base/now.h"
 
-/* ns for a little of what a save does; the best of some, because the first may wait for an interrupt, or for an emulator that has yet
- * to translate it. */
+/* Times a small part of the work of a save, in ns. Returns the best of several tries, because an
+ * interrupt, or an emulator that translates the code, may slow down the first one. */
 static uint64_t time_of(const struct cpu_ops *ops)
 {
     static const uint8_t in[8 * HASH_BLOCK] __attribute__((aligned(64)));
@@ -28,7 +28,8 @@ static uint64_t time_of(const struct cpu_ops *ops)
 
 static const struct cpu_ops *chosen;
 
-/* The widest is not always the best: an emulator runs plain instructions natively and wide ones one by one (docs/performance.md). */
+/* The widest instructions are not always the fastest: an emulator runs plain instructions natively,
+ * and emulates wide ones one by one (docs/performance.md). */
 static void choose(void)
 {
     const struct cpu_ops *all[8];

@@ -5,7 +5,8 @@
 
 #include "base/cpu_ops.h"
 
-/* The fastest instruction set of this CPU, measured at the first call (about 0.05 ms; under emulation 1 ms). */
+/* The fastest instruction set of this CPU, measured at the first call (about 0.05 ms; under
+ * emulation 1 ms). */
 const struct cpu_ops *cpu_ops(void);
 
 #endif

@@ -44,8 +44,9 @@ static void copy_neon(void *dst, const void *src, size_t n)
         __asm__ volatile("stnp %q1, %q2, [%0]\n\tstnp %q3, %q4, [%0, #32]"
                          :: "r"(d + i), "w"(a), "w"(b), "w"(c), "w"(e) : "memory");
     }
-    /* Lines are cleaned right away, though the fence comes later. STNP is only a hint: clean the lines, or a reset could lose what
-     * still sits in a cache. The smallest line the architecture allows would be 16 bytes; CTR_EL0 gives the real one. */
+    /* Cleans each cache line right after it is written; the fence comes later. STNP is only a hint,
+     * so without cleaning a reset could lose data that is still in a cache. CTR_EL0 gives the size
+     * of a line; the architecture allows 16 bytes and more. */
     uint64_t ctr;
     __asm__("mrs %0, ctr_el0" : "=r"(ctr));
     size_t line = (size_t)4 << ((ctr >> 16) & 15);

@@ -15,7 +15,8 @@ struct cpu_ops {
     void (*copy)(void *dst, const void *src, size_t n);
     void (*fence)(void); /* after the last copy */
 };
-/* In cpu_x86.c or cpu_arm.c: all that this CPU can run, the widest last (at most 8; returns how many). */
+/* Lists the instruction sets that this CPU can run, the widest last. Returns how many (at most 8).
+ * Defined in cpu_x86.c or cpu_arm.c. */
 int cpu_ops_all(const struct cpu_ops *all[8]);
 
 #endif

@@ -8,10 +8,10 @@ static inline void lane(uint64_t *a, uint64_t *neighbour, const uint8_t *in, con
     uint64_t v = get64(in), k = v ^ get64(secret);
     *neighbour += v;
     *a += (uint64_t)(uint32_t)k * (k >> 32);
-    __asm__("" : "+r"(*a), "+r"(*neighbour)); /* made into vector steps by the compiler, this would have no use */
+    __asm__("" : "+r"(*a), "+r"(*neighbour)); /* keeps the compiler from vectorizing this, which the other files do by hand */
 }
 
-/* In two halves, so that all of one is in registers. */
+/* Works in two halves, so that each fits into the registers. */
 void accumulate_scalar(uint64_t acc[8], const uint8_t *in, const uint8_t *secret, size_t stripes)
 {
     for (int half = 0; half < 64; half += 32, acc += 4) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* XXH3 steps and non-temporal copies for x86_64: plain and SSE2 always, AVX2 and AVX-512 where CPU and kernel have them. */
+/* XXH3 steps and non-temporal copies for x86_64: plain C and SSE2 on every CPU, AVX2 and AVX-512
+ * where CPU and kernel support them. */
 #if defined(__x86_64__)
 #include "base/cpu_scalar.h"
 

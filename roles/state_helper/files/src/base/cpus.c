@@ -6,7 +6,7 @@
 
 #include "base/status.h"
 
-enum { ENOUGH = 4 }; /* memory is saturated by then: docs/performance.md */
+enum { ENOUGH = 4 }; /* more threads don't make memory faster: docs/performance.md */
 
 /* A list like 0-3,8,10-11. */
 static void parse_list(const char *text, cpu_set_t *set)
@@ -38,7 +38,7 @@ int cpus_near(int node, cpu_set_t *set)
         if (fgets(line, sizeof line, f))
             parse_list(line, &there);
         CPU_AND(&there, &there, &ours);
-        if (CPU_COUNT(&there) > 0) /* a node of memory alone has no CPUs */
+        if (CPU_COUNT(&there) > 0) /* a NUMA node may consist of memory only */
             *set = there;
         fclose(f);
     }

@@ -5,10 +5,12 @@
 
 #include <sched.h>
 
-/* Fills in *set with the CPUs near NUMA node `node` (-1: any) and returns how many; 0 when it can't be found out. */
+/* Fills in *set with the CPUs near NUMA node `node` (-1: any) and returns how many; 0 when it can't
+ * be found out. */
 int cpus_near(int node, cpu_set_t *set);
 
-/* Threads to use: `wanted`, or when that is 0 the smaller of 4 and the CPUs there are. */
+/* Returns the number of threads to use: `wanted`, or if that is 0, the number of CPUs but at most
+ * 4. */
 int cpus_threads(int wanted, int near);
 
 #endif

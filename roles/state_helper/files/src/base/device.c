@@ -48,7 +48,7 @@ static void map_whole(struct device *d, int flags)
 
 static int open_block(struct device *d, const struct stat *st, enum device_use use, struct problem *p)
 {
-    /* O_EXCL on a block device means: nobody has it mounted or claimed. */
+    /* O_EXCL on a block device makes open fail with EBUSY if the device is mounted or claimed. */
     int flags = (d->writable ? O_RDWR : O_RDONLY) | O_DIRECT | O_CLOEXEC | (use == DEVICE_WRITE ? O_EXCL : 0);
     d->kind = DEVICE_BLOCK;
     d->fd = open(d->path, flags);
@@ -85,8 +85,9 @@ static int open_dax(struct device *d, const struct stat *st, struct problem *p)
     return 0;
 }
 
-/* A file is mapped where that is DAX, or huge pages of tmpfs that are all there already (so that a store can't meet a full
- * file system); otherwise it is read and written, directly where the file system can. */
+/* A file is mapped if the mapping is DAX, or if it lies in huge pages of a tmpfs that are all
+ * allocated (so that a store can't meet a full file system). Otherwise it is read and written, with
+ * O_DIRECT where the file system supports it. */
 static int open_file(struct device *d, struct problem *p)
 {
     struct stat st;
@@ -109,8 +110,9 @@ static int open_file(struct device *d, struct problem *p)
     return 0;
 }
 
-/* A lock of the open file, not flock: udev holds one of those on a block device while it looks at it (systemd,
- * BLOCK_DEVICE_LOCKING.md), which is when a restore early in boot begins. */
+/* Takes a lock of the open file description instead of flock. udev holds a flock on a block device
+ * while it probes the device (systemd, BLOCK_DEVICE_LOCKING.md), and an early restore runs at that
+ * time. */
 static int lock(const struct device *d, enum device_use use)
 {
     struct flock whole = {.l_type = use == DEVICE_WRITE ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
@@ -192,7 +194,7 @@ int device_write_sum(struct device *d, const void *buf, size_t len, uint64_t off
 {
     kill_point("write");
     sigjmp_buf env;
-    if (!GUARD_BEGIN(env)) /* of the device or, when that is mapped too, of the source */
+    if (!GUARD_BEGIN(env)) /* SIGBUS can come from the device or, if it is mapped too, from the source */
         return EIO;
     *sum = d->map ? nt_copy_hash(d->map + off, buf, len) : hash64(buf, len);
     GUARD_END();
@@ -225,7 +227,7 @@ int device_view(struct device *d, void *buf, size_t len, uint64_t off, const uin
 int device_flush(struct device *d)
 {
     kill_point("flush");
-    /* A mapping was written with non-temporal stores and a fence: that is all a dax device needs, and all it has. */
+    /* A dax device needs no flush: the mapping was written with non-temporal stores and a fence. */
     if (d->kind == DEVICE_DAX)
         return 0;
     return fsync(d->fd) == 0 ? 0 : errno;

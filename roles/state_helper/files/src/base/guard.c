@@ -13,7 +13,7 @@ static void on_sigbus(int sig)
         guard_point = NULL;
         siglongjmp(*point, 1);
     }
-    signal(sig, SIG_DFL); /* not ours: die of it when the instruction runs again */
+    signal(sig, SIG_DFL); /* not from guarded code: the default action kills the process when the instruction runs again */
 }
 
 void guard_install(void)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Turns a SIGBUS on mapped memory (poisoned page, shrunk file) into an error of the thread that touched it. */
+/* Turns a SIGBUS on mapped memory (a poisoned page, a file that shrank) into an error in the thread
+ * that accessed the memory. */
 #ifndef GUARD_H
 #define GUARD_H
 
@@ -9,7 +10,7 @@ extern _Thread_local sigjmp_buf *guard_point;
 
 void guard_install(void); /* once, before threads start */
 
-/* if (GUARD_BEGIN(env)) { touch memory; GUARD_END(); } else { it was bad: EIO } */
+/* if (GUARD_BEGIN(env)) { access memory; GUARD_END(); } else { the access failed: EIO } */
 #define GUARD_BEGIN(env) (guard_point = &(env), sigsetjmp(env, 0) == 0)
 #define GUARD_END() (guard_point = 0)
 

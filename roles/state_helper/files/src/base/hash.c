@@ -35,7 +35,7 @@ static uint64_t fold(uint64_t a, uint64_t b)
     return (uint64_t)p ^ (uint64_t)(p >> 64);
 }
 
-/* to: where to copy each block once it has been summed and is in the first cache; NULL: nowhere. */
+/* to: where to copy each block while it is still in the L1 cache; NULL: don't copy. */
 static uint64_t sum(const uint8_t *in, size_t n, uint8_t *to)
 {
     const struct cpu_ops *ops = cpu_ops();
@@ -68,7 +68,7 @@ static uint64_t sum(const uint8_t *in, size_t n, uint8_t *to)
 uint64_t hash64(const void *data, size_t n)
 {
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
-    (void)data; /* every sum is right: the fuzzer gets to what lies behind it */
+    (void)data; /* every sum is right, so that the fuzzer reaches the code behind the check */
     return n ? 0x5eed : 0;
 #else
     return sum(data, n, NULL);

@@ -16,7 +16,7 @@ void kill_point(const char *where)
 {
     static _Atomic long count;
     long number = atomic_fetch_add(&count, 1) + 1;
-    (void)where; /* for whoever looks with a debugger */
+    (void)where; /* helps in a debugger */
     if (is("PMEM_STATE_KILL_AT", number))
         raise(SIGKILL);
     if (is("PMEM_STATE_STOP_AT", number))

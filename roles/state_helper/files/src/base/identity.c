@@ -8,7 +8,8 @@
 #include "base/hooks.h"
 #include "base/status.h"
 
-/* 32 hexadecimal digits, dashes allowed, to 16 bytes. Returns 1 when text is that. */
+/* Converts 32 hexadecimal digits, with or without dashes, to 16 bytes. Returns 0 if text is
+ * anything else. */
 static int parse_id(const char *text, uint8_t out[16])
 {
     int digits = 0;

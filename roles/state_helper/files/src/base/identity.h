@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Who and when this is: machine-id, boot-id, kernel release. */
+/* Which machine and boot this is: machine ID, boot ID, kernel release. */
 #ifndef IDENTITY_H
 #define IDENTITY_H
 
@@ -9,7 +9,7 @@
 
 struct identity {
     uint8_t machine_id[16]; /* /etc/machine-id */
-    int has_machine_id;     /* 0: this machine has none */
+    int has_machine_id;     /* 0: this machine does not have an ID */
     uint8_t boot_id[16];    /* /proc/sys/kernel/random/boot_id */
     char kernel[65];        /* uname -r */
 };

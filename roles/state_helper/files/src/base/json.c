@@ -3,7 +3,8 @@
 
 #include <inttypes.h>
 
-/* Length of the valid UTF-8 sequence at p, 0 when there is none (RFC 3629: no overlong forms, no surrogates). */
+/* Returns the length of the valid UTF-8 sequence at p, or 0 if the bytes are not valid (RFC 3629:
+ * overlong forms and surrogates are not). */
 static int utf8_length(const unsigned char *p)
 {
     int n = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] <= 0xdf ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : p[0] >= 0xf0 && p[0] <= 0xf4 ? 4 : 0;

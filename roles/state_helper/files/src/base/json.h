@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Writes one JSON object on one line. A NULL string is null; key NULL is for array members. Bytes that are not UTF-8 become
- * lone surrogates \udcXX (Python's surrogateescape), so that every file name has exactly one spelling. */
+/* Writes one JSON object on one line. A NULL string is null; key NULL is for array members. Bytes
+ * that are not UTF-8 become lone surrogates \udcXX (Python's surrogateescape), so that every file
+ * name has exactly one spelling. */
 #ifndef JSON_H
 #define JSON_H
 

@@ -4,7 +4,8 @@
 #include <stddef.h>
 #include <string.h>
 
-/* The number of a mark in an image is its place here, from 1 (docs/image-format.md): only ever add at the end. */
+/* The number of a mark in an image is its place here, from 1 (docs/image-format.md): only ever add
+ * at the end. */
 static const char *const names[] = {
     "preflight", "units_stopped", "saved", "jump", "kernel_start", "userspace_start", "restored", "units_ready", "hot_added", "stopping",
     "units_starting",

@@ -16,7 +16,7 @@ static int usage(struct problem *p, const char *what, const char *detail)
     return problem_set(p, EXIT_USAGE, 0, detail, help_hint, "%s", what);
 }
 
-/* Adds NAME or NAME=PATH. `from` says where it stands, for the message. */
+/* Adds NAME or NAME=PATH. Error messages name `from` as its origin. */
 static int add_item(struct options *o, const char *text, const char *from, struct problem *p)
 {
     struct option_item *it = &o->items[o->item_count];
@@ -140,7 +140,8 @@ static int add_mark(struct options *o, const char *text, struct problem *p)
     return 0;
 }
 
-/* The value of --name VALUE or --name=VALUE when argv[*i] is that option, else NULL. *missing: it has none. */
+/* Returns the value of --name VALUE or --name=VALUE if argv[*i] is that option, else NULL. Sets
+ * *missing if the option lacks a value. */
 static const char *value_of(const char *name, int argc, char **argv, int *i, int *missing)
 {
     size_t n = strlen(name);
@@ -188,7 +189,7 @@ static int one_option(struct options *o, int argc, char **argv, int *i, struct p
     return 0;
 }
 
-/* What each verb needs and does not take. */
+/* Checks which options each verb needs and accepts. */
 static int check(const struct options *o, struct problem *p)
 {
     int sources = o->verb == VERB_SAVE || o->verb == VERB_PLAN || o->verb == VERB_COMPARE;
@@ -217,7 +218,7 @@ int options_parse(struct options *o, int argc, char **argv, struct problem *p)
 {
     memset(o, 0, sizeof *o);
     o->verb_name = "none";
-    for (int i = 1; i < argc; i++) /* so that an error is told in the way that was asked for */
+    for (int i = 1; i < argc; i++) /* read first, so that errors are printed as JSON too */
         o->json |= strcmp(argv[i], "--json") == 0;
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--version") == 0) {

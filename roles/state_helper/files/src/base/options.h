@@ -17,7 +17,7 @@ enum { MAX_OPTION_MARKS = 16 };
 
 struct option_item {
     char name[MAX_ITEM_NAME + 1];
-    char *path; /* NULL: the one in the image */
+    char *path; /* NULL: use the path in the image */
 };
 
 struct option_mark {
@@ -32,10 +32,10 @@ struct options {
     uint64_t capacity; /* bytes; 0: ask the device */
     struct option_item items[MAX_ITEMS];
     int item_count;
-    struct option_mark marks[MAX_OPTION_MARKS]; /* to store with a save */
+    struct option_mark marks[MAX_OPTION_MARKS]; /* stored with a save */
     int mark_count;
     uint64_t cycles_per_second; /* of those marks */
-    const char *mark;           /* of the verb mark: which one */
+    const char *mark;           /* the NAME of the verb mark */
     int threads; /* 0: choose */
     int force, json, progress;
 };

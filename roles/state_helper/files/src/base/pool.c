@@ -43,9 +43,9 @@ void pool_start(struct pool *pool, int threads, const cpu_set_t *cpus, pool_work
     pthread_cond_init(&pool->idle, NULL);
     pool->work = work;
     pool->context = context;
-    if (cpus) /* new threads inherit it; being unable to is no reason to stop */
+    if (cpus) /* new threads inherit it; if it fails, they run anywhere */
         (void)sched_setaffinity(0, sizeof *cpus, cpus);
-    pthread_mutex_lock(&pool->lock); /* the threads look themselves up in pool->thread: not before it is filled in */
+    pthread_mutex_lock(&pool->lock); /* the threads look themselves up in pool->thread, so they wait until it is filled in */
     for (pool->threads = 1; pool->threads < threads; pool->threads++)
         if (pthread_create(&pool->thread[pool->threads], NULL, run, pool) != 0)
             break;

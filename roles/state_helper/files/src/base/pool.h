@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* A few threads that work through jobs. The thread that hands jobs in works too when the queue is full. */
+/* A few threads that work through jobs. The thread that submits jobs works too while the queue is
+ * full. */
 #ifndef POOL_H
 #define POOL_H
 
@@ -24,10 +25,11 @@ struct pool {
     pthread_t thread[MAX_THREADS];
 };
 
-/* threads >= 1, the caller counted. When fewer can be had, goes on with those. cpus: where they may run, NULL anywhere. */
+/* Starts threads - 1 threads beside the caller. If some can't be started, the pool works with
+ * fewer. cpus: where they may run; NULL: anywhere. */
 void pool_start(struct pool *pool, int threads, const cpu_set_t *cpus, pool_work work, void *context);
 void pool_submit(struct pool *pool, void *job);
-void pool_drain(struct pool *pool); /* returns when every job handed in is done */
+void pool_drain(struct pool *pool); /* returns when every submitted job is done */
 void pool_stop(struct pool *pool);  /* drains, then ends the threads */
 
 #endif

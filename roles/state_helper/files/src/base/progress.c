@@ -22,7 +22,7 @@ static void print(const struct progress *pr, uint64_t done, uint64_t now)
 {
     double seconds = (double)(now - pr->start_ns) / 1e9;
     double rate = seconds > 0 ? (double)done / seconds : 0;
-    uint64_t known = atomic_load(&pr->total), total = known > done ? known : done; /* an estimate, when files grow */
+    uint64_t known = atomic_load(&pr->total), total = known > done ? known : done; /* the total is an estimate, and files may grow */
     double percent = known && total ? 100.0 * (double)done / (double)total : 0;
     double eta = rate > 0 && known ? (double)(total - done) / rate : 0;
     if (pr->json) {
@@ -51,7 +51,7 @@ void progress_add(struct progress *pr, uint64_t bytes)
         return;
     uint64_t done = atomic_fetch_add(&pr->done, bytes) + bytes;
     uint64_t now = now_ns(), next = atomic_load(&pr->next_ns);
-    /* Whoever moves the deadline prints: no two threads at once. */
+    /* The thread that moves the deadline prints, so that two threads never print at once. */
     if (now >= next && atomic_compare_exchange_strong(&pr->next_ns, &next, now + PROGRESS_NS))
         print(pr, done, now);
 }

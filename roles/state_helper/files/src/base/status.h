@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Exit codes and the few limits that everything else refers to. */
+/* Exit codes, and the limits that every other file refers to. */
 #ifndef STATUS_H
 #define STATUS_H
 

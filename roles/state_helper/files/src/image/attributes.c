@@ -25,7 +25,7 @@ static int append(struct attributes *a, int fd, const char *path, const char *na
         return E2BIG;
     uint8_t *e = a->bytes + a->used, *value = e + 8 + n;
     size_t left = room - 8 - n - 3;
-    /* A size of 0 would ask for the length only. */
+    /* With a size of 0 the call would return only the length, so `left` is at least 1. */
     ssize_t got = fd >= 0 ? fgetxattr(fd, name, value, left) : lgetxattr(path, name, value, left);
     if (got < 0)
         return errno == ERANGE ? E2BIG : errno;
@@ -52,7 +52,7 @@ int attributes_read(struct attributes *a, int fd, const char *path)
             continue;
         }
         int err = append(a, fd, path, name);
-        if (err && err != ENODATA) /* gone since it was listed: the change is noticed by the ctime */
+        if (err && err != ENODATA) /* removed since it was listed; the scan detects the change by the ctime */
             return err;
     }
     return 0;

@@ -9,13 +9,14 @@
 #include "base/le.h"
 #include "image/layout.h"
 
-/* Not the signature of anything the kernel looks for at 4 KiB of a raw namespace (NVDIMM_PFN_INFO, NVDIMM_DAX_INFO,
- * BTT_ARENA_INFO), though the second copy lies just there. */
+/* The second copy lies at 4 KiB of a raw namespace, where the kernel looks for info blocks. This is
+ * not the signature of any of them (NVDIMM_PFN_INFO, NVDIMM_DAX_INFO, BTT_ARENA_INFO). */
 static const uint8_t magic[8] = {'h', 'o', 't', 'p', 'm', 'e', 'm', 0x1a};
 
 enum state { STATE_NONE, STATE_BAD, STATE_GOOD };
 
-/* Whether the numbers of a header with a good sum make sense on this device; NULL when they do, or what is wrong. */
+/* Checks the numbers of a header with a good checksum against this device. Returns NULL, or what is
+ * wrong. */
 static const char *implausible(const struct header *h, uint64_t device_bytes)
 {
     if (h->version != FORMAT_VERSION)
@@ -54,7 +55,7 @@ static enum state check(const struct header *h, uint64_t device_bytes, const cha
 
 int header_load(struct device *d, struct header *h, struct problem *p)
 {
-    static _Alignas(BLOCK) struct header copies[HEADER_COPIES]; /* one thread, and O_DIRECT wants the alignment */
+    static _Alignas(BLOCK) struct header copies[HEADER_COPIES]; /* only one thread calls this, and O_DIRECT needs the alignment */
     const char *why = NULL;
     const struct header *best = NULL;
     if (d->bytes < sizeof copies)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The header of an image: the structure here is the bytes on the device (little endian), see docs/image-format.md. */
+/* The header of an image. The structure has the same bytes as the device (little endian):
+ * docs/image-format.md. */
 #ifndef HEADER_H
 #define HEADER_H
 
@@ -50,25 +51,28 @@ struct header {
 _Static_assert(sizeof(struct header) == 4096, "a header copy is one 4 KiB block");
 _Static_assert(offsetof(struct header, sum) == 4088, "the sum covers everything before it");
 
-/* Reads both copies; the valid one with the highest sequence wins. Returns 0 (h filled in), EXIT_NO_IMAGE, EXIT_DAMAGED, or
- * EXIT_SYSTEM; p says why. The numbers in h are checked against the device. */
+/* Reads both copies, and fills in h from the valid one with the highest sequence. Returns 0,
+ * EXIT_NO_IMAGE, EXIT_DAMAGED or EXIT_SYSTEM; p says why. The numbers in h are checked against the
+ * device. */
 int header_load(struct device *d, struct header *h, struct problem *p);
 
-/* What is on a device without an image: "zeros" where any save that ended would have left something (both copies, and the chunk
- * at the start of the payload, of which none is all zero), else "other". NULL when it can't be read. */
+/* Tells what is on a device without an image. "zeros": both header copies and the start of the
+ * payload are zero, which is not so after any save that finished. "other": anything else. NULL: it
+ * can't be read. */
 const char *header_content(struct device *d);
 
-/* Zeroes both copies and flushes: no image any more. */
+/* Zeroes both copies and flushes. The device then does not hold an image. */
 int header_invalidate(struct device *d, struct problem *p);
 
-/* Signs h and writes both copies, flushing after each. */
+/* Computes the checksum of h and writes both copies, flushing after each. */
 int header_store(struct device *d, struct header *h, struct problem *p);
 
 void header_init(struct header *h);
-int header_consumed(const struct header *h, int item); /* 0 for an item that the image does not have */
+int header_consumed(const struct header *h, int item); /* 0 for an item that the image does not contain */
 int header_any_consumed(const struct header *h);
 
-/* Sets a mark, and replaces an earlier one with the same number. Returns 0 when there is no room for another. */
+/* Sets a mark, and replaces an earlier one with the same number. Returns 0 if the header is
+ * full. */
 int header_set_mark(struct header *h, uint32_t id, uint64_t cycles);
 
 char *hex_id(char out[33], const uint8_t id[16]);   /* 32 digits, as /etc/machine-id */

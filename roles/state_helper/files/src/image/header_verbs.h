@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The verbs that need no more of an image than its header, or nothing of it: info, invalidate, mark and cycles. */
+/* The verbs that need the header of an image at most: info, invalidate, mark and cycles. */
 #ifndef HEADER_VERBS_H
 #define HEADER_VERBS_H
 

@@ -29,7 +29,8 @@ static const char *next_chunk(struct reader *rd)
     return NULL;
 }
 
-/* Where a record may stand: the root first and once, everything else inside it, extents right after their file. */
+/* Checks the place of a record: the root comes first and once, everything else is inside it, and
+ * extents follow their file. */
 static const char *check_order(struct reader *rd, const struct record *r)
 {
     if (rd->more ? r->type != RECORD_EXTENTS : r->type == RECORD_EXTENTS)
@@ -63,7 +64,7 @@ static const char *check_data(struct reader *rd, const struct record *r)
 
 int reader_next(struct reader *rd, struct record *r)
 {
-    /* What is left of a chunk may be empty. */
+    /* The rest of a chunk may be empty. */
     while (rd->used == rd->length || (rd->length - rd->used >= 4 && get32(rd->buffer + rd->used) == 0)) {
         if (rd->chunk == chunk_count(rd->item->meta_bytes, rd->run->header.chunk_bytes)) {
             rd->bad = rd->more || rd->depth || !rd->started ? "its records end too early" : NULL;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Reads the records of an item from the image, one after another, and checks that they make sense together. */
+/* Reads the records of an item from the image, one after another, and checks that they make sense
+ * together. */
 #ifndef READER_H
 #define READER_H
 
@@ -21,7 +22,8 @@ struct reader {
 
 void reader_start(struct reader *rd, struct run *run, const struct item *it, uint8_t *buffer);
 
-/* 1: *r is the next record, valid until the next call; 0: the item is complete; -1: damaged, rd->bad says why. */
+/* 1: *r is the next record, valid until the next call; 0: the item is complete; -1: damaged,
+ * rd->bad says why. */
 int reader_next(struct reader *rd, struct record *r);
 
 #endif

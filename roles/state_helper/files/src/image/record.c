@@ -6,9 +6,9 @@
 #include "base/le.h"
 #include "base/paths.h"
 
-/* Fixed part: u32 length, u8 type, u8 flags, u16 name bytes, u32 mode, u32 uid, u32 gid, u32 mtime ns, s64 mtime s, u64 size,
- * u64 link id, u32 xattr bytes, u32 extents, u16 target bytes, 6 zeros. Then name and target together, padded to 8; extended
- * attributes, padded to 8; extents. */
+/* Fixed part: u32 length, u8 type, u8 flags, u16 name bytes, u32 mode, u32 uid, u32 gid, u32 mtime
+ * ns, s64 mtime s, u64 size, u64 link id, u32 xattr bytes, u32 extents, u16 target bytes, 6 zeros.
+ * Then name and target together, padded to 8; extended attributes, padded to 8; extents. */
 
 static uint32_t pad8(uint32_t n) { return (n + 7) & ~7u; }
 
@@ -69,7 +69,8 @@ int record_xattr(const struct record *r, uint32_t *at, struct xattr *x)
     return 1;
 }
 
-/* Attribute names that a record may set: nothing outside the four name spaces that Linux has. */
+/* Checks the name of an attribute that a record sets: it must be in one of these four name
+ * spaces. */
 static int xattr_name_ok(const uint8_t *name, uint32_t n)
 {
     static const char *const spaces[] = {"user.", "trusted.", "security.", "system.posix_acl_"};
@@ -112,7 +113,7 @@ static const char *check_extents(const struct record *r)
     return NULL;
 }
 
-/* What each type may carry. */
+/* Checks what a record of each type may contain. */
 static const char *check_type(const struct record *r)
 {
     int named = r->type != RECORD_UP && r->type != RECORD_EXTENTS;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Records: what the image says about each file, in the order of a walk through the tree. docs/image-format.md */
+/* Records: one for each file, directory and link of an item, in the order of a walk through the
+ * tree. docs/image-format.md */
 #ifndef RECORD_H
 #define RECORD_H
 
@@ -38,7 +39,8 @@ struct extent {
     uint64_t data_offset; /* in the item's data */
 };
 
-/* A decoded record. The pointers lead into the encoded bytes; strings are not NUL-terminated there. */
+/* A decoded record. The pointers lead into the encoded bytes; strings are not NUL-terminated
+ * there. */
 struct record {
     uint32_t length; /* encoded, a multiple of 8 */
     uint8_t type, flags;
@@ -61,12 +63,14 @@ struct record {
 /* Encodes r (extents from ext) at `out`, which has MAX_RECORD bytes. Returns the length. */
 uint32_t record_encode(uint8_t *out, const struct record *r, const struct extent *ext);
 
-/* Decodes the record at p with `left` bytes. NULL, or what is wrong. Every field is within its bounds afterwards. */
+/* Decodes the record at p, which has at most `left` bytes, and checks the bounds of every field.
+ * Returns NULL, or what is wrong. */
 const char *record_decode(const uint8_t *p, size_t left, struct record *r);
 
 struct extent record_extent(const struct record *r, uint32_t i);
 
-/* Steps through extended attributes. *at starts at 0. Returns 0 after the last. The list was checked by record_decode. */
+/* Steps through extended attributes. *at starts at 0. Returns 0 after the last. The list was
+ * checked by record_decode. */
 struct xattr {
     char name[MAX_NAME + 1];
     const uint8_t *value;

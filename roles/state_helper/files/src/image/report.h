@@ -20,8 +20,8 @@ struct item {
     char name[MAX_ITEM_NAME + 1];
     char *path;              /* absolute, normal form; owned */
     _Atomic int status;      /* enum item_status */
-    int err;                 /* errno behind `error`, 0: none */
-    char error[768];         /* why the status is what it is; empty: no trouble */
+    int err;                 /* errno behind `error`; 0: not from a system call */
+    char error[768];         /* the reason for the status; empty: no error */
     _Atomic uint64_t bytes;  /* sum of the sizes of its files (logical) */
     uint64_t files;          /* entries of every type */
     /* its place in the table of the image */
@@ -35,7 +35,7 @@ struct left_out {
     const char *reason; /* static string */
 };
 
-enum { MAX_LEFT_OUT = 1000 }; /* kept by name; the rest is only counted */
+enum { MAX_LEFT_OUT = 1000 }; /* kept by name; more are only counted */
 
 struct report {
     const char *verb;
@@ -62,10 +62,10 @@ struct report {
 void report_init(struct report *r, const char *verb);
 void report_free(struct report *r);
 
-/* Marks an item as not good and keeps the first reason. Safe from any thread. */
+/* Gives an item an error status, unless it has one already. Any thread may call it. */
 void item_mark(struct report *r, struct item *it, enum item_status status, int err, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
-int item_fine(const struct item *it); /* nothing bad has been marked */
+int item_fine(const struct item *it); /* the item does not have an error status */
 const char *item_status_name(int status);
 
 void report_left_out(struct report *r, const char *path, const char *reason);
@@ -73,7 +73,8 @@ void report_left_out(struct report *r, const char *path, const char *reason);
 /* Copies a problem found by a worker into the report (the first one stays). */
 void report_problem(struct report *r, const struct problem *p);
 
-/* Prints the result: JSON on standard output, or a summary for people; errors always to standard error. */
+/* Prints the result: JSON on standard output, or a summary for people; errors always to standard
+ * error. */
 void report_print(const struct report *r, int code, int json);
 
 #endif

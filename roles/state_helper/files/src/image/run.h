@@ -27,7 +27,7 @@ struct run {
 int run_open(struct run *run, enum device_use use);
 /* Loads header and table; sets report.image and image_state. */
 int run_load_image(struct run *run);
-/* Starts the pool near the device and gives each thread a buffer of one chunk. */
+/* Starts the pool on CPUs near the device, and gives each thread a buffer of one chunk. */
 int run_start_pool(struct run *run, struct pool *pool, uint32_t chunk_bytes, pool_work work, void *context);
 
 #endif

@@ -67,8 +67,9 @@ uint64_t table_size(const struct report *r, uint64_t chunks)
     return round_up(n, BLOCK);
 }
 
-/* Item entry: u32 length, u16 name bytes, u16 path bytes, u32 kind, u32 flags, u64 meta bytes, u64 data bytes,
- * u64 first meta chunk, u64 first data chunk, u64 bytes, u64 files, name, path, zeros to a multiple of 8. */
+/* Item entry: u32 length, u16 name bytes, u16 path bytes, u32 kind, u32 flags, u64 meta bytes, u64
+ * data bytes, u64 first meta chunk, u64 first data chunk, u64 bytes, u64 files, name, path, zeros
+ * to a multiple of 8. */
 static uint8_t *put_item(uint8_t *at, const struct item *it)
 {
     size_t name = strlen(it->name), path = strlen(it->path);
@@ -107,7 +108,8 @@ int table_build(struct table *t, const struct report *r, struct chunk_list *meta
     return 0;
 }
 
-/* Reads one item entry; NULL, or what is wrong with it. Items lie one after another in both chunk lists. */
+/* Reads one item entry. Returns NULL, or what is wrong. In both chunk lists, the items follow one
+ * another. */
 static const char *get_item(const uint8_t **at, const uint8_t *end, struct report *r, struct item *it, uint64_t *meta_next,
                             uint64_t *data_next, uint32_t chunk_bytes)
 {
@@ -179,7 +181,7 @@ int table_load(struct device *d, const struct header *h, struct table *t, struct
     const char *bad = NULL;
     memset(t, 0, sizeof *t);
     t->bytes = h->table_bytes;
-    r->items = calloc(h->item_count + MAX_ITEMS, sizeof *r->items); /* and those that are asked for in vain */
+    r->items = calloc(h->item_count + MAX_ITEMS, sizeof *r->items); /* and items that the image lacks */
     if (!r->items || posix_memalign((void **)&t->raw, BLOCK, t->bytes) != 0)
         return problem_set(p, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Reading the table of the image on %s", d->path);
     int err = device_read(d, t->raw, t->bytes, h->table_offset);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The table of an image: its items, and for every chunk where it lies and what it sums to. docs/image-format.md */
+/* The table of an image: its items, and the offset and checksum of every chunk.
+ * docs/image-format.md */
 #ifndef TABLE_H
 #define TABLE_H
 
@@ -15,7 +16,8 @@ struct chunk {
     uint64_t sum;
 };
 
-/* A growing list of chunks. One thread appends; others may fill in the entries they were given at the same time. */
+/* A growing list of chunks. One thread appends; others may fill in the entries they were given at
+ * the same time. */
 struct chunk_list {
     struct chunk *part[MAX_CHUNKS / 4096];
     uint64_t count;
@@ -25,7 +27,8 @@ int chunk_list_append(struct chunk_list *l); /* 0, or ENOMEM, or ENOSPC at MAX_C
 struct chunk *chunk_list_at(struct chunk_list *l, uint64_t i);
 void chunk_list_free(struct chunk_list *l);
 
-/* Bytes that chunk `index` of a run of `total` bytes takes on the device: a whole chunk, or the rest rounded up to BLOCK. */
+/* Bytes that chunk `index` of a run of `total` bytes takes on the device: a whole chunk, or the
+ * rest rounded up to BLOCK. */
 uint64_t chunk_length(uint64_t total, uint64_t index, uint32_t chunk_bytes);
 uint64_t chunk_count(uint64_t total, uint32_t chunk_bytes);
 
@@ -41,7 +44,8 @@ struct table {
     uint64_t end; /* payload ends here: the table's own offset */
 };
 
-/* Reads, verifies and parses the table; fills in r->items (status ITEM_PENDING, or ITEM_CHANGED/ITEM_FAILED as stored). */
+/* Reads, verifies and parses the table; fills in r->items (status ITEM_PENDING, or
+ * ITEM_CHANGED/ITEM_FAILED as stored). */
 int table_load(struct device *d, const struct header *h, struct table *t, struct report *r, struct problem *p);
 
 /* Builds the table of the items in r. Returns 0 or ENOMEM. */
@@ -49,7 +53,8 @@ int table_build(struct table *t, const struct report *r, struct chunk_list *meta
 uint64_t table_size(const struct report *r, uint64_t chunks);
 void table_free(struct table *t);
 
-/* Entry of one chunk of an item, checked to lie inside the payload: 1, or 0 when the entry is nonsense. */
+/* Reads the entry of one chunk of an item. Returns 0 if the chunk does not lie inside the
+ * payload. */
 int table_meta_chunk(const struct table *t, const struct item *it, uint64_t index, uint64_t length, struct chunk *c);
 int table_data_chunk(const struct table *t, const struct item *it, uint64_t index, uint64_t length, struct chunk *c);
 

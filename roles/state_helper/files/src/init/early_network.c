@@ -17,7 +17,7 @@
 
 #define MODPROBE "/sbin/modprobe"
 
-/* The one interface of a device; 0 when there is none, or several that can't be told apart. */
+/* Finds the interface of a device. Returns 0 unless the device has exactly one. */
 static int interface_of(const char *device, char name[IFNAMSIZ])
 {
     char path[512];
@@ -35,7 +35,8 @@ static int interface_of(const char *device, char name[IFNAMSIZ])
     return count == 1;
 }
 
-/* Whether it has the name that the kernel gave it, and is not in use yet: udev may have been faster. */
+/* Returns whether the interface still has the name that the kernel gave it, and is not in use.
+ * (udev may have been faster.) */
 static int may_be_named(int fd, const struct ifreq *r)
 {
     char path[64], kind[8] = "";
@@ -58,7 +59,7 @@ static void name_interfaces(const struct early *e)
             strcmp(r.ifr_name, e->interfaces[i].name) == 0 || !may_be_named(fd, &r))
             continue;
         strcpy(r.ifr_newname, e->interfaces[i].name);
-        if (ioctl(fd, SIOCSIFNAME, &r) != 0) /* udev names it then */
+        if (ioctl(fd, SIOCSIFNAME, &r) != 0) /* udev will rename it */
             kmsg("renaming the interface %s to %s failed: %s", r.ifr_name, r.ifr_newname, strerror(errno));
     }
     if (fd >= 0)
@@ -69,7 +70,8 @@ void early_network(const struct early *e)
 {
     if (e->interface_count == 0 || fork() != 0)
         return;
-    /* Not among the modules of the initrd: a driver of the network may need firmware, which is in the root file system. */
+    /* These drivers are not in the initrd: they may need firmware, which is in the root file
+     * system. */
     pid_t pid = fork();
     if (pid == 0) {
         char *argv[EARLY_INTERFACES + 4] = {MODPROBE, "-a", "-q"}, *environment[] = {NULL};

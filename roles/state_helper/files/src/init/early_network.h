@@ -5,8 +5,9 @@
 
 #include "init/early_plan.h"
 
-/* Loads the drivers of the interfaces in its own process, and names the interfaces. Returns at once. It is called with the root
- * file system at /, before anything of it runs. It logs what it can't do, and leaves that to systemd. */
+/* Loads the drivers of the interfaces in its own process, and names the interfaces. Returns at
+ * once. It is called with the root file system at /, before anything of it runs. It logs what it
+ * can't do, and leaves that to systemd. */
 void early_network(const struct early *e);
 
 #endif

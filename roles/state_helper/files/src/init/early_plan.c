@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-/* Cuts off the next word of a line; NULL when there is none, or nothing behind it. */
+/* Cuts off the next word of a line. Returns NULL if no word follows, or nothing follows the
+ * word. */
 static char *cut(char **rest)
 {
     char *word = *rest, *space = strchr(word, ' ');

@@ -20,7 +20,8 @@
 
 static int mount_all(const struct early *e)
 {
-    /* As systemd mounts it (src/shared/mount-setup.c), which takes one that is there. */
+    /* The same options as systemd's (src/shared/mount-setup.c), which keeps a /run that is mounted
+     * already. */
     if (mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV | MS_STRICTATIME, "mode=0755,size=20%,nr_inodes=800k") != 0) {
         kmsg("mounting /run failed: %s", strerror(errno));
         return -1;
@@ -36,7 +37,7 @@ static int mount_all(const struct early *e)
     return 0;
 }
 
-/* As hotpmem-restore.service has it: an image is read by no more privileges than that takes. */
+/* Keeps the same capabilities as hotpmem-restore.service: those that reading an image needs. */
 static void drop_capabilities(void)
 {
     static const unsigned char kept[] = {
@@ -45,7 +46,7 @@ static void drop_capabilities(void)
     };
     for (unsigned c = 0; c < 64; c++)
         if (!memchr(kept, (int)c, sizeof kept))
-            (void)prctl(PR_CAPBSET_DROP, c, 0, 0, 0); /* EINVAL: this kernel has no such capability */
+            (void)prctl(PR_CAPBSET_DROP, c, 0, 0, 0); /* EINVAL: this kernel does not know the capability */
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
@@ -60,7 +61,7 @@ void early_restore(const struct early *e)
         return;
     static char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
     char *const argv[] = {RESTORE, "--early", (char *)e->helper, NULL};
-    setsid(); /* a process group that can be ended as a whole */
+    setsid(); /* a separate process group, which can be ended as a whole */
     int null = open("/dev/null", O_RDWR);
     for (int fd = 0; fd < 3 && null >= 0; fd++)
         dup2(null, fd);

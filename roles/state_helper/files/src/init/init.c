@@ -20,16 +20,16 @@
 #include "init/init_parse.h"
 #include "init/kmsg.h"
 
-/* The initrd holds these beside /init; minimal_initrd.py of the collection writes them. A line of PLAN is one of `module FILE
- * [PARAMETERS]`, in the order in which the modules are loaded, `root TYPE UUID` (32 hexadecimal digits), and those that
- * early_plan.h describes. */
+/* The initrd holds these beside /init; minimal_initrd.py of the collection writes them. A line of
+ * PLAN is one of `module FILE [PARAMETERS]`, in the order in which the modules are loaded, `root
+ * TYPE UUID` (32 hexadecimal digits), and those that early_plan.h describes. */
 #define PLAN "/plan"
 #define MODULES "/modules"
 #define NEW_ROOT "/root"
 
 enum { WAIT_SECONDS = 30, LAST_WORDS_SECONDS = 3 };
 
-/* The way out. Firmware starts the boot loader, and that the stock initrd. */
+/* Reboots through the firmware, whose boot loader starts the stock initrd. */
 static _Noreturn void give_up(const char *doing, const char *what)
 {
     kmsg("the jump's initrd can't go on: %s %s: %s. Rebooting through the firmware", doing, what, strerror(errno));
@@ -46,7 +46,7 @@ static void must(int ok, const char *doing, const char *what)
         give_up(doing, what);
 }
 
-/* A module that can't be loaded may not be needed: whether the root file system is found tells. */
+/* A failure here is not fatal: the module may not be needed to find the root file system. */
 static void load_module(char *line)
 {
     char *parameters = strchr(line, ' ');
@@ -83,7 +83,8 @@ static int holds_root(const char *device, const char *type, const unsigned char 
     return found;
 }
 
-/* How many block devices hold it now; the path of the last. The kernel makes the nodes itself (devtmpfs). */
+/* Returns how many block devices hold the root file system now, and the path of the last. The
+ * kernel creates the device nodes (devtmpfs). */
 static int look(char path[280], const char *type, const unsigned char uuid[16])
 {
     int count = 0;
@@ -93,7 +94,7 @@ static int look(char path[280], const char *type, const unsigned char uuid[16])
         if (e->d_name[0] == '.')
             continue;
         snprintf(device, sizeof device, "/dev/%s", e->d_name);
-        for (char *p = device + strlen("/dev/"); (p = strchr(p, '!'));) /* how sysfs writes a slash */
+        for (char *p = device + strlen("/dev/"); (p = strchr(p, '!'));) /* sysfs writes ! for a slash */
             *p = '/';
         if (holds_root(device, type, uuid)) {
             count++;
@@ -115,11 +116,11 @@ static void find_root(char path[280], const char *type, const unsigned char uuid
         must(now_ns() - begin < WAIT_SECONDS * 1000000000ull, "finding the root file system", type);
         nanosleep(&pause, NULL);
     }
-    errno = EEXIST; /* a copy of the disk, perhaps; the stock initrd knows more than a UUID */
+    errno = EEXIST; /* perhaps one is a copy of the disk; the stock initrd can tell them apart */
     must(count == 1, "choosing among several root file systems with the same UUID", path);
 }
 
-/* Reads a small file; NUL at its end. */
+/* Reads a small file, and ends it with a NUL byte. */
 static void slurp(const char *name, char *text, size_t size)
 {
     int fd = open(name, O_RDONLY | O_CLOEXEC);
@@ -131,7 +132,7 @@ static void slurp(const char *name, char *text, size_t size)
     close(fd);
 }
 
-/* What the initrd holds is memory until it is removed. */
+/* The files of the initrd take memory until they are removed. */
 static void remove_initrd(void)
 {
     DIR *d = opendir(".");
@@ -175,7 +176,7 @@ void init_run(char **argv)
     for (size_t i = 0; i < 3; i++) {
         char there[32];
         snprintf(there, sizeof there, NEW_ROOT "%s", systems[i][0]);
-        if (mount(systems[i][0], there, NULL, MS_MOVE, NULL) != 0) /* its init mounts it then */
+        if (mount(systems[i][0], there, NULL, MS_MOVE, NULL) != 0) /* its init will mount it */
             must(umount2(systems[i][0], MNT_DETACH) == 0, "unmounting", systems[i][0]);
     }
     remove_initrd();

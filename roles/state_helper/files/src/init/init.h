@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The /init of the initrd that a jump carries (hotpmem_jump_initrd: minimal): as process 1, pmem-state loads the modules it is told to,
- * finds the root file system by its UUID, mounts it, starts the restore and the network beside it (early.h) and becomes its init. */
+/* The /init of the minimal initrd of a kexec jump (hotpmem_jump_initrd: minimal). As process 1,
+ * pmem-state loads the modules of the plan, finds the root file system by its UUID, mounts it,
+ * starts the restore and the network (early_restore.h, early_network.h), and becomes its init. */
 #ifndef INIT_H
 #define INIT_H
 
-/* Never returns. What can't be done is said on the console, and the machine reboots through its firmware, whose boot loader has the
- * stock initrd. argv: what the kernel gives its init. */
+/* Never returns. On an error it writes a message to the console and reboots the machine through its
+ * firmware, whose boot loader starts the stock initrd. argv: the arguments that the kernel gives to
+ * init. */
 _Noreturn void init_run(char **argv);
 
 #endif

@@ -7,7 +7,7 @@
 
 #include "base/le.h"
 
-/* Options of mount(8) that are flags of mount(2), and not the file system's. */
+/* Options of mount(8) that are flags of mount(2) instead of options of the file system. */
 static const struct { const char *name; unsigned long set, clear; } flags[] = {
     {"ro", MS_RDONLY, 0},          {"rw", 0, MS_RDONLY},           {"noatime", MS_NOATIME, 0},  {"relatime", MS_RELATIME, 0},
     {"nodiratime", MS_NODIRATIME, 0}, {"strictatime", MS_STRICTATIME, 0}, {"lazytime", MS_LAZYTIME, 0}, {"sync", MS_SYNCHRONOUS, 0},
@@ -17,7 +17,7 @@ static const struct { const char *name; unsigned long set, clear; } flags[] = {
 
 static int is(const char *word, size_t n, const char *name) { return strlen(name) == n && memcmp(word, name, n) == 0; }
 
-/* One option; what is no flag goes to the file system. */
+/* Takes one option. Options that are not flags go to the file system. */
 static int take_option(struct init_options *o, const char *word, size_t n)
 {
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
@@ -35,7 +35,7 @@ static int take_option(struct init_options *o, const char *word, size_t n)
     return 0;
 }
 
-/* Options with commas between them. */
+/* Takes options separated by commas. */
 static int take_options(struct init_options *o, const char *p, const char *end)
 {
     for (const char *comma; p < end; p = comma + 1) {
@@ -71,7 +71,7 @@ int init_parse(struct init_options *o, const char *command_line)
     *o = (struct init_options){.flags = MS_RDONLY, .init = "/sbin/init"};
     for (const char *p = command_line; *p;) {
         size_t n = strcspn(p, " \t\n");
-        if (is(p, n, "--")) /* what follows is init's */
+        if (is(p, n, "--")) /* the words that follow are for init */
             break;
         if (n && take_word(o, p, n) != 0)
             return -1;
@@ -81,7 +81,8 @@ int init_parse(struct init_options *o, const char *command_line)
     return 0;
 }
 
-/* Places: Documentation/filesystems/ext4/super.rst (superblock at 1024), fs/xfs/libxfs/xfs_format.h (at 0). */
+/* Places: Documentation/filesystems/ext4/super.rst (superblock at 1024), fs/xfs/libxfs/xfs_format.h
+ * (at 0). */
 int init_is_root(const unsigned char *bytes, const char *type, const unsigned char uuid[16])
 {
     const unsigned char *ext = bytes + 1024;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Messages of the /init of a jump: it has no other place to write them to. */
+/* Messages of the /init of a jump, which go to the kernel's log. */
 #ifndef KMSG_H
 #define KMSG_H
 

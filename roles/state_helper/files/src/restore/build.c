@@ -30,7 +30,8 @@ static void submit(struct build *b)
         pool_submit(&b->pool, job);
 }
 
-/* The job for `segments` segments of a chunk. bytes: memory of a file that comes with them, 0 when it has come already. */
+/* Returns the job for `segments` segments of a chunk. bytes: memory of the file that comes with
+ * them; 0 if the file is already in the job. */
 static struct build_job *job_for(struct build *b, uint64_t chunk, uint32_t segments, uint32_t bytes)
 {
     struct build_job *job = b->job;
@@ -58,7 +59,7 @@ static void add_segment(struct build_job *job, struct build_segment s)
     job->segment[job->segments++] = s;
 }
 
-/* Takes the next part of the extent off it: what is in its first chunk, and not more than most bytes. */
+/* Takes the next piece off the extent: the part in its first chunk, and at most `most` bytes. */
 static struct build_segment next_piece(const struct build *b, struct build_file *f, struct extent *e, uint64_t most)
 {
     uint64_t size = b->run->header.chunk_bytes, in_chunk = e->data_offset % size, n = size - in_chunk;
@@ -75,8 +76,8 @@ static void add_piece(struct build *b, struct build_file *f, struct extent *e)
     add_segment(job_for(b, s.chunk, 1, 0), s);
 }
 
-/* Adds what one page of a file with huge pages holds, as a job of its own: written by one call, the kernel need not clear the page
- * before (docs/performance.md). */
+/* Adds one huge page of a file as a separate job. If one call writes the whole page, the kernel
+ * does not clear it first (docs/performance.md). */
 static void add_span(struct build *b, struct build_big *big)
 {
     uint64_t left = big->span - big->rest.file_offset % big->span;
@@ -144,7 +145,8 @@ static void make_file(struct build *b, const struct record *r, struct build_dir 
         build_file_size(b, f);
         if (r->flags & RECORD_LINKED)
             build_link_first(b, r, dir);
-        /* A file that only reaches into the next chunk is no such file: each part of it comes with its chunk. */
+        /* Only files of more than a chunk wait for their turn. The parts of a smaller file come
+         * with its two chunks. */
         if (r->extent_count == 1 && !(r->flags & RECORD_MORE) && r->size > b->run->header.chunk_bytes) {
             int most = b->pool.threads < BUILD_BIGS ? b->pool.threads : BUILD_BIGS;
             add_bigs(b, most - 1);
@@ -178,7 +180,8 @@ static int push(struct build *b, struct build_dir *d)
         b->level = bigger;
         b->room = room;
     }
-    /* Directories far above are closed while nobody needs them; level 0 is the directory that the item is in. */
+    /* Directories far above are closed until they are needed again. Level 0 is the directory that
+     * contains the item. */
     if (b->depth > OPEN_LEVELS) {
         struct build_dir *far = b->level[b->depth - OPEN_LEVELS];
         if (far->fd >= 0 && atomic_load(&far->refs) > 1)
@@ -201,7 +204,7 @@ static void make_dir(struct build *b, const struct record *r)
     const char *made = root ? b->place.temp : name;
     kill_point("create");
     int fd = mkdirat(up->fd, made, 0700) == 0 ? open_child_dir(up->fd, made) : -1, made_well = fd >= 0;
-    if (made_well && root) { /* or everything inside would inherit the ACL, and the group of a set-group-ID directory */
+    if (made_well && root) { /* otherwise everything inside would inherit a default ACL, or the group of a set-group-ID directory */
         (void)fremovexattr(fd, "system.posix_acl_default");
         made_well = fchown(fd, b->uid, b->gid) == 0 && fchmod(fd, 0700) == 0;
     }
@@ -311,7 +314,7 @@ void build_item(struct build *b, struct item *it)
         build_file_release(b, b->file);
     drain(b);
     count_chunks(b->run, it);
-    while (b->depth > 0) /* the directory above, and what a failure left open */
+    while (b->depth > 0) /* the directory above the item, and directories that a failure left open */
         build_dir_release(b, b->level[--b->depth]);
     if (b->links >= 0)
         close(b->links);

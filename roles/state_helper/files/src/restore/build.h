@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Builds one item from its records. Every name is made relative to an open directory and never followed, so that nothing an
- * image says can lead out of the item. */
+/* Builds one item from its records. Every name is created relative to an open directory, and links
+ * are never followed, so that an image can't write outside of the item. */
 #ifndef BUILD_H
 #define BUILD_H
 

@@ -21,7 +21,8 @@ static void failed(struct build *b, int err, const char *doing, const struct rec
               b->item->path, strerror(err));
 }
 
-/* A copy of a record that outlives the chunk it was read from; bytes has room for name, NUL and attributes. */
+/* A copy of a record that outlives the chunk it was read from; bytes has room for name, NUL and
+ * attributes. */
 static void keep(struct record *to, char *bytes, const struct record *r)
 {
     *to = *r;
@@ -34,8 +35,8 @@ static void keep(struct record *to, char *bytes, const struct record *r)
     to->extent_count = 0;
 }
 
-/* Owner, mode, attributes, time, in the order in which one does not undo another: a change of owner drops set-id bits and
- * capabilities, and an ACL is part of the mode. fd is open, or -1 and name is in dir. */
+/* Sets owner, mode, attributes and time, in this order: a change of the owner drops set-ID bits and
+ * capabilities, and an ACL is part of the mode. fd: the open file, or -1 to use name in dir. */
 static int set_metadata(const struct build *b, const struct record *r, int fd, int dir, const char *name, int root,
                         const char **doing)
 {
@@ -51,7 +52,7 @@ static int set_metadata(const struct build *b, const struct record *r, int fd, i
         if (fd >= 0 ? fchmod(fd, r->mode) : fchmodat(dir, name, r->mode, 0))
             return errno;
     *doing = "setting an extended attribute of";
-    if (root) { /* a default ACL of the directory above must not stay on it */
+    if (root) { /* the item must not keep an ACL from the directory above */
         (void)fremovexattr(fd, "system.posix_acl_access");
         (void)fremovexattr(fd, "system.posix_acl_default");
     }
@@ -122,7 +123,7 @@ void build_file_write(struct build *b, struct build_file *f, struct iovec *part,
 uint64_t build_file_span(const struct build_file *f)
 {
     struct stat st;
-    uint64_t page = fstat(f->fd, &st) == 0 ? (uint64_t)st.st_blksize : 0; /* of tmpfs with huge pages: theirs */
+    uint64_t page = fstat(f->fd, &st) == 0 ? (uint64_t)st.st_blksize : 0; /* on a tmpfs with huge pages, their size */
     return page > MIN_CHUNK && page <= MAX_CHUNK ? page : 0;
 }
 
@@ -209,7 +210,7 @@ void build_special(struct build *b, const struct record *r, struct build_dir *di
         failed(b, err, doing, r);
 }
 
-/* The name that a linked file goes by in the directory of links. */
+/* The name of a hard-linked file in the directory of links. */
 static void link_name(char out[32], const struct record *r) { snprintf(out, 32, "%016" PRIx64, r->link_id); }
 
 void build_link_first(struct build *b, const struct record *r, struct build_dir *dir)

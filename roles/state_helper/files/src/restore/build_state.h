@@ -11,12 +11,13 @@
 #include "image/run.h"
 #include "restore/place.h"
 
-/* A directory that is being filled; its own owner, mode, attributes and times are set when the last user is done. */
+/* A directory that is being filled. Its owner, mode, attributes and times are set when the last
+ * user is done. */
 struct build_dir {
     int fd; /* -1: closed for now, to be reopened through ".." */
     _Atomic int refs;
     uint64_t dev, ino;
-    int bare; /* the directory above the item: nothing is set */
+    int bare; /* the directory above the item: its owner, mode and times stay unchanged */
     int root;
     struct record record;
     char bytes[]; /* name and attributes of the record */
@@ -28,7 +29,7 @@ struct build_file {
     _Atomic int refs;
     int root;
     struct build_dir *dir;
-    uint64_t end; /* of what was written, or of the file when its size is set already */
+    uint64_t end; /* end of the written part, or of the file if its size is already set */
     struct record record;
     char bytes[];
 };
@@ -61,7 +62,7 @@ struct build_job {
 struct build {
     struct run *run;
     struct pool pool;
-    uid_t uid; /* of this process: what it makes has them already */
+    uid_t uid; /* of this process: new files have them already */
     gid_t gid;
     pthread_mutex_t lock; /* guards free */
     struct build_job *free;
@@ -71,7 +72,7 @@ struct build {
     int depth, room;
     int links; /* descriptor of the directory of link names, -1: not needed yet */
     struct build_job *job;
-    struct build_file *file; /* whose extents may still come */
+    struct build_file *file; /* more extents of this file may follow */
     struct build_big big[BUILD_BIGS]; /* written in turn: two threads in one file wait for each other (inode lock) */
     int bigs, turn;
 };

@@ -44,8 +44,8 @@ static struct loaded load_chunk(struct build *b, uint64_t chunk, uint8_t *buffer
     return l;
 }
 
-/* How many segments from s on one call can write: parts of one file, each where the one before ends. Only from a mapping, since a
- * buffer holds one chunk. */
+/* How many segments from s on one call can write: parts of one file, each where the one before
+ * ends. Only from a mapping, since a buffer holds one chunk. */
 static uint32_t together(const struct build *b, const struct build_segment *s, uint32_t left)
 {
     uint32_t n = 1;
@@ -60,7 +60,7 @@ static void write_segments(struct build *b, const struct build_segment *s, uint3
     int parts = 0;
     uint64_t at = s->file_offset;
     for (const struct build_segment *end = s + n; s < end; s++) {
-        /* An empty file among those of a chunk has none, and is no reason to load that again. */
+        /* An empty file among the files of a chunk has no data, so the chunk stays loaded. */
         if (s->chunk != NO_CHUNK && s->chunk != l->chunk && item_fine(b->item))
             *l = load_chunk(b, s->chunk, buffer);
         if (!item_fine(b->item) || !l->good || build_file_open(b, s->file) != 0)

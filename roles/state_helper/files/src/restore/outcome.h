@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The exit code of a restore or a verify, and the error behind it, from what became of the items. */
+/* The exit code of a restore or a verify, and the error behind it, from what became of the
+ * items. */
 #ifndef OUTCOME_H
 #define OUTCOME_H
 

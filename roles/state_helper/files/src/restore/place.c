@@ -27,14 +27,15 @@ int open_child_dir(int dir, const char *name)
     struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
     long fd = syscall(SYS_openat2, dir, name, &how, sizeof how);
-    /* Without openat2 (old kernels, strict seccomp filters): one component, never followed, is just as safe. */
+    /* Without openat2 (old kernels, strict seccomp filters), openat of one component without
+     * following links is just as safe. */
     if (fd < 0 && (errno == ENOSYS || errno == EPERM))
         fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return (int)fd;
 }
 
-/* Empties the directory `sub`: files are unlinked, directories are moved up into `top` under names of their own, so that any
- * depth takes two descriptors and no stack. */
+/* Empties the directory `sub`: unlinks its files, and moves its directories up into `top` under new
+ * names, so that any depth needs only two descriptors. */
 static int flatten(int top, int sub, unsigned *serial)
 {
     int fd = dup(sub), err = 0;
@@ -68,7 +69,8 @@ static int flatten(int top, int sub, unsigned *serial)
     return err;
 }
 
-/* One pass over the directory `top`: whatever it holds is emptied into it and removed. *again: it is not empty yet. */
+/* One pass over the directory `top`: whatever it holds is emptied into it and removed. *again: it
+ * is not empty yet. */
 static int sweep(int top, unsigned *serial, int *again)
 {
     int err = 0, fd = openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -157,7 +159,7 @@ static int open_parent(const char *path)
         memcpy(name, path + 1, n);
         name[n] = 0;
         path += 1 + n;
-        /* Links above the item are the operator's own (/var/run): followed. */
+        /* Links above the item belong to the operator (/var/run), so they are followed. */
         int next = openat(fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (next < 0 && errno == ENOENT && mkdirat(fd, name, 0755) == 0)
             next = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -202,7 +204,7 @@ void place_close(struct place *pl)
     pl->parent = -1;
 }
 
-/* On a disk the item has to be there after a power cut as well, before the image is marked as consumed. */
+/* On a disk, the item must survive a power failure before the image is marked as consumed. */
 static int sync_disk(int fd)
 {
     struct statfs fs;
@@ -227,14 +229,14 @@ int place_commit(struct place *pl, int *left)
     if (err == EEXIST) {
         err = rename_into(pl, RENAME_EXCHANGE);
         kill_point("exchanged");
-        if (err == EINVAL || err == ENOSYS) { /* a file system without exchange: the old one goes first */
+        if (err == EINVAL || err == ENOSYS) { /* the file system does not support exchange: remove the old item first */
             err = remove_tree(pl->parent, pl->base);
             if (!err)
                 err = rename_into(pl, 0);
         } else if (!err) {
             *left = remove_tree(pl->parent, pl->temp);
         }
-    } else if (err == EINVAL || err == ENOSYS) { /* nor NOREPLACE */
+    } else if (err == EINVAL || err == ENOSYS) { /* the file system does not support NOREPLACE either */
         err = remove_tree(pl->parent, pl->base);
         if (!err)
             err = rename_into(pl, 0);
@@ -244,6 +246,6 @@ int place_commit(struct place *pl, int *left)
 
 void place_abandon(struct place *pl)
 {
-    (void)remove_tree(pl->parent, pl->temp); /* what stays is removed by the next restore */
+    (void)remove_tree(pl->parent, pl->temp); /* the next restore removes what can't be removed now */
     (void)remove_tree(pl->parent, pl->links);
 }

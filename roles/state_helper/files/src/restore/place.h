@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Where a restored item goes: beside its place first, then into it by a rename. */
+/* The place of a restored item: it is built beside its path, then renamed to it. */
 #ifndef PLACE_H
 #define PLACE_H
 
@@ -15,19 +15,21 @@ struct place {
     char links[MAX_NAME + 1];/* the same with .links: holds one name of each hard-linked file while building */
 };
 
-/* Opens the directory above path, making what is missing; removes what a killed restore left there; chooses the temporary
- * names. Returns 0 or an errno; *what says what failed. */
+/* Opens the directory above path, and creates missing directories. Removes the remains of a killed
+ * restore. Chooses the temporary names. Returns 0 or an errno; *what says what failed. */
 int place_open(struct place *pl, const char *path, const char **what);
 void place_close(struct place *pl);
 
-/* Renames the finished item into place and removes what was there. Returns 0 or an errno: then nothing was changed.
- * *left: what was there before could not be removed and lies under the temporary name (an errno, or 0). */
+/* Renames the finished item to its path and removes the old content. Returns 0, or an errno if
+ * nothing was changed. *left: an errno if the old content could not be removed; it then has the
+ * temporary name. */
 int place_commit(struct place *pl, int *left);
 
 /* Removes what was built so far. */
 void place_abandon(struct place *pl);
 
-/* Opens a directory below `dir` by one name: no link, no other file system. -1 and errno when not. */
+/* Opens the directory `name` in `dir`. Does not follow a link or enter another file system. Returns
+ * -1 and errno on failure. */
 int open_child_dir(int dir, const char *name);
 
 /* Removes a file or a whole tree; does not enter mount points. Returns 0 or an errno. */

@@ -21,7 +21,7 @@ static int check_identity(struct run *run)
     return 0;
 }
 
-/* Marks the items that were restored before; refuses when there is nothing else. */
+/* Marks the items that were restored before. Refuses if no others are left. */
 static int check_consumed(struct run *run)
 {
     struct report *r = &run->report;
@@ -57,7 +57,7 @@ static int can_be_restored(const struct item *it)
     return it->status == ITEM_SKIPPED || it->status == ITEM_PENDING || (it->status == ITEM_FAILED && it->err);
 }
 
-/* Notes in the header which items are in place now. */
+/* Records in the header which items have been restored. */
 static int mark_consumed(struct run *run)
 {
     struct report *r = &run->report;

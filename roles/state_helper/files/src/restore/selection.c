@@ -18,7 +18,8 @@ int is_selected(const struct run *run, const struct item *it)
     return run->options->item_count == 0 || asked_for(run, it);
 }
 
-/* Adds an item that was asked for and that the image does not have: the others are restored all the same. */
+/* Adds an item that the command line names and the image does not contain. The other items are
+ * restored anyway. */
 static int add_missing(struct report *r, const struct option_item *o)
 {
     struct item *it = &r->items[r->item_count];

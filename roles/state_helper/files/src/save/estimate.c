@@ -53,7 +53,8 @@ static uint64_t item_bytes(struct estimate *e, const struct item *it)
     return fd >= 0 ? tree_bytes(e, fd, 0) : 0;
 }
 
-/* Waits until the first progress line is due: what is saved by then needs none. 1: go on, 0: the save is over. */
+/* Waits until the first progress line is due: a shorter save needs no estimate. Returns 0 if the
+ * save is over. */
 static int wait_until_due(struct estimate *e)
 {
     struct timespec due;
@@ -75,7 +76,8 @@ static void *look(void *argument)
     uint64_t sum = 0;
     if (!wait_until_due(e))
         return NULL;
-    /* On Linux that is this thread alone. Against busy threads it gets a hundredth of a CPU. */
+    /* On Linux this changes the current thread only. Beside busy threads it gets a hundredth of a
+     * CPU. */
     (void)setpriority(PRIO_PROCESS, 0, LEAST_PRIORITY);
     for (int i = 0; i < e->report->item_count && !e->stop; i++)
         sum += item_bytes(e, &e->report->items[i]);
@@ -111,7 +113,7 @@ void estimate_stop(struct estimate *e)
     int tid = e->tid;
     pthread_cond_signal(&e->ending);
     pthread_mutex_unlock(&e->lock);
-    if (tid) /* it ends at the next entry: not to wait for its turn on a busy machine */
+    if (tid) /* it ends at the next directory entry; normal priority lets it get there soon on a busy machine */
         (void)setpriority(PRIO_PROCESS, (id_t)tid, 0);
     if (e->running)
         pthread_join(e->thread, NULL);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* How many bytes the items hold, for the percent of a progress line: quick, and no more than that. A thread of its own looks, and
- * only when there is time left over, so that a save with progress takes no longer than one without. */
+/* Estimates how many bytes the items hold, for the percentage of a progress line. A separate
+ * thread does it with the lowest priority, so that a save with progress takes no longer than one
+ * without. */
 #ifndef ESTIMATE_H
 #define ESTIMATE_H
 
@@ -11,8 +12,8 @@
 #include "image/report.h"
 
 struct estimate {
-    const struct report *report; /* paths and kinds of its items; they stay as they are meanwhile */
-    struct progress *progress;   /* is told the total */
+    const struct report *report; /* its items; their paths and kinds don't change meanwhile */
+    struct progress *progress;   /* gets the total */
     pthread_t thread;
     int running;
     _Atomic int stop;
@@ -21,7 +22,7 @@ struct estimate {
     pthread_cond_t ending; /* stop was set */
 };
 
-/* Being unable to start a thread is no reason to stop: there is no percent then. */
+/* If the thread can't be started, the progress lines show no percentage. */
 void estimate_start(struct estimate *e, const struct report *r, struct progress *pr);
 void estimate_stop(struct estimate *e);
 

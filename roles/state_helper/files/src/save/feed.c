@@ -28,14 +28,15 @@ static void does_not_fit(struct feed *f)
     run_stop(f, &p);
 }
 
-/* Sets length bytes of the device aside; 0 when there is no room. */
+/* Reserves length bytes of the device. Returns the offset, or 0 if the device is full. */
 static uint64_t take_place(struct feed *f, uint64_t length)
 {
     uint64_t at = atomic_fetch_add(&f->next, length);
     return fits(at, length, f->capacity) ? at : 0;
 }
 
-/* Writes a chunk and notes its place and sum. 0, or the error of the write, which is not reported yet. */
+/* Writes a chunk, and stores its offset and checksum in entry. Returns 0, or the errno of the
+ * write, which the caller reports. */
 static int store(struct feed *f, const uint8_t *data, uint32_t length, struct chunk *entry)
 {
     uint64_t at = take_place(f, length);
@@ -59,7 +60,7 @@ static void write_failed(struct feed *f, int err)
     run_stop(f, &p);
 }
 
-/* FEED_COMPARE: whether the image has the same bytes in this chunk. */
+/* For FEED_COMPARE: reports a difference in this chunk. */
 static void compare(struct feed *f, int same, const char *where)
 {
     struct problem p = {0};
@@ -70,7 +71,8 @@ static void compare(struct feed *f, int same, const char *where)
     run_stop(f, &p);
 }
 
-/* Reads one segment into its place. A file that has become shorter shows up as changed when it is closed. */
+/* Reads one segment into the buffer of its chunk. Fills up with zeros if the file has become
+ * shorter. */
 static void read_segment(struct feed *f, const struct segment *s, uint8_t *to)
 {
     uint32_t done = 0;
@@ -91,7 +93,8 @@ static void read_segment(struct feed *f, const struct segment *s, uint8_t *to)
     memset(to + done, 0, s->length - done);
 }
 
-/* Saves or compares a chunk. 0, or the error of touching or writing it, which is not reported yet. */
+/* Saves or compares a chunk. Returns 0, or the errno of reading or writing it, which the caller
+ * reports. */
 static int finish_chunk(struct feed *f, struct feed_job *job, const uint8_t *data)
 {
     struct report *r = &f->run->report;
@@ -116,7 +119,7 @@ static int finish_chunk(struct feed *f, struct feed_job *job, const uint8_t *dat
     return 0;
 }
 
-/* Where all of the chunk's bytes lie in a mapped file, or NULL. */
+/* Returns the address of the chunk in a mapped file, or NULL if its bytes must be gathered. */
 static const uint8_t *mapped(const struct feed_job *job)
 {
     const struct segment *s = job->segment;
@@ -155,7 +158,7 @@ static void work(void *context, void *argument, int worker)
     uint64_t bytes = 0;
     if (!atomic_load(&f->stop) && item_fine(job->item)) {
         const uint8_t *data = mapped(job);
-        /* A mapping that can't be read has reasons that only a read tells: the file shrank, or its disk fails. */
+        /* If the mapping can't be read, a read tells why: the file shrank, or its disk failed. */
         if (!data || finish_chunk(f, job, data) != 0) {
             int err = finish_chunk(f, job, gather(f, job, job->has_inline ? job->buffer : f->run->buffer[worker]));
             if (err)
@@ -209,7 +212,8 @@ static struct feed_job *job_for(struct feed *f, uint64_t index)
 uint64_t feed_place(struct feed *f, uint64_t length)
 {
     uint64_t at = round_up(f->data_bytes, 64);
-    /* What crosses into another chunk begins on a page, so that restore writes whole pages. */
+    /* An extent that crosses into another chunk begins on a page, so that restore writes whole
+     * pages. */
     if (length > f->chunk_bytes - at % f->chunk_bytes)
         at = round_up(at, BLOCK);
     f->data_bytes = at + length;
@@ -342,7 +346,8 @@ int feed_start(struct feed *f, struct run *run, enum feed_mode mode, struct prob
     f->mode = mode;
     f->capacity = run->report.capacity_bytes;
     f->chunk_bytes = mode == FEED_COMPARE ? run->header.chunk_bytes : chunk_bytes_for(f->capacity);
-    /* Only extents longer than INLINE_MAX become segments, and the ends of two that cross into the chunk and out of it. */
+    /* Only extents longer than INLINE_MAX become segments, and two more may cross into the chunk
+     * and out of it. */
     uint32_t max_segments = f->chunk_bytes / INLINE_MAX + 2;
     atomic_store(&f->next, PAYLOAD_START);
     int rc = run_start_pool(run, &f->pool, f->chunk_bytes, work, f);

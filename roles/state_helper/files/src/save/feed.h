@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Takes what the scan of an item finds, cuts it into chunks, and has each chunk saved (or compared, or only counted). */
+/* Takes the records and extents that a scan finds, packs them into chunks, and saves, compares or
+ * counts each chunk. */
 #ifndef FEED_H
 #define FEED_H
 
@@ -56,17 +57,17 @@ struct feed {
 int feed_start(struct feed *f, struct run *run, enum feed_mode mode, struct problem *p);
 void feed_stop(struct feed *f);
 
-/* One item: begin, then what the scan finds, then end (also after a failure). 0, or the run has to stop. */
+/* For each item: feed_begin, then what the scan finds, then feed_end, also after a failure. */
 void feed_begin(struct feed *f, struct item *it);
 void feed_end(struct feed *f);
 
 void feed_record(struct feed *f, const struct record *r, const struct extent *ext);
 uint64_t feed_place(struct feed *f, uint64_t length); /* where in the data the next extent goes */
 
-/* Hands over an extent that feed_place placed. Takes references of its own. */
+/* Submits an extent that feed_place placed. Takes its own references to the source. */
 void feed_extent(struct feed *f, struct source *s, const struct extent *e);
 
-/* Nothing more should be done for this item. */
+/* Returns whether the rest of this item should be skipped. */
 int feed_over(const struct feed *f);
 
 #endif

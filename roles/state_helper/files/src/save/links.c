@@ -18,7 +18,7 @@ static int grow(struct links *l)
     bigger.slot = calloc(bigger.slots, sizeof *bigger.slot);
     if (!bigger.slot)
         return 0;
-    /* Inodes all of whose names have been seen are not needed any more. */
+    /* Drops inodes whose names have all been seen. */
     for (uint64_t i = 0; i < l->slots; i++)
         if (l->slot[i].id && l->slot[i].left) {
             bigger.slot[slot_of(&bigger, l->slot[i].dev, l->slot[i].ino)] = l->slot[i];

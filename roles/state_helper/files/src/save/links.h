@@ -10,7 +10,8 @@ struct links {
     uint64_t slots, used, next_id;
 };
 
-/* The id of this inode, a new one (*first = 1) when it has not been seen. nlink: how many names it has. 0: out of memory. */
+/* The id of this inode, a new one (*first = 1) when it has not been seen. nlink: how many names it
+ * has. 0: out of memory. */
 uint64_t links_id(struct links *l, uint64_t dev, uint64_t ino, uint32_t nlink, int *first);
 void links_clear(struct links *l);
 

@@ -40,7 +40,7 @@ static int any_good(const struct report *r)
     return 0;
 }
 
-/* What save returns when the image is written: what became of the items. */
+/* Returns the exit code of a save, from what became of the items. */
 static int outcome(struct report *r, enum item_status good)
 {
     int bad = 0, changed = 0;
@@ -62,7 +62,8 @@ static int outcome(struct report *r, enum item_status good)
                        "No item could be copied");
 }
 
-/* Table, flush, header, flush: only now is there an image again. */
+/* Writes the table and flushes it, then the header. Only now does the device hold an image
+ * again. */
 static int commit(struct feed *f, uint64_t sequence)
 {
     struct run *run = f->run;
@@ -204,7 +205,8 @@ int verb_plan(struct run *run)
     return outcome(r, ITEM_OK);
 }
 
-/* Matches the items of the command line with those of the image: same names in the same order, same paths. */
+/* Matches the items of the command line with those of the image: same names in the same order, same
+ * paths. */
 static int match_items(struct run *run)
 {
     struct report *r = &run->report;

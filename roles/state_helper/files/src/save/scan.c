@@ -40,7 +40,7 @@ struct scan {
     struct report *report;
     struct item *item;
     struct links links;
-    struct timespec start; /* of the run: what has changed since then, changed under our hands */
+    struct timespec start; /* start of the run: later changes happened during the save */
     struct attributes attributes;
     char dirents[DIRENT_BYTES];
     struct level *level;
@@ -72,7 +72,7 @@ void scan_free(struct scan *s)
     free(s);
 }
 
-/* The path for a message: the end of it when it is long. */
+/* Returns the path for a message, or its end if it is long. */
 static const char *shown(const char *path)
 {
     size_t n = strlen(path);
@@ -81,7 +81,8 @@ static const char *shown(const char *path)
 
 static void trouble(struct scan *s, int err, const char *what)
 {
-    /* Something that was there a moment ago is gone, or became something else: a change, not a failure. */
+    /* These errors mean that an entry was removed or replaced since it was listed: a change, not a
+     * failure. */
     enum item_status status = (err == ENOENT && s->depth > 0) || err == ESTALE || err == ELOOP || err == ENXIO ? ITEM_CHANGED : ITEM_FAILED;
     item_mark(s->report, s->item, status, err, "%s %s failed: %s", what, shown(s->path), strerror(err));
 }
@@ -140,8 +141,9 @@ static int later(const struct timespec *a, const struct timespec *b)
     return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
 }
 
-/* Marks the item when an entry changed between the start of the run and now: the entries read before and after it then don't
- * belong together. (A time in the future says nothing: the clock was set back.) */
+/* Marks the item as changed if an entry changed between the start of the run and now: the entries
+ * read before and after it then don't match. (A time in the future does not count: the clock was
+ * set back.) */
 static void check_fresh(struct scan *s, const struct stat *st)
 {
     struct timespec now;
@@ -160,7 +162,7 @@ static void fill_record(struct record *r, const struct stat *st, const char *nam
                          .mtime_ns = (uint32_t)st->st_mtim.tv_nsec};
 }
 
-/* Reads the extended attributes into r. 1, or 0 after marking the item. */
+/* Reads the extended attributes into r. Returns 0 after an error, which the item's status shows. */
 static int add_attributes(struct scan *s, struct record *r, int fd, const char *path)
 {
     int err = attributes_read(&s->attributes, fd, path);
@@ -176,8 +178,8 @@ static int add_attributes(struct scan *s, struct record *r, int fd, const char *
     return err == 0;
 }
 
-/* Gives r its link id. Returns 1 when the record is complete and must be written, 0 when it was an additional name (written
- * already) or failed. */
+/* Gives r its link ID. Returns 1 if the caller must write the record, 0 if it was an additional
+ * name (already written) or if it failed. */
 static int add_link(struct scan *s, struct record *r, const struct stat *st)
 {
     int first = 0;
@@ -196,7 +198,8 @@ static int add_link(struct scan *s, struct record *r, const struct stat *st)
     return 0;
 }
 
-/* Finds the next run of data at or after *at. Returns 1 and sets *e, or 0 at the end of the file. */
+/* Finds the next run of data at or after *at. Returns 1 and sets *e, or 0 at the end of the
+ * file. */
 static int next_data(const struct source *src, int sparse, uint64_t at, struct extent *e)
 {
     if (at >= src->size)
@@ -209,7 +212,7 @@ static int next_data(const struct source *src, int sparse, uint64_t at, struct e
         return 0;
     off_t hole = data < 0 ? -1 : lseek(src->fd, data, SEEK_HOLE);
     if (data < 0 || hole <= data || (uint64_t)data >= src->size)
-        return 1; /* no such thing here, or the file just changed: take it as it is */
+        return 1; /* the file system does not report holes, or the file just changed: read all of it */
     e->file_offset = (uint64_t)data;
     e->length = ((uint64_t)hole < src->size ? (uint64_t)hole : src->size) - (uint64_t)data;
     return 1;
@@ -299,7 +302,8 @@ static void scan_special(struct scan *s, int dir, const char *name, const struct
         r.type = S_ISFIFO(st->st_mode) ? RECORD_FIFO : S_ISCHR(st->st_mode) ? RECORD_CHAR : RECORD_BLOCK;
         r.size = S_ISFIFO(st->st_mode) ? 0 : (uint64_t)major(st->st_rdev) << 32 | minor(st->st_rdev);
     }
-    /* There is no call for the attributes of these by descriptor: the path through /proc does not follow the last name. */
+    /* The attributes of these can't be read by descriptor. The path through /proc does not follow
+     * the last name. */
     snprintf(by_fd, sizeof by_fd, "/proc/self/fd/%d/%s", dir, name);
     if (add_link(s, &r, st) && add_attributes(s, &r, -1, by_fd))
         feed_record(s->feed, &r, NULL);
@@ -338,7 +342,7 @@ static void scan_entry(struct scan *s, int dir, const char *name, int type)
         return;
     }
     s->item->files++;
-    if (type != DT_REG && type != DT_LNK) /* files are looked at when they are open; nothing is mounted on a link */
+    if (type != DT_REG && type != DT_LNK) /* files are checked when they are open; a link can't be a mount point */
         err = is_mount_root(dir, name, &mount);
     if (type == DT_SOCK)
         report_left_out(s->report, s->path, "socket");
@@ -380,7 +384,8 @@ static void scan_directory(struct scan *s)
     l->end = s->pending_used;
 }
 
-/* Opens a directory, writes its record, makes it the top level. path is set. 1, or 0: not entered. */
+/* Opens a directory, writes its record, and makes it the top level. Returns 0 if it was not
+ * entered. */
 static int enter(struct scan *s, int dir, const char *name, const char *record_name)
 {
     struct record r;
@@ -463,7 +468,7 @@ static void scan_tree(struct scan *s)
             leave(s);
             continue;
         }
-        /* The name moves out of the stack: entering may grow it. */
+        /* Copies the name out of the stack, because enter may move the stack. */
         char name[MAX_NAME + 1];
         snprintf(name, sizeof name, "%s", s->pending + l->next);
         l->next += strlen(name) + 1;

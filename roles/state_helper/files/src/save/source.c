@@ -9,8 +9,9 @@
 
 #include "base/status.h"
 
-/* Mapping a file saves the kernel's copy of it, and costs its page tables: a gain with huge pages (tmpfs shows them as its
- * block size), a loss with small ones, unless the device is written from the mapping too (docs/performance.md). */
+/* Mapping a file saves a copy by the kernel, but needs page tables. That is faster with huge pages
+ * (tmpfs shows them as its block size) and slower with small ones, unless the device is written
+ * from the mapping too (docs/performance.md). */
 static const uint8_t *map_source(int fd, const struct stat *st, int direct)
 {
     if (!S_ISREG(st->st_mode) || (uint64_t)st->st_size < 2 * MIB || (st->st_blksize < 2 * MIB && !direct))
