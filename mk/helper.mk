@@ -9,9 +9,13 @@ helper: ## build pmem-state, static and reproducible (ARCH=x86_64|aarch64), into
 	@$(MAKE) -C $(HELPER_SRC) CC="$(HELPER_ZIG)" ARCH=$(ARCH) OUT=$(CURDIR)/build/$(ARCH)
 	@ls -l build/$(ARCH)/pmem-state
 
+.PHONY: reference
+reference: helper ## write docs/pmem-state.md from `pmem-state --help`
+	$(BIN)/python tests/setup/reference.py build/$(ARCH)/pmem-state
+
 # Test builds: kill points and other identities are compiled in only here.
 HELPER_TEST := build/test
-HELPER_FILES := $(wildcard $(HELPER_SRC)/*.[ch])
+HELPER_FILES := $(wildcard $(HELPER_SRC)/*.[ch] $(HELPER_SRC)/*/*.[ch])
 HELPER_C := $(filter %.c,$(HELPER_FILES))
 HELPER_FLAGS := -std=c11 -D_GNU_SOURCE -DTEST_HOOKS -Wall -Wextra -Werror -pthread -g -I$(HELPER_SRC)
 HELPER_SANITIZE := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -37,8 +41,8 @@ $(HELPER_TEST)/fault.so: tests/helper/fault.c
 	gcc -O1 -shared -fPIC -Wall -Wextra -Werror -o $@ $< -ldl
 
 # Damaged images, in one process: seeded mutations (gcc) and libFuzzer (clang).
-HELPER_LIBRARY := $(filter-out %/main.c,$(HELPER_C))
-HELPER_SUMS := $(addprefix $(HELPER_SRC)/,hash.c cpu.c cpu_x86.c cpu_arm.c)
+HELPER_LIBRARY := $(filter-out $(HELPER_SRC)/main.c,$(HELPER_C))
+HELPER_SUMS := $(addprefix $(HELPER_SRC)/base/,hash.c cpu.c cpu_scalar.c cpu_x86.c cpu_arm.c)
 HELPER_HARNESS := tests/helper/harness.c tests/helper/harness.h
 FUZZ_SECONDS ?= 600
 HELPER_CORPUS := tests/helper/corpus.tar.xz
@@ -60,7 +64,7 @@ $(HELPER_TEST)/sums: $(HELPER_FILES) tests/helper/sums.c
 
 $(HELPER_TEST)/init_parse: $(HELPER_FILES) tests/helper/init_parse.c
 	@mkdir -p $(HELPER_TEST)
-	gcc $(HELPER_FLAGS) $(HELPER_SANITIZE) -o $@ tests/helper/init_parse.c $(HELPER_SRC)/init_parse.c $(HELPER_SRC)/early_plan.c
+	gcc $(HELPER_FLAGS) $(HELPER_SANITIZE) -o $@ tests/helper/init_parse.c $(HELPER_SRC)/init/init_parse.c $(HELPER_SRC)/init/early_plan.c
 
 $(HELPER_TEST)/sums-aarch64: $(HELPER_FILES) tests/helper/sums.c
 	@mkdir -p $(HELPER_TEST)

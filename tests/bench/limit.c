@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "hash.h"
+#include "base/hash.h"
 
 enum { PIECE = 1 << 20 };
 

@@ -12,9 +12,9 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "guard.h"
-#include "hash.h"
-#include "place.h"
+#include "base/guard.h"
+#include "base/hash.h"
+#include "restore/place.h"
 
 const char *const item_names[ITEMS] = {"a", "b", "c"};
 

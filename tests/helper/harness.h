@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Runs pmem-state inside this process, over and over, in a directory of its own in memory. For mutate.c and fuzz.c. */
+/* Runs pmem-state inside this process, many times, in a temporary directory in memory. For mutate.c and fuzz.c. */
 #ifndef HARNESS_H
 #define HARNESS_H
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What the /init of a jump reads (init_parse.c), checked without a machine. */
+/* What the /init of a jump reads (init/init_parse.c), checked without a machine. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 
-#include "early.h"
-#include "init.h"
+#include "init/early_plan.h"
+#include "init/init_parse.h"
 
 static int failed;
 

@@ -6,9 +6,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/hash.h"
+#include "base/le.h"
 #include "harness.h"
-#include "hash.h"
-#include "le.h"
 
 enum kind { FLIP, FLIP_HEADER, FLIP_USED, TRUNCATE, SWAP, ZERO, OLD_HEADER, ONE_OLD_HEADER, MIXED, OLD_PAYLOAD, EDIT_HEADER,
             EDIT_TABLE, EDIT_RECORDS, KINDS };

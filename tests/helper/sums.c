@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hash.h"
-#include "le.h"
+#include "base/cpu.h"
+#include "base/hash.h"
+#include "base/le.h"
 
 static const struct { size_t n; uint64_t sum; } known[] = {
     {241, 0xbc424a2c480dd281},  {255, 0x155baa5891f7606f},  {256, 0x2d040b1ab40f0d78},   {1023, 0x3071307bafa2f8f4},

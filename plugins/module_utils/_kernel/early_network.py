@@ -15,7 +15,7 @@ from typing import List
 from .._host.sysfs import Sysfs
 
 NET = "/sys/class/net"
-MAX_INTERFACES = 16  # early.h
+MAX_INTERFACES = 16  # init/early_plan.h
 _NAME_BYTES = 15  # IFNAMSIZ, without the NUL
 
 

@@ -22,7 +22,7 @@ from .minimal_initrd import Cannot
 
 # What the restore reads, and runs: it must be there before any unit.
 NEEDED = ("/etc/hotpmem", "/var/lib/hotpmem", "/usr/local/lib/hotpmem", "/usr/bin", "/bin")
-MAX_MOUNTS = 16  # early.h
+MAX_MOUNTS = 16  # init/early_plan.h
 _PATIENCE = 20.0  # seconds for a question to systemd
 _RECURSIVE = "DRZTAH"  # types of tmpfiles.d(5) that remove or change what is inside, too
 _MADE = "dvqQ"  # types that make a directory unless it is there, and set its owner and mode
@@ -107,7 +107,7 @@ class EarlyRestore:
         self.helper = helper
 
     def plan(self) -> List[str]:
-        """Lines for /init, see roles/state_helper/files/src/init.c. Raises Cannot with the reason, or HotpmemError (systemctl)."""
+        """Lines for /init, see roles/state_helper/files/src/init/init.c. Raises Cannot with the reason, or HotpmemError (systemctl)."""
         if not self.paths:
             raise Cannot("there is no item")
         # A kernel has SELinux without a policy, too (Debian's); systemd loads what this file names (selinux_config(5)).

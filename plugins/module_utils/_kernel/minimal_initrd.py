@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The smallest initrd that can start this machine: the copy helper as /init, and the modules that lead to the root file system.
 
-No udev, no shell, no search for what a machine might have: /init (roles/state_helper/files/src/init.c) loads the modules in the order of
+No udev, no shell, no search for what a machine might have: /init (init/init.c of pmem-state) loads the modules in the order of
 /plan, waits for the block device whose superblock has the UUID, mounts it and becomes its init. So this is for ext2 to ext4 and xfs on a
 disk or partition; any other root file system is refused. The archive's format: Documentation/driver-api/early-userspace/buffer-format.rst.
 """

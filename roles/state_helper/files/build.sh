@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Builds pmem-state for one architecture on the controller, unless it is there already.
+# Builds pmem-state for one architecture on the controller, unless that build exists already.
 # Usage: build.sh SOURCE_DIR BUILD_DIR ARCH PYTHON [CC]
-# Prints "built" or "cached", then the path of the binary, whose SHA-256 stands beside it in PATH.sha256.
+# Prints "built" or "cached", then the path of the binary. PATH.sha256 holds its SHA-256.
 set -euo pipefail
 source_dir=$1 build_dir=$2 arch=$3 python=$4 cc=${5:-}
 
@@ -14,19 +14,19 @@ if [ -z "$cc" ]; then
     elif [ "$arch" = "$(uname -m)" ] && command -v cc >/dev/null; then
         cc=cc
     else
-        die "no compiler. Run '$python -m pip install ziglang' on the controller, or set state_helper_cc to a cross compiler."
+        die "no compiler was found. Run '$python -m pip install ziglang' on the controller, or set state_helper_cc to a cross compiler."
     fi
 fi
 
-# The digest of the sources and of the compiler's version: a changed source or compiler gets a directory of its own.
-key=$({ cd "$source_dir"; find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; echo "$arch $cc"; $cc --version 2>/dev/null || true; } |
+# The digest of the sources, in every folder, and of the compiler's version: each source and compiler gets its own directory.
+key=$({ cd "$source_dir"; find . -type f \( -name '*.[ch]' -o -name Makefile \) -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; echo "$arch $cc"; $cc --version 2>/dev/null || true; } |
     sha256sum | cut -c1-16)
 out=$build_dir/$arch-$key
 good() { [ -x "$out/pmem-state" ] && (cd "$out" && sha256sum --check --status pmem-state.sha256); }
 if good; then
     echo cached
 else
-    # In a directory of its own, then moved: two plays may build the same helper at the same time.
+    # Build in a separate directory, then move it: two plays may build the same helper at the same time.
     mkdir -p "$build_dir"
     new=$(mktemp -d "$out.XXXXXX")
     trap 'rm -rf "$new"' EXIT

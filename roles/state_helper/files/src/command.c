@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "marks.h"
+#include "image/header_verbs.h"
+#include "restore/restore.h"
+#include "restore/verify.h"
+#include "save/save.h"
 
 static int (*const verbs[])(struct run *) = {
     [VERB_SAVE] = verb_save,       [VERB_RESTORE] = verb_restore, [VERB_PLAN] = verb_plan,

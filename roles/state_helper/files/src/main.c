@@ -6,11 +6,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/guard.h"
 #include "command.h"
-#include "guard.h"
-#include "init.h"
+#include "help.h"
+#include "init/init.h"
 
-/* Deep trees and packed chunks of small files keep a few hundred files open at a time. */
+/* Deep trees, and chunks with many small files, keep a few hundred files open at the same time. */
 static void allow_open_files(void)
 {
     struct rlimit limit;
@@ -22,20 +23,20 @@ static void allow_open_files(void)
 
 int main(int argc, char **argv)
 {
-    static struct command command; /* big, and there is one */
-    if (getpid() == 1 && strcmp(argv[0], "/init") == 0) /* the kernel calls it so; process 1 of a container has another name */
+    static struct command command; /* too big for the stack */
+    if (getpid() == 1 && strcmp(argv[0], "/init") == 0) /* the kernel uses this name; process 1 of a container has another one */
         init_run(argv);
     umask(077);
     guard_install();
     allow_open_files();
     int code = command_run(&command, argc, argv);
     if (code == 0 && command.options.verb == VERB_HELP)
-        options_help();
+        help_print();
     else if (code == 0 && command.options.verb == VERB_VERSION)
         printf("pmem-state %s (image format %d)\n", PMEM_STATE_VERSION, FORMAT_VERSION);
     else
         report_print(&command.run.report, code, command.options.json);
     command_free(&command);
-    /* A result that did not get through is no result. */
+    /* A result that could not be written counts as an error. */
     return fflush(stdout) == 0 && !ferror(stdout) ? code : EXIT_SYSTEM;
 }

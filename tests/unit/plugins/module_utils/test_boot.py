@@ -159,8 +159,9 @@ def test_nothing_due_is_no_cycle(booted):
 
 
 def test_a_lost_image_is_said(booted):
-    _one, _engine, boot = booted({"event": "result", "exit": 3, "error": {"what": "Looking", "said": "there is none"}, "items": []})
-    assert [(outcome["status"], outcome["reason"]) for outcome in boot.outcomes()] == [("cold", "Looking: there is none")] * 2
+    said = "the device does not hold an image"
+    _one, _engine, boot = booted({"event": "result", "exit": 3, "error": {"what": "Looking", "said": said}, "items": []})
+    assert [(outcome["status"], outcome["reason"]) for outcome in boot.outcomes()] == [("cold", f"Looking: {said}")] * 2
 
 
 def test_an_item_given_a_cold_start_says_why(booted):

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "save/source.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/status.h"
+
+/* Mapping a file saves a copy by the kernel, but needs page tables. That is faster with huge pages
+ * (tmpfs shows them as its block size) and slower with small ones, unless the device is written
+ * from the mapping too (docs/performance.md). */
+static const uint8_t *map_source(int fd, const struct stat *st, int direct)
+{
+    if (!S_ISREG(st->st_mode) || (uint64_t)st->st_size < 2 * MIB || (st->st_blksize < 2 * MIB && !direct))
+        return NULL;
+    void *m = mmap(NULL, (size_t)st->st_size, PROT_READ, MAP_SHARED, fd, 0);
+    return m == MAP_FAILED ? NULL : m;
+}
+
+struct source *source_new(int fd, const struct stat *st, struct item *it, const char *path, int direct)
+{
+    struct source *s = malloc(sizeof *s + strlen(path) + 1);
+    if (!s)
+        return NULL;
+    s->fd = fd;
+    atomic_store(&s->refs, 1);
+    s->map = map_source(fd, st, direct);
+    s->size = (uint64_t)st->st_size;
+    s->mtime_s = st->st_mtim.tv_sec;
+    s->mtime_ns = (uint32_t)st->st_mtim.tv_nsec;
+    s->ctime_s = st->st_ctim.tv_sec;
+    s->ctime_ns = (uint32_t)st->st_ctim.tv_nsec;
+    s->item = it;
+    strcpy(s->path, path);
+    return s;
+}
+
+void source_release(struct report *r, struct source *s)
+{
+    struct stat st;
+    if (atomic_fetch_sub(&s->refs, 1) != 1)
+        return;
+    if (fstat(s->fd, &st) != 0)
+        item_mark(r, s->item, ITEM_FAILED, errno, "checking %s for changes failed: %s", s->path, strerror(errno));
+    else if ((uint64_t)st.st_size != s->size || st.st_mtim.tv_sec != s->mtime_s || st.st_ctim.tv_sec != s->ctime_s ||
+             (uint32_t)st.st_mtim.tv_nsec != s->mtime_ns || (uint32_t)st.st_ctim.tv_nsec != s->ctime_ns)
+        item_mark(r, s->item, ITEM_CHANGED, 0, "%s changed while it was being copied: stop the programs that write to it first", s->path);
+    if (s->map)
+        munmap((void *)(uintptr_t)s->map, s->size);
+    close(s->fd);
+    free(s);
+}
