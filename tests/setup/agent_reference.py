@@ -44,7 +44,6 @@ def provide_collection() -> None:
 
 def helps() -> dict[str, str]:
     """The help of the program, and of each verb. The exit codes are in the first one only."""
-    os.environ["COLUMNS"] = WIDTH
     provide_collection()
     agent = str(CHECKOUT / "roles" / "node_agent" / "files")
     if agent not in sys.path:
@@ -57,9 +56,17 @@ def helps() -> dict[str, str]:
     missing = set(VERBS) ^ set(verbs)
     if missing:
         raise SystemExit(f"the parser and the table of verbs disagree about {', '.join(sorted(missing))}")
-    texts = {"hotpmem-node": top.format_help()}
-    for name, verb in verbs.items():
-        texts[f"hotpmem-node {name}"] = verb.format_help().replace(EXITS, "")
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = WIDTH  # argparse reads it when it formats
+    try:
+        texts = {"hotpmem-node": top.format_help()}
+        for name, verb in verbs.items():
+            texts[f"hotpmem-node {name}"] = verb.format_help().replace(EXITS, "")
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
     return {name: text.strip() for name, text in texts.items()}
 
 
