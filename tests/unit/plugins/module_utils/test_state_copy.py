@@ -93,7 +93,7 @@ def test_exit_code_wins_over_the_object(helper):
 
 
 def test_without_a_result_the_words_are_told(helper):
-    with pytest.raises(HotpmemError, match="ended with 1: unknown option"):
+    with pytest.raises(HotpmemError, match="exited with code 1: unknown option"):
         helper("echo unknown option >&2", "exit 1").call("info", "/d")
 
 
