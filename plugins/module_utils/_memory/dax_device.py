@@ -57,7 +57,7 @@ class DaxDevice:
         return self.driver == "kmem" and self.state != "unplugged"
 
     def to_dict(self) -> dict:
-        """For module results."""
+        """Return the device as a dict for a module result."""
         return {
             "device": self.name,
             "driver": self.driver or None,

@@ -149,7 +149,7 @@ def test_the_same_journey(host):
 def test_a_block_that_stays_is_said_and_everything_is_online_again(host, door):
     fake, _runner, engine = host("6.1-e820-system_ram")
     fake.busy[9] = [16] * 50
-    with pytest.raises(HotpmemError, match=r"memory block 9 .*EBUSY.*everything is as before, nothing was lost"):
+    with pytest.raises(HotpmemError, match=r"memory block 9 .*EBUSY.*everything is as before and nothing was lost"):
         DOORS[door](engine, "hot-remove")
     assert [block.what_it_is for block in engine.dax.blocks.present(range(8, 12))] == ["online_movable"] * 4
     assert engine.dax.read("dax0.0").driver == "kmem"
