@@ -114,7 +114,8 @@ def reason_for(block: Block, number: int, wanted: str, tries: int) -> str:
     if number == errno.EINVAL:
         return "it has holes or spans zones, or another process took it offline in the meantime"
     if number == errno.EBUSY and block.zone != "Movable":
-        return f"it holds an unmovable page: zone {block.zone or 'none'} accepts kernel allocations, and only blocks in zone Movable stay removable"
+        zone = block.zone or "none"
+        return f"it holds an unmovable page: zone {zone} accepts kernel allocations, and only blocks in zone Movable stay removable"
     if number == errno.EBUSY:
         return f"a page in it could not be isolated in {tries} {'try' if tries == 1 else 'tries'}"
     return describe_errno(number)
