@@ -147,7 +147,7 @@ def test_without_a_restore_an_image_is_kept(booted):
     _one, engine, boot = booted(None, due=False)
     engine.converter.image_of = lambda device: "sequence 7, items cache"
     assert boot.outcomes() == []
-    with pytest.raises(HotpmemError, match="it would destroy: the state image"):
+    with pytest.raises(HotpmemError, match="the conversion would destroy the state image"):
         boot.hot_add()
 
 

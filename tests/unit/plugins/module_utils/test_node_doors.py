@@ -161,7 +161,7 @@ def test_an_image_that_was_not_restored_is_kept(host, door):
     DOORS[door](engine, "hot-remove")
     engine.converter.image_of = lambda device: "sequence 7, items cache"
     calls = len(runner.calls)
-    with pytest.raises(HotpmemError, match=r"it would destroy: the state image on /dev/pmem0 \(sequence 7, items cache\)"):
+    with pytest.raises(HotpmemError, match=r"the conversion would destroy the state image on /dev/pmem0 \(sequence 7, items cache\)"):
         DOORS[door](engine, "hot-add")
     assert [call[0] for call in runner.calls[calls:]] == ["blkid"]
     assert fake.get(f"{BASE}/holder") == ""

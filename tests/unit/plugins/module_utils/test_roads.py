@@ -60,10 +60,12 @@ def test_asked_for_by_uuid(machine):
     assert engine.hotplug.hot_add(engine.namespaces.find(uuid), 10, force=False).after == RAM
     engine.preflight.require(uuid, [], 0, False)
     build(road="raw")
-    with pytest.raises(HotpmemError, match=r"This host is not ready: .*asked for by its uuid.*Ask for 0x3fe00000, which stays"):
+    with pytest.raises(
+        HotpmemError, match=r"This host is not ready: .*selected by its UUID.*Use 0x3fe00000 instead, which does not change"
+    ):
         engine.preflight.require(uuid, [], 0, False)
     calls = len(one.acts)
-    with pytest.raises(HotpmemError, match=r"asked for by its uuid.*gives it a new one.*Ask for 0x3fe00000, which stays"):
+    with pytest.raises(HotpmemError, match=r"selected by its UUID.*gives it a new UUID.*Use 0x3fe00000 instead, which does not change"):
         engine.hotplug.hot_remove(engine.namespaces.find(uuid), 10, force=True)
     assert len(one.acts) == calls and online(engine) == ["online_movable"] * 4
 
@@ -278,7 +280,7 @@ def test_what_hot_remove_would_refuse_is_refused_before_anything(machine):
     build(road="dax")
     one.fails["blkid"] = (0, "TYPE=ext4\n", "")
     calls = len(one.acts)
-    with pytest.raises(HotpmemError, match="it would destroy: ext4 on /dev/pmem0") as caught:
+    with pytest.raises(HotpmemError, match="the conversion would destroy ext4 on /dev/pmem0") as caught:
         handoff.run()
     assert not isinstance(caught.value, HandoffFailed) and len(one.acts) == calls
 
