@@ -88,10 +88,10 @@ def test_restored_and_hot_added(booted):
 @pytest.mark.parametrize(
     "saved, content, reason",
     [
-        ({"boot_id_before": "before"}, "zeros", "firmware cleared the region: the save had ended"),
-        ({"boot_id_before": "before"}, "other", "firmware, or something else, wrote over the region"),
-        ({}, "zeros", "it had not begun, or firmware cleared the region"),
-        ({}, "other", "nothing says that its save ended"),
+        ({"boot_id_before": "before"}, "zeros", "firmware cleared the region: the save had completed"),
+        ({"boot_id_before": "before"}, "other", "firmware or another program overwrote the region"),
+        ({}, "zeros", "it had not started, or firmware cleared the region"),
+        ({}, "other", "no record shows that the save completed"),
     ],
 )
 def test_where_the_image_went(booted, saved, content, reason):

@@ -155,7 +155,7 @@ LIES = (0, json.dumps({"event": "result", "exit": 0, "image": {"state": "none"}}
 FAILS = (2, json.dumps({"event": "result", "exit": 2, "error": {"what": "Writing", "said": "no", "todo": "x"}}), "")
 
 
-@pytest.mark.parametrize("answer, said", [(FAILS, "no"), (LIES, "answered success, but there is one still (consumed)")])
+@pytest.mark.parametrize("answer, said", [(FAILS, "no"), (LIES, "reported success, but the device still holds an image (consumed)")])
 def test_what_cannot_be_invalidated_is_not_hot_added(dax, answer, said):
     one, engine, _build = dax
     engine.hotplug.hot_remove(engine.namespaces.find(), 10)
