@@ -217,7 +217,7 @@ def test_shutdown_keeps_an_image_that_waits_and_does_not_save_under_a_running_un
 
 def test_lock(tmp_path, kernel):
     records = Records(kernel("6.1-e820-raw"))
-    with records.lock(), pytest.raises(Busy, match=r"process .* is at work"), records.lock():
+    with records.lock(), pytest.raises(Busy, match=r"hotpmem-node is already running as process \d+"), records.lock():
         pass
     with records.lock():
         pass

@@ -60,10 +60,12 @@ def test_asked_for_by_uuid(machine):
     assert engine.hotplug.hot_add(engine.namespaces.find(uuid), 10, force=False).after == RAM
     engine.preflight.require(uuid, [], 0, False)
     build(road="raw")
-    with pytest.raises(HotpmemError, match=r"This host is not ready: .*asked for by its uuid.*Ask for 0x3fe00000, which stays"):
+    with pytest.raises(
+        HotpmemError, match=r"This host is not ready: .*selected by its UUID.*Use 0x3fe00000 instead, which does not change"
+    ):
         engine.preflight.require(uuid, [], 0, False)
     calls = len(one.acts)
-    with pytest.raises(HotpmemError, match=r"asked for by its uuid.*gives it a new one.*Ask for 0x3fe00000, which stays"):
+    with pytest.raises(HotpmemError, match=r"selected by its UUID.*gives it a new UUID.*Use 0x3fe00000 instead, which does not change"):
         engine.hotplug.hot_remove(engine.namespaces.find(uuid), 10, force=True)
     assert len(one.acts) == calls and online(engine) == ["online_movable"] * 4
 
@@ -153,7 +155,7 @@ LIES = (0, json.dumps({"event": "result", "exit": 0, "image": {"state": "none"}}
 FAILS = (2, json.dumps({"event": "result", "exit": 2, "error": {"what": "Writing", "said": "no", "todo": "x"}}), "")
 
 
-@pytest.mark.parametrize("answer, said", [(FAILS, "no"), (LIES, "answered success, but there is one still (consumed)")])
+@pytest.mark.parametrize("answer, said", [(FAILS, "no"), (LIES, "reported success, but the device still holds an image (consumed)")])
 def test_what_cannot_be_invalidated_is_not_hot_added(dax, answer, said):
     one, engine, _build = dax
     engine.hotplug.hot_remove(engine.namespaces.find(), 10)
@@ -278,7 +280,7 @@ def test_what_hot_remove_would_refuse_is_refused_before_anything(machine):
     build(road="dax")
     one.fails["blkid"] = (0, "TYPE=ext4\n", "")
     calls = len(one.acts)
-    with pytest.raises(HotpmemError, match="it would destroy: ext4 on /dev/pmem0") as caught:
+    with pytest.raises(HotpmemError, match="the conversion would destroy ext4 on /dev/pmem0") as caught:
         handoff.run()
     assert not isinstance(caught.value, HandoffFailed) and len(one.acts) == calls
 
