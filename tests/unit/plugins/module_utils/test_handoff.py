@@ -44,7 +44,7 @@ def test_plan_changes_nothing(machine):
     assert steps == [
         "load /boot/vmlinuz with /boot/initrd",
         "take the memory blocks 8, 9, 10, 11 offline",
-        "take dax0.0 away from kmem",
+        "unbind dax0.0 from kmem",
         "make namespace0.0 raw",
         "stop cache.service, must.service",
         "save cache, must",

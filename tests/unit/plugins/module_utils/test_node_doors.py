@@ -193,7 +193,7 @@ def test_check_changes_nothing(host):
     fake, runner, engine = host("6.1-e820-system_ram")
     code, facts = agent(engine, "hot-remove", "--check")
     assert (code, facts["check"], facts["blocks"], fake.writes, runner.calls) == (0, True, [8, 9, 10, 11], [], [])
-    assert facts["changes"] == ["take the memory blocks 8, 9, 10, 11 offline", "take dax0.0 away from kmem", "make namespace0.0 raw"]
+    assert facts["changes"] == ["take the memory blocks 8, 9, 10, 11 offline", "unbind dax0.0 from kmem", "make namespace0.0 raw"]
 
 
 @pytest.mark.parametrize(

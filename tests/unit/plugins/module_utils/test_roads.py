@@ -183,13 +183,13 @@ def test_after_the_boot(dax):
     handoff = build()
     boot = AfterBoot(engine, handoff.settings, handoff.services)
     one.image = dict(OLD)
-    with pytest.raises(HotpmemError, match=r"it would destroy: the state image on /dev/dax0\.0 \(sequence 1, items cache\)"):
+    with pytest.raises(HotpmemError, match=r"this would destroy the state image on /dev/dax0\.0 \(sequence 1, items cache\)"):
         boot.hot_add()
     items = [{"name": name, "status": "restored", "error": None} for name in ("cache", "must")]
     boot.records.write_json(RESTORE, {"exit": 0, "image": {"state": "consumed"}, "items": items})
     one.image = {"state": "consumed"}
     kmem_only_without_image(one, engine)
-    assert boot.hot_add().changes[0] == "make sure that no image is left on dax0.0"
+    assert boot.hot_add().changes[0] == "make sure that dax0.0 holds no image"
     assert online(engine) == ["online_movable"] * 4
 
 
@@ -252,10 +252,10 @@ def test_a_device_that_no_driver_holds_is_looked_at_first(dax):
     os.unlink(one.fake.path("/sys/bus/dax/devices/dax0.0/driver"))
     one.image = dict(OLD)
     assert engine.hotplug.plan_remove(engine.namespaces.find()).changes == ["bind dax0.0 to device_dax"]
-    with pytest.raises(HotpmemError, match="it would destroy: the state image"):
+    with pytest.raises(HotpmemError, match="this would destroy the state image"):
         engine.hotplug.hot_remove(engine.namespaces.find(), 10)
     os.unlink(one.fake.path("/sys/bus/dax/devices/dax0.0/driver"))
-    with pytest.raises(HotpmemError, match="it would destroy: the state image"):
+    with pytest.raises(HotpmemError, match="this would destroy the state image"):
         engine.hotplug.hot_add(engine.namespaces.find(), 10, force=False)
     assert one.image == OLD and engine.dax.driver_of("dax0.0") == "device_dax"
 
@@ -267,7 +267,7 @@ def test_a_handoff_that_is_refused_in_the_middle_gives_up_nothing(dax):
     os.unlink(one.fake.path("/sys/bus/dax/devices/dax0.0/driver"))
     one.image = dict(OLD)
     handoff = build()
-    with pytest.raises(HandoffFailed, match=r"NOT put back: the memory is not System RAM .*it would destroy: the state image"):
+    with pytest.raises(HandoffFailed, match=r"NOT put back: the memory is not System RAM .*this would destroy the state image"):
         handoff.run()
     assert handoff.stage == "hot_remove" and one.image == OLD and one.active == {"cache.service", "must.service", "db.service"}
 
