@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one place where the engine meets AnsibleModule: results out, the engine's errors as fail_json()."""
+"""Connects the engine to AnsibleModule: results go to exit_json(), and the engine's errors to fail_json()."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from ._host.errors import HotpmemError
 
 
 def run(module: AnsibleModule, act: Callable[[AnsibleModule], Dict[str, Any]]) -> None:
-    """Exit with act's result, or fail with its HotpmemError. ``before`` and ``after`` in the result make the diff."""
+    """Run act and exit with its result. When act raises HotpmemError, fail with its message and details.
+
+    The diff is made from ``before`` and ``after``, if the result has both.
+    """
     try:
         result = act(module)
     except HotpmemError as error:

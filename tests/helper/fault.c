@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* LD_PRELOAD: makes calls on one file fail. FAULT_CALL (pread, pwrite, fsync, openat) FAULT_PATH (the last names of the
- * path, whole: "src/big") FAULT_AT (the first call that fails, from 1; all later ones fail too) FAULT_ERRNO (number; 0: they
- * do not fail, they take 40 ms longer). */
+/* For LD_PRELOAD: makes calls on one file fail. The environment says which:
+ * FAULT_CALL   pread, pwrite, fsync or openat
+ * FAULT_PATH   the last names of the path, such as "src/big"
+ * FAULT_AT     the first call that fails, counted from 1; all later calls fail too
+ * FAULT_ERRNO  the errno; with 0 the calls do not fail, but take 40 ms longer */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

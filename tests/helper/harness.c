@@ -210,7 +210,7 @@ static uint64_t mix(uint64_t h, const void *data, size_t n)
     return h;
 }
 
-/* What is not zero, and where: a crafted image makes files of 2^59 bytes that are one hole. */
+/* Only bytes other than zero count: a crafted image makes files of 2^59 bytes that are one hole. */
 static uint64_t digest_contents(uint64_t h, int fd)
 {
     char buf[65536];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Runs pmem-state inside this process, many times, in a temporary directory in memory. For mutate.c and fuzz.c. */
+/* Runs pmem-state many times inside this process, in a temporary directory in memory.
+ * For mutate.c and fuzz.c. */
 #ifndef HARNESS_H
 #define HARNESS_H
 
@@ -22,16 +23,17 @@ struct harness {
 void harness_start(struct harness *h, const char *parent);
 void harness_end(struct harness *h);
 
-/* Makes the sources of one generation (1 or 2), replacing those there are. Sizes are divided by `shrink`. */
+/* Writes the sources of generation 1 or 2 over the old ones. Sizes are divided by `shrink`. */
 void harness_sources(struct harness *h, int generation, unsigned shrink);
 
 /* Saves the sources; reads the device into image (IMAGE_BYTES). */
 void harness_save(struct harness *h, uint8_t *image);
 
-/* Makes the device anew: `bytes` long, holding the headers and the payload of the image up to `used`. */
+/* Writes a new device of `bytes` with the headers and the payload of the image up to `used`. */
 void harness_device(struct harness *h, const uint8_t *image, size_t used, size_t bytes);
 
-/* Restores all three items below out/. Returns the exit code; ends the process when anything else appeared or changed. */
+/* Restores all three items below out/. Returns the exit code, and ends the process when anything
+ * else appeared or changed. */
 int harness_restore(struct harness *h);
 int harness_verify(struct harness *h);
 void harness_clean(struct harness *h); /* empties out/, frees what the last run left */

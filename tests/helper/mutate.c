@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Seeded damages of valid images: every one must be detected or harmless. usage: mutate COUNT [FIRST_SEED [DIRECTORY]]
- * Prints how many of each kind left how many items restored. A failure aborts and names the seed: `mutate 1 SEED`. */
+/* Seeded damage to valid images: the helper must detect it, or it must be harmless.
+ * Usage: mutate COUNT [FIRST_SEED [DIRECTORY]]
+ * Prints how many images of each kind left how many items restored. A failure aborts and names the
+ * seed; `mutate 1 SEED` repeats it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,7 +134,7 @@ static size_t damage(enum kind kind, uint8_t *image, const uint8_t *old)
         sign_all(image);
         break;
     case EDIT_RECORDS: {
-        /* Each item here has one chunk of records; the first item's takes a whole block and more. */
+        /* Each item has one chunk of records; that of the first item takes more than one block. */
         uint64_t item = below(h->item_count), entry = entries + item * 16, at = get64(image + entry), table = h->table_offset;
         for (uint64_t i = 0; i < item; i++)
             table += get32(image + table);
@@ -198,7 +200,7 @@ int main(int argc, char **argv)
             if (got && got != digests[0][i] && got != digests[1][i])
                 harness_die("seed %llu (%s): a wrong byte in item %s", (unsigned long long)seed, kind_names[kind], item_names[i]);
             if (!got && i < r->item_count && r->items[i].status == ITEM_RESTORED)
-                harness_die("seed %llu (%s): item %s is not there", (unsigned long long)seed, kind_names[kind], item_names[i]);
+                harness_die("seed %llu (%s): item %s does not exist", (unsigned long long)seed, kind_names[kind], item_names[i]);
         }
         harness_clean(&h);
         if (seed % 50 == 0 || seed == first + count - 1)

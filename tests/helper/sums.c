@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* hash64 and nt_copy of every instruction set against a plain version of the specification, and against sums that the
- * reference implementation (Python package xxhash 4.1.0, xxh3_64_hexdigest) gave for the same bytes. */
+/* Compares hash64 and nt_copy of every instruction set with a plain version of the specification, and
+ * with sums that the reference implementation gave for the same bytes (Python package xxhash 4.1.0,
+ * xxh3_64_hexdigest). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -259,7 +259,7 @@ def test_two_at_a_time(hooks, source, work):
         assert hooks(*words, expect=5)["refused"] == "in_use"
     finish(child, 0)
     hooks("verify")
-    # udev's lock, which it holds on a block device while it looks at it, is none of ours.
+    # udev locks a block device while it examines it. That lock is not ours.
     with open(hooks.device, "rb") as device:
         fcntl.flock(device, fcntl.LOCK_SH)
         hooks.restore(f"t={work}/t2")

@@ -135,7 +135,7 @@ def test_left_out(helper, work):
 
 @pytest.mark.parametrize("kind", ["file", "huge"])
 def test_small_files_of_zeros(work, kind):
-    """A chunk of zeros is not stored; the files in it have their size all the same."""
+    """A chunk of zeros is not stored, and the files in it still get their size."""
     device, remove = make_device(work, kind, 64 << 20)
     try:
         (work / "src").mkdir()

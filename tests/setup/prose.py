@@ -4,7 +4,7 @@
 
 Usage: prose.py [FILE...]; without arguments it checks every file that git tracks. It prints FILE:LINE: and the fault, and exits with 1
 when it found one. prose_rules.txt holds the phrases. They apply to Markdown, comments, docstrings, messages and module documentation.
-The limit on sentences applies to Markdown, docstrings and module documentation; the limit on lines to Markdown.
+The limit on sentences applies to Markdown, docstrings and module documentation; the limit on lines to Markdown and to comments of C.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 WORDS = 30  # in a sentence
-COLUMNS = 100  # in a line of Markdown prose
+COLUMNS = 100  # in a line of Markdown prose or of a C comment
 RULES = Path(__file__).with_name("prose_rules.txt")
 LEFT_OUT = re.compile(r"^(COPYING|LICENSES/|requirements|tests/unit/fixtures/|tests/setup/(test_)?prose|changelogs/changelog|CHANGELOG)")
 
@@ -47,10 +47,14 @@ def markdown(text: str) -> Iterator[Piece]:
             yield token.map[0] + 1, "".join(words), True
 
 
-def long_lines(text: str) -> Iterator[int]:
-    """Numbers of the Markdown lines that are too long. Tables, code and the targets of links are left out."""
-    parser = MarkdownIt("commonmark").enable("table")
+def long_lines(name: str, text: str) -> Iterator[int]:
+    """Numbers of the lines of Markdown prose and of C comments that are too long. Tables, code and the targets of links are left out."""
     lines, in_table = text.splitlines(), False
+    if name.endswith((".c", ".h")):
+        yield from (number for number, line in enumerate(lines, 1) if len(line) > COLUMNS and re.match(r"\s*(/\*|\* )", line))
+    if not name.endswith(".md"):
+        return
+    parser = MarkdownIt("commonmark").enable("table")
     for token in parser.parse(text):
         in_table = token.type == "table_open" or (in_table and token.type != "table_close")
         if token.type == "inline" and token.map and not in_table:
@@ -169,9 +173,8 @@ def faults(name: str, text: str, phrases: list[tuple[re.Pattern[str], str]]) -> 
         for sentence in sentences(piece) if measured else ():
             if len(sentence.split()) > WORDS:
                 yield line, f'{len(sentence.split())} words in one sentence, more than {WORDS}: "{sentence[:60]}..."'
-    if name.endswith(".md"):
-        for line in long_lines(text):
-            yield line, f"more than {COLUMNS} characters: wrap it"
+    for line in long_lines(name, text):
+        yield line, f"more than {COLUMNS} characters: wrap it"
 
 
 def main(argv: list[str]) -> int:

@@ -30,6 +30,7 @@ LONG = " ".join(["word"] * (WORDS + 1)) + "."
         ("a.yml", f"options:\n  a:\n    description: {LONG}\n", [1]),
         ("a.yml", "- name: Mend it\n", [1]),
         ("a.c", '/* A name is\n * none of these. */\nfail("there " "is none");\n', [1, 3]),
+        ("a.c", "/* " + "x" * COLUMNS + ' */\nf("' + "x" * COLUMNS + '");\n', [1]),
         ("a.sh", 'echo "there is none"\n', [1]),
         ("a.md", "There is no such file, and it is no longer used. Its own name.\n", []),
         ("a.txt", "there is none\n", []),

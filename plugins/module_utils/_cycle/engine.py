@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The parts of the engine put together for one host."""
+"""All parts of the engine for one host, connected to each other."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ from .preflight import Preflight
 
 
 class Engine:
-    """root: where /sys, /proc and /dev are. helper: path of the copy helper. road: where the image goes, see _moves.
+    """The parts of the engine.
 
-    jump_initrd, early, network: kind of the initrd that a jump may have of its own, and what that is to do, see _jump_initrd.
+    root: the directory that holds /sys, /proc and /dev. helper: the path of pmem-state. road: the kind of device that holds the
+    image (hotplug.ROADS). jump_initrd: the kind of initrd that the collection builds for the jump (jump_initrd.KINDS).
+    early: paths of the items that this initrd restores. network: True when it also loads the network drivers.
     """
 
     def __init__(
@@ -67,29 +69,36 @@ class Engine:
         )
 
     def device_of(self, what: str, device: str = "", namespace: str = "") -> Tuple[str, Optional[Namespace]]:
-        """(dax device, its namespace or None) from a device's name, or a namespace that must be in mode devdax."""
+        """Return the dax device and its namespace (None when no namespace owns it).
+
+        device: the name of the dax device. Without it, namespace names a namespace, which must be in mode devdax. Raises HotpmemError.
+        """
         if device:
             owner = next((one for one in self.namespaces.all() if one.chardev == device), None)
             return device, owner
         found = self.namespaces.find(namespace)
         if not found.chardev:
-            state = f"is {found.mode}" if found.mode != "devdax" else "is devdax but disabled"
+            state = f"is in mode {found.mode}" if found.mode != "devdax" else "is devdax, but disabled"
             raise HotpmemError(
                 what,
                 f"{found.name} {state}, so it has no dax device",
-                "Convert it first: pmem_namespace with mode: devdax",
+                "Convert it with the module pmem_namespace (mode: devdax), then try again",
                 namespace=found.to_dict(),
             )
         return found.chardev, found
 
     def state_device(self, what: str, device: str = "", namespace: str = "") -> str:
-        """device, or when it is left out the one of namespace (else of the only one): raw, or devdax and bound to device_dax."""
+        """Return the device that can hold an image: device itself, or the one that belongs to the namespace.
+
+        Without a namespace, the host must have only one. The namespace must be raw, or devdax and bound to device_dax. Raises
+        HotpmemError.
+        """
         if device:
             return device
         found = self.namespaces.find(namespace)
         device = self.hotplug.device_of(found)
         if not device:
-            in_use = " and System RAM" if found.chardev and self.dax.driver_of(found.chardev) == "kmem" else ""
-            said = f"{found.name} is {found.mode}{in_use}, so it has no device that can hold an image"
-            raise HotpmemError(what, said, "Hot-remove it first: pmem_hotplug with state: removed")
+            in_use = ", and its memory is System RAM" if found.chardev and self.dax.driver_of(found.chardev) == "kmem" else ""
+            said = f"{found.name} is in mode {found.mode}{in_use}, so it has no device that can hold an image"
+            raise HotpmemError(what, said, "Hot-remove the memory first: use the module pmem_hotplug with state: removed")
         return device

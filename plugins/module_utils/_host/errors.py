@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The engine's own exception. Only modules turn it into fail_json()."""
+"""The exceptions that the engine raises. Only a module turns them into fail_json()."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def describe_errno(number: int) -> str:
-    """EBUSY with its sentence: ``EBUSY: Device or resource busy``."""
+    """Return the name of an errno and its text: ``EBUSY: Device or resource busy``."""
     return f"{errno.errorcode.get(number, number)}: {os.strerror(number)}"
 
 
@@ -20,12 +20,12 @@ def _sentence(text: str) -> str:
 
 
 class HotpmemError(Exception):
-    """Something could not be done.
+    """An operation failed. The message reads ``what: said. todo.``
 
-    what: what was being done ("Cannot hot-remove dax0.0").
-    said: what the system answered ("memory block 37 ... EBUSY").
-    todo: what the operator does next.
-    details: machine-readable parts, returned beside ``msg`` by the modules.
+    what: the operation that failed ("Cannot hot-remove dax0.0").
+    said: what the kernel or a program answered ("memory block 37 ... EBUSY"), without a final full stop.
+    todo: what the operator does next, as one or more sentences.
+    details: machine-readable facts. The modules return them beside ``msg``.
     """
 
     def __init__(self, what: str, said: str, todo: str, **details: Any) -> None:
@@ -37,7 +37,7 @@ class HotpmemError(Exception):
 
 
 class SystemCallError(HotpmemError):
-    """The kernel answered a read or a write with an errno (``.errno``, a number)."""
+    """A read or a write failed. The attribute ``errno`` holds the kernel's error number."""
 
     def __init__(self, what: str, number: int, todo: str, **details: Any) -> None:
         self.errno = number

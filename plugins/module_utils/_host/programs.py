@@ -1,6 +1,10 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs programs: one environment, one deadline, output in full, nothing left behind."""
+"""Runs programs with a fixed environment and a deadline.
+
+A program gets LC_ALL=C and a fixed PATH. The runner returns its complete output. At the deadline,
+it ends the program and every process that the program started.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from .errors import HotpmemError
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# Debian's names; the package that holds a tool has the same name elsewhere but for kexec-tools.
+# Package names in Debian. The other distributions use the same names, except for kexec-tools.
 _PACKAGES = {
     "ndctl": "ndctl",
     "daxctl": "daxctl",
@@ -33,7 +37,10 @@ _GRACE = 5.0  # seconds between SIGTERM and SIGKILL at a deadline
 
 @dataclass(frozen=True)
 class Completed:
-    """A program that ended. ``rc`` is negative when a signal ended it."""
+    """A program that has exited.
+
+    rc: the exit code. It is negative when a signal killed the program: -9 for SIGKILL.
+    """
 
     argv: Sequence[str]
     rc: int
@@ -42,47 +49,53 @@ class Completed:
 
     @property
     def words(self) -> str:
-        """What it said, for an error message: standard error, else standard output, else the exit code."""
-        text = self.stderr.strip() or self.stdout.strip() or "it said nothing"
-        return f"{os.path.basename(self.argv[0])} ended with {self.rc}: {text}"
+        """Describe the result for an error message: the exit code, then standard error or else standard output."""
+        end = f"exited with code {self.rc}" if self.rc >= 0 else f"was killed by signal {-self.rc}"
+        text = self.stderr.strip() or self.stdout.strip()
+        return f"{os.path.basename(self.argv[0])} {end}" + (f": {text}" if text else " and printed no message")
 
 
 class ToolMissing(HotpmemError):
-    """The program isn't installed."""
+    """The program is not installed."""
 
 
 class TimedOut(HotpmemError):
-    """The program was ended at its deadline. ``.completed`` holds what it had said."""
+    """The program did not finish before its deadline and was stopped. ``completed`` holds its output so far."""
 
     completed: Completed
 
 
 class Runner:
-    """Runs programs on this machine. Tests replace it by one that records."""
+    """Runs programs on this machine. Tests replace it with a runner that records the commands."""
 
     def which(self, name: str) -> Optional[str]:
-        """Where the program is, or None."""
+        """Return the path of a program, or None when it is not installed. name: a program name or a path."""
         if os.sep in name:
             return name if os.access(name, os.X_OK) and not os.path.isdir(name) else None
         return shutil.which(name, path=SEARCH_PATH)
 
     def run(self, argv: Sequence[str], timeout: Optional[float] = None, on_line: Optional[Callable[[str], None]] = None) -> Completed:
-        """Run argv and wait. timeout: seconds. on_line gets each line of standard output as it comes.
+        """Run a program and wait until it exits.
 
-        Raises ToolMissing, or TimedOut after SIGTERM and, five seconds later, SIGKILL to its whole process group.
+        timeout: seconds; None waits without limit. on_line: called with each line of standard
+        output as the program prints it.
+
+        Raises ToolMissing when the program is not installed, and HotpmemError when it cannot be
+        executed. At the deadline, the process group gets SIGTERM and, five seconds later, SIGKILL;
+        then TimedOut is raised. A nonzero exit code raises nothing: see check().
         """
         program = self.which(argv[0])
         if program is None:
             package = _PACKAGES.get(argv[0])
             raise ToolMissing(
                 f"Cannot run {argv[0]}",
-                "it is not installed",
+                f"{argv[0]} is not installed",
                 f"Install the package {package}" if package else f"Install {argv[0]}, or give its path",
                 missing=argv[0],
             )
         env = dict(os.environ, LC_ALL="C", LANGUAGE="C", PATH=SEARCH_PATH)
         try:
-            # Not as a context manager: leaving one waits for ever for a child that ignores its end.
+            # Not as a context manager: its exit would wait forever for a child that ignores SIGTERM.
             child = subprocess.Popen(  # pylint: disable=consider-using-with
                 [program, *argv[1:]],
                 stdin=subprocess.DEVNULL,
@@ -92,9 +105,10 @@ class Runner:
                 start_new_session=True,
             )
         except OSError as error:
-            # A binary of another architecture (ENOEXEC), or no memory to fork.
+            # ENOEXEC: the binary is for another architecture. ENOMEM: fork() found no memory.
             what = f"Cannot run {program}"
-            raise HotpmemError(what, error.strerror or str(error), "Install the one made for this machine", argv=list(argv)) from error
+            todo = "If the program was built for another architecture, install the build for this machine"
+            raise HotpmemError(what, error.strerror or str(error), todo, argv=list(argv)) from error
         ended = False
         try:
             out, err, ended = _collect(child, timeout, on_line)
@@ -106,11 +120,12 @@ class Runner:
                     pipe.close()
         completed = Completed(tuple(argv), child.returncode, out, err)
         if not ended:
-            said = err.strip() or out.strip() or "nothing"
+            text = err.strip() or out.strip()
+            printed = f"its last output was: {text[-500:]}" if text else "it had printed nothing"
             error = TimedOut(
-                f"Cannot finish {' '.join(argv)}",
-                f"it was still running after {timeout:g} s and was ended; so far it said: {said[-500:]}",
-                "Raise the timeout when it was making progress",
+                f"Cannot complete the command {' '.join(argv)}",
+                f"it was still running after {timeout:g} s and was stopped; {printed}",
+                "If the command was making progress, increase the timeout",
                 timeout=timeout,
                 argv=list(argv),
             )
@@ -119,7 +134,7 @@ class Runner:
         return completed
 
     def check(self, argv: Sequence[str], what: str, todo: str, timeout: Optional[float] = None) -> Completed:
-        """run(), and HotpmemError when it doesn't end with 0."""
+        """Run a program as run() does, and raise HotpmemError with what and todo when its exit code is not 0."""
         done = self.run(argv, timeout=timeout)
         if done.rc != 0:
             raise HotpmemError(what, done.words, todo, argv=list(argv), rc=done.rc, stdout=done.stdout, stderr=done.stderr)
@@ -127,7 +142,7 @@ class Runner:
 
 
 def _collect(child: subprocess.Popen, timeout: Optional[float], on_line: Optional[Callable[[str], None]]) -> tuple:
-    """Read both pipes until they close. Returns (stdout, stderr, ended before the deadline)."""
+    """Read both pipes until they close. Returns (stdout, stderr, whether the child exited before the deadline)."""
     deadline = None if timeout is None else time.monotonic() + timeout
     texts = {child.stdout: bytearray(), child.stderr: bytearray()}
     reported = 0
@@ -160,7 +175,7 @@ def _collect(child: subprocess.Popen, timeout: Optional[float], on_line: Optiona
 
 
 def _end(child: subprocess.Popen) -> None:
-    """SIGTERM to the child's process group, SIGKILL when that isn't enough; reaps it."""
+    """Send SIGTERM to the child's process group, then SIGKILL if the child is still running, and reap it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, number)

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The small files by which one boot, or one program, tells another where a cycle stands. docs/architecture.md lists them."""
+"""The small files that tell another program, or the next boot, how far a cycle has come.
+
+docs/architecture.md lists these files.
+"""
 
 from __future__ import annotations
 
@@ -16,26 +19,38 @@ from .sysfs import Sysfs
 
 RUN = "/run/hotpmem"
 LIB = "/var/lib/hotpmem"
-HANDOFF = f"{RUN}/handoff.json"  # where a handoff of this boot stands, or how it ended
-DEVICE = f"{RUN}/device"  # the device that holds the image of this boot: for the mark of the jump
-SAVED_HERE = f"{RUN}/saved"  # the handoff has saved, and the units are down: hotpmem-save.service need not even start Python
-RESTORE = f"{RUN}/restore.json"  # the copy helper's result of this boot's restore, or why there was none
-PENDING = f"{LIB}/pending"  # a restore is due: units wait for it (role unit_guard)
-ANNOUNCED = "/run/hotpmem.announced"  # PENDING is of this boot: the cold start timer (role unit_guard) is for those of the boot before
-SERVING = f"{LIB}/serving"  # the units have run with their state since the last restore or hot-add
-PLACE = f"{LIB}/place"  # start address of the namespace, because numbers change, and the road: where restore looks
-SAVED = f"{LIB}/saved.json"  # the last save, written when it has ended: for the record of the cycle
-SHUTDOWN = f"{LIB}/shutdown.json"  # what the last shutdown did or why it saved nothing
-COLD = f"{LIB}/cold"  # COLD/NAME: this item starts cold the next time, and why
-HOLD = f"{RUN}/hold"  # HOLD/NAME: the unit of this item stays down, and why
+# The stage that a handoff of this boot has reached, or its result.
+HANDOFF = f"{RUN}/handoff.json"
+# The device that holds the image of this boot. The jump stores its phase mark there.
+DEVICE = f"{RUN}/device"
+# The handoff has saved, and the units are stopped. hotpmem-save.service then exits before it starts Python.
+SAVED_HERE = f"{RUN}/saved"
+# The result of this boot's restore, as the copy helper printed it, or the reason why nothing was restored.
+RESTORE = f"{RUN}/restore.json"
+# A restore is due, and the units wait for it (role unit_guard).
+PENDING = f"{LIB}/pending"
+# This boot wrote PENDING. The cold start timer (role unit_guard) acts only when an earlier boot wrote it.
+ANNOUNCED = "/run/hotpmem.announced"
+# The units have run with their state since the last restore or hot-add.
+SERVING = f"{LIB}/serving"
+# Where restore looks for the image: the start address of the namespace, because its number can change, and the road.
+PLACE = f"{LIB}/place"
+# Facts about the last save that completed. The record of the cycle takes them over.
+SAVED = f"{LIB}/saved.json"
+# What the last shutdown did, or why it saved nothing.
+SHUTDOWN = f"{LIB}/shutdown.json"
+# COLD/NAME: the item NAME starts cold at the next start. The file holds the reason.
+COLD = f"{LIB}/cold"
+# HOLD/NAME: the unit of the item NAME stays stopped. The file holds the reason.
+HOLD = f"{RUN}/hold"
 
 
 class Busy(HotpmemError):
-    """Another hotpmem-node is at work."""
+    """Another hotpmem-node process holds the lock."""
 
 
 def _sync_directory(path: str) -> None:
-    """Bring what happened to the name path to the disk."""
+    """Flush the directory entry of path to the disk: fsync(2) of the directory."""
     descriptor = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -44,13 +59,13 @@ def _sync_directory(path: str) -> None:
 
 
 class Records:
-    """Files below a root. Directories are made for root alone."""
+    """Reads and writes the records below a root directory. Only root can enter the directories that it creates."""
 
     def __init__(self, sysfs: Sysfs) -> None:
         self.sysfs = sysfs
 
     def write(self, name: str, text: str, sync: bool = False) -> None:
-        """Replace a file as a whole; sync: it is on the disk when this returns. Raises HotpmemError."""
+        """Replace a file atomically. sync: return only when the file is on the disk. Raises HotpmemError."""
         path = self.sysfs.path(name)
         try:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -64,32 +79,41 @@ class Records:
             if sync:
                 _sync_directory(path)
         except OSError as error:
-            raise HotpmemError(f"Cannot write {name}", error.strerror or str(error), "Make room, or make it writable for root") from error
+            todo = "Free space on the file system, or make the directory writable for root"
+            raise HotpmemError(f"Cannot write {name}", error.strerror or str(error), todo) from error
 
     def announce(self, text: str) -> None:
-        """Write PENDING, on the disk when this returns, so that the timer of this boot doesn't take it for one left over.
+        """Announce a save: write PENDING, and return only when it is on the disk. Raises HotpmemError.
 
-        The record of an earlier save goes: it must not be taken for the end of the one that begins now.
+        ANNOUNCED is written first, so that the cold start timer of this boot ignores PENDING. SAVED is
+        removed: it belongs to an earlier save, and must not show the new save as completed.
         """
         self.remove(SAVED)
         self.write(ANNOUNCED, text)
         self.write(PENDING, text, sync=True)
 
     def note_place(self, device: str, start: Optional[int], road: str) -> None:
-        """Where the save goes: device for the mark of the jump, start (address of the namespace) and road for the restore of the next boot.
+        """Record where the save goes. Raises HotpmemError.
 
-        The restore follows the save, not the settings: between the two they may be those of another road.
+        device: where the jump stores its phase mark. start: the address of the namespace, in bytes;
+        None leaves PLACE unchanged. road: ``raw`` or ``dax``, the mode of the namespace during the save.
+
+        The restore of the next boot reads start and road from here and not from the settings, which
+        an operator may change between the save and the restore.
         """
         self.write(DEVICE, device + "\n")
         if start is not None:
             self.write(PLACE, f"{start:#x} {road}\n", sync=True)
 
     def write_json(self, name: str, value: Any) -> None:
-        """write(), of JSON."""
+        """Write an object as JSON. Raises HotpmemError."""
         self.write(name, json.dumps(value, indent=1, default=str) + "\n")
 
     def read_json(self, name: str) -> Optional[Dict[str, Any]]:
-        """The object in a file, or None. Of several lines (the helper's), the last is meant."""
+        """Return the JSON object in a file, or None when the file has no valid object.
+
+        When the file is JSON lines (the output of the copy helper), the object is in the last line.
+        """
         text = self.sysfs.get(name)
         for candidate in (text, text.splitlines()[-1] if text else ""):
             with contextlib.suppress(ValueError):
@@ -99,11 +123,11 @@ class Records:
         return None
 
     def exists(self, name: str) -> bool:
-        """Is it there?"""
+        """Return True when the file exists."""
         return self.sysfs.exists(name)
 
     def remove(self, name: str, sync: bool = False) -> None:
-        """Take a file away; it need not be there. sync: it is gone from the disk when this returns. Raises HotpmemError."""
+        """Remove a file, if it exists. sync: return only when it is removed from the disk. Raises HotpmemError."""
         path = self.sysfs.path(name)
         try:
             os.unlink(path)
@@ -112,11 +136,15 @@ class Records:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise HotpmemError(f"Cannot remove {name}", error.strerror or str(error), "Make it writable for root") from error
+            todo = "Make its directory writable for root"
+            raise HotpmemError(f"Cannot remove {name}", error.strerror or str(error), todo) from error
 
     @contextlib.contextmanager
     def lock(self, wait: float = 0.0) -> Iterator[None]:
-        """Keep other hotpmem-node programs out. wait: seconds. Raises Busy; the lock ends with the process."""
+        """Hold the lock that keeps other hotpmem-node processes out. The kernel drops it when the process exits.
+
+        wait: seconds to wait for another process. Raises Busy when that process still holds the lock.
+        """
         path = self.sysfs.path(f"{RUN}/lock")
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         deadline = time.monotonic() + wait
@@ -129,8 +157,9 @@ class Records:
                     if time.monotonic() >= deadline:
                         file.seek(0)
                         who = file.read().strip() or "?"
-                        said = f"process {who} is at work"
-                        raise Busy("Cannot begin", said, "Wait for it to end: journalctl -u hotpmem-handoff", pid=who) from error
+                        said = f"hotpmem-node is already running as process {who}"
+                        todo = "Wait until it exits. journalctl -u hotpmem-handoff shows its progress"
+                        raise Busy("Cannot start", said, todo, pid=who) from error
                     time.sleep(0.1)
             file.truncate(0)
             file.write(str(os.getpid()))

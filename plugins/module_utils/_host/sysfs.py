@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads and writes below a root, so that a captured tree can stand in for /sys, /proc and /dev."""
+"""Reads and writes attribute files below a root directory. In tests, a captured tree replaces /sys, /proc and /dev."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from typing import Dict, List, Optional
 
 from .errors import HotpmemError, SystemCallError
 
-_KILL_AFTER = 2.0  # seconds the parent waits past a child's own alarm before it sends SIGKILL
+_KILL_AFTER = 2.0  # seconds that the parent waits after the child's alarm before it sends SIGKILL
 
 _HINTS = {
     errno.EACCES: "Run as root (become: true)",
     errno.EPERM: "Run as root (become: true)",
-    errno.ENOENT: "The kernel has no such object: see which ones there are with the pmem_info module",
-    errno.ENODEV: "The driver refused the device: dmesg says why",
+    errno.ENOENT: "The kernel object does not exist. The module pmem_info lists the objects that exist",
+    errno.ENODEV: "The driver rejected the device. See dmesg for the reason",
 }
 
 
 class Sysfs:
-    """Attribute files below ``root``; paths are given as on a real machine (``/sys/bus/nd/...``)."""
+    """Accesses the files below ``root``. Callers give paths as on a real machine (``/sys/bus/nd/...``)."""
 
     def __init__(self, root: str = "/") -> None:
         self.root = root
 
     def path(self, name: str) -> str:
-        """Where name really is."""
+        """Return the path of name below the root."""
         return os.path.join(self.root, name.lstrip("/"))
 
     def exists(self, name: str) -> bool:
-        """True when name is there (links followed)."""
+        """Return True when name exists. Symbolic links are followed."""
         return os.path.exists(self.path(name))
 
     def read(self, name: str) -> str:
-        """The content without the white space around it. Raises SystemCallError."""
+        """Return the content without leading and trailing white space. Raises SystemCallError."""
         try:
             with open(self.path(name), encoding="utf-8", errors="surrogateescape") as file:
                 return file.read().strip()
@@ -45,60 +45,64 @@ class Sysfs:
             raise self._error(f"Cannot read {name}", name, error) from error
 
     def get(self, name: str, default: str = "") -> str:
-        """read(), but default when the file isn't there or may not be read."""
+        """Return the content as read() does, or default when the file cannot be read."""
         try:
             return self.read(name)
         except SystemCallError:
             return default
 
     def find_int(self, name: str) -> Optional[int]:
-        """A number as sysfs writes it (``0x`` marks hexadecimal), or None."""
+        """Return the number in a file, or None. A number that starts with ``0x`` is hexadecimal."""
         return _number(self.get(name), 0)
 
     def get_int(self, name: str, default: int) -> int:
-        """find_int(), or default."""
+        """Return the number in a file as find_int() does, or default."""
         number = self.find_int(name)
         return default if number is None else number
 
     def get_hex(self, name: str, default: int) -> int:
-        """A number written in hexadecimal without 0x (block_size_bytes), or default."""
+        """Return the number in a file that holds hexadecimal digits without ``0x`` (block_size_bytes), or default."""
         number = _number(self.get(name), 16)
         return default if number is None else number
 
     def list(self, name: str) -> List[str]:
-        """Names in a directory, sorted with numbers in order; empty when it isn't there."""
+        """Return the names in a directory in natural order (memory9 before memory10), or [] when it cannot be read."""
         try:
             return sorted(os.listdir(self.path(name)), key=natural_key)
         except OSError:
             return []
 
     def link(self, name: str) -> str:
-        """The text of a symbolic link, or the empty string."""
+        """Return the target of a symbolic link, or the empty string."""
         try:
             return os.readlink(self.path(name))
         except OSError:
             return ""
 
     def link_name(self, name: str) -> str:
-        """The last part of a link (which driver: ``kmem``), or the empty string."""
+        """Return the last part of a link's target (for a driver link: ``kmem``), or the empty string."""
         return os.path.basename(self.link(name))
 
     def write(self, name: str, value: str) -> None:
-        """Write value in one write(2). Raises SystemCallError with the kernel's errno."""
+        """Write value with one write(2). Raises SystemCallError with the kernel's errno."""
         try:
             _store(self.path(name), value)
         except OSError as error:
             raise self._error(f"Cannot write {value!r} to {name}", name, error) from error
 
     def write_until(self, name: str, value: str, seconds: float) -> None:
-        """write(), given up after ``seconds``: SystemCallError with EINTR, as the kernel answers a signal; ETIMEDOUT when not even tried.
+        """Write value as write() does, and stop the write after ``seconds``.
 
-        Offlining memory retries without end while a page can't be moved, and only a signal ends it, so the write happens
-        in a child. Its own alarm ends it even when this process has died meanwhile: nothing may go on retrying for ever.
+        Raises SystemCallError with the kernel's errno. The errno is EINTR when the write was stopped,
+        as the kernel reports a signal. It is ETIMEDOUT when ``seconds`` is not positive: nothing was written.
+
+        While a page cannot be moved, the kernel retries offline_pages() (mm/memory_hotplug.c) until a
+        signal arrives. So a child process does the write. The child sets its own alarm, which ends the
+        write even if this process dies.
         """
         what = f"Cannot write {value!r} to {name}"
         if seconds <= 0:
-            raise SystemCallError(what, errno.ETIMEDOUT, "The time was over before it was tried: allow more", path=name)
+            raise SystemCallError(what, errno.ETIMEDOUT, "No time was left for the write. Increase the timeout", path=name)
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
@@ -109,22 +113,23 @@ class Sysfs:
             answer = os.read(reader, 16) if ready else b""
         finally:
             os.close(reader)
-            # Harmless when it has ended: it isn't reaped yet, so its number is still its own.
+            # This is safe if the child has exited: it is not reaped yet, so no other process has its PID.
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         if not answer:
-            raise SystemCallError(what, errno.EINTR, f"It did not end within {seconds:.1f} s and was stopped: allow more time", path=name)
+            todo = f"The write did not finish within {seconds:.1f} s and was stopped. Increase the timeout"
+            raise SystemCallError(what, errno.EINTR, todo, path=name)
         number = int(answer)
         if number:
             raise self._error(what, name, OSError(number, os.strerror(number)))
 
     def _error(self, what: str, name: str, error: OSError) -> SystemCallError:
         number = error.errno or errno.EIO
-        return SystemCallError(what, number, _HINTS.get(number, "dmesg may say more"), path=name)
+        return SystemCallError(what, number, _HINTS.get(number, "See dmesg for details"), path=name)
 
 
 def natural_key(name: str) -> list:
-    """memory9 before memory10."""
+    """Return a sort key that puts memory9 before memory10."""
     parts: list = []
     digits = ""
     for char in name + "\0":
@@ -139,9 +144,10 @@ def natural_key(name: str) -> list:
 
 
 def mounted(sysfs: Sysfs) -> List[Dict[str, str]]:
-    """What is mounted here, by /proc/self/mountinfo: a list of ``device`` (major:minor), ``target``, ``type`` and ``source``.
+    """Return the mounts of this process: dicts of ``device`` (major:minor), ``target``, ``type`` and ``source``.
 
-    Fields: proc_pid_mountinfo(5). Space, tab, newline and backslash in names are octal escapes.
+    They come from /proc/self/mountinfo; proc_pid_mountinfo(5) describes the fields. That file writes
+    space, tab, newline and backslash in names as octal escapes.
     """
     found = []
     for line in sysfs.get("/proc/self/mountinfo").splitlines():
@@ -159,14 +165,14 @@ def _unescape(text: str) -> str:
 
 
 def boot_id(sysfs: Sysfs) -> str:
-    """The random id of this boot, or the empty string."""
+    """Return the random ID of this boot (/proc/sys/kernel/random/boot_id), or the empty string."""
     return sysfs.get("/proc/sys/kernel/random/boot_id")
 
 
 def require_root(what: str) -> None:
-    """Raise when this isn't root: sysfs would answer some reads and refuse others half way."""
+    """Raise HotpmemError unless this process runs as root. Without root, sysfs allows only some of the reads."""
     if os.geteuid() != 0:
-        raise HotpmemError(what, "this is not root", "Run as root (become: true)")
+        raise HotpmemError(what, "this operation needs root privileges", "Run as root (become: true)")
 
 
 def _number(text: str, base: int) -> Optional[int]:
@@ -185,7 +191,7 @@ def _store(path: str, value: str) -> None:
 
 
 def _write_and_exit(path: str, value: str, seconds: float, pipe: int) -> None:
-    """The child of write_until: says the errno (0: done) on the pipe. Never returns."""
+    """Write in the child of write_until(), send the errno (0 for success) through the pipe, and exit."""
     answer = errno.EIO
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Drives pmem-state, the compiled copy helper, and reads its JSON. Its command line is fixed in docs/architecture.md."""
+"""Runs pmem-state, the compiled copy helper, and parses its JSON. docs/architecture.md describes its command line."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .._host.sysfs import Sysfs, boot_id
 
 HELPER = "/usr/local/sbin/pmem-state"
 PROGRESS = "/run/hotpmem/progress.json"
-MAGIC = b"hotpmem\x1a"  # at 0 and at 4096: docs/image-format.md
-# Names of the phase marks; an image stores them by number, from 1: docs/image-format.md.
+MAGIC = b"hotpmem\x1a"  # at the offsets 0 and 4096: docs/image-format.md
+# The names of the phase marks. An image stores a mark by its number, starting at 1: docs/image-format.md.
 MARKS = (
     "preflight",
     "units_stopped",
@@ -34,67 +34,70 @@ MARKS = (
 )
 DONE, USAGE, SYSTEM, NO_IMAGE, DAMAGED, REFUSED, SOME = range(7)
 _MEANING = {
-    USAGE: "it did not understand its command line: helper and collection are of different versions",
-    SYSTEM: "the system answered with an error",
-    NO_IMAGE: "there is no image",
+    USAGE: "pmem-state rejected its command line, because the helper and the collection have different versions",
+    SYSTEM: "a system call failed",
+    NO_IMAGE: "the device holds no image",
     DAMAGED: "the image is damaged",
-    REFUSED: "it refused",
-    SOME: "some items are done, some are not",
+    REFUSED: "pmem-state refused this",
+    SOME: "some items succeeded and others failed",
 }
 _PROGRESS_STEP = 1.0  # seconds between two writes of the progress file
 
 
 @dataclass(frozen=True)
 class Item:
-    """Something to keep: a name, and the file or directory tree it stands for."""
+    """An item to save and restore: a name, and the absolute path of its file or directory tree."""
 
     name: str
     path: str = ""
 
     @property
     def word(self) -> str:
-        """As the helper takes it."""
+        """The item as an argument of the helper: ``NAME=PATH`` or ``NAME``."""
         return f"{self.name}={self.path}" if self.path else self.name
 
 
 def items_from(entries: Sequence[Dict[str, Any]], need_path: bool) -> List[Item]:
-    """Items from a list of dicts with name and path; other keys (unit, cold_start) are for others. Raises HotpmemError."""
+    """Return the items in a list of dicts with name and path. Other keys (unit, cold_start) are ignored.
+
+    need_path: every item must have a path. Raises HotpmemError when a name or a path is not valid.
+    """
     items: List[Item] = []
     for entry in entries:
         name, path = str(entry.get("name") or ""), str(entry.get("path") or "")
         said = ""
         if not name or "=" in name or "/" in name or "\n" in name:
-            said = f"{name!r} is no item name"
+            said = f"{name!r} is not a valid item name"
         elif any(item.name == name for item in items):
-            said = f"two items are named {name}"
+            said = f"two items have the name {name}"
         elif need_path and not path:
             said = f"the item {name} has no path"
         elif path and not os.path.isabs(path):
             said = f"the path of the item {name} is not absolute: {path}"
         if said:
-            raise HotpmemError(
-                "Cannot use the list of items", said, "Give each item a name of its own, without = and /, and an absolute path"
-            )
+            todo = "Give each item a unique name, without =, / and line breaks, and an absolute path"
+            raise HotpmemError("Cannot use the list of items", said, todo)
         items.append(Item(name, path))
     return items
 
 
 def parse_result(stdout: str) -> Dict[str, Any]:
-    """The result object in the helper's JSON lines. Raises ValueError when there is none."""
+    """Return the result object in the JSON lines of the helper. Raises ValueError when the last line is not a result."""
     for line in reversed(stdout.splitlines()):
         if line.strip():
             value = json.loads(line)
             if isinstance(value, dict) and value.get("event") == "result":
                 return value
             break
-    raise ValueError("its last line is no result object")
+    raise ValueError("its last line of output is not a result")
 
 
 class ProgressFile:
-    """Keeps the newest progress line where others can read it: an Ansible module can't stream.
+    """Writes the newest progress line to a file, because an Ansible module cannot stream its output.
 
-    The file holds one object: the helper's own (phase, bytes_done, bytes_total, percent, rate in bytes/s, eta_seconds) with
-    ``verb`` and ``pid``. It is replaced as a whole, at most once a second, and removed at the end.
+    The file holds one JSON object: the helper's progress (phase, bytes_done, bytes_total, percent, rate
+    in bytes/s, eta_seconds), and ``verb`` and ``pid``. The file is replaced atomically, at most once a
+    second, and removed at the end.
     """
 
     def __init__(self, path: str = PROGRESS, clock: Callable[[], float] = time.monotonic) -> None:
@@ -103,7 +106,7 @@ class ProgressFile:
         self.written = float("-inf")
 
     def take(self, verb: str, line: str) -> None:
-        """Look at one line of the helper's output. Never fails: progress is a courtesy."""
+        """Write a line of the helper's output to the file, if it is a progress line. Errors are ignored."""
         if self.clock() - self.written < _PROGRESS_STEP:
             return
         try:
@@ -119,13 +122,13 @@ class ProgressFile:
             return
 
     def remove(self) -> None:
-        """Take the file away."""
+        """Remove the file. Errors are ignored."""
         with contextlib.suppress(OSError):
             os.unlink(self.path)
 
 
 class Helper:
-    """The copy helper at ``path``. Its verbs return the result object, whatever the exit code; failures() judges it."""
+    """Runs the copy helper at ``path``. A verb returns the result object for any exit code; failure() makes an error of it."""
 
     def __init__(self, runner: Runner, path: str = HELPER, progress: Optional[ProgressFile] = None) -> None:
         self.runner = runner
@@ -133,12 +136,12 @@ class Helper:
         self.progress = progress or ProgressFile()
 
     def version(self) -> str:
-        """``pmem-state --version``; raises HotpmemError."""
-        what, todo = f"Cannot run {self.path}", "Install the helper for this machine: role state_helper"
+        """Return the output of ``pmem-state --version``. Raises HotpmemError when it cannot be executed or fails."""
+        what, todo = f"Cannot run {self.path}", "Install the helper for the architecture of this host with the role state_helper"
         try:
             return self.runner.check([self.path, "--version"], what, todo, timeout=30).stdout.strip()
         except ToolMissing as error:
-            raise HotpmemError(what, "it is not there, or can't be executed", todo, missing=self.path) from error
+            raise HotpmemError(what, "the file does not exist or is not executable", todo, missing=self.path) from error
 
     def call(
         self,
@@ -153,9 +156,14 @@ class Helper:
         marks: Optional[Dict[str, int]] = None,
         clock: Optional[Dict[str, Any]] = None,
     ) -> Dict[str, Any]:
-        """Run one verb. capacity: bytes (plan without a device). timeout: seconds, None for no end. Raises HotpmemError.
+        """Run a verb of the helper, and return its result object with the exit code as ``exit``.
 
-        marks: phase marks to store with a save, name -> CLOCK_BOOTTIME in ns; counted in cycles by clock, a reading of clock().
+        capacity: bytes, for the verb ``plan`` without a device. threads: 0 leaves the number to the helper.
+        timeout: seconds; None waits without limit. marks: phase marks to store with a save, name -> ns of
+        CLOCK_BOOTTIME. clock: the reading of clock() that converts the marks to cycles.
+
+        Raises HotpmemError when the helper cannot be executed, does not finish before the timeout, or
+        prints no result. An exit code other than 0 raises nothing: see failure().
         """
         argv = [self.path, verb]
         argv += ["--device", device] if device else ["--capacity", str(capacity)]
@@ -175,15 +183,14 @@ class Helper:
             else:
                 done = self.runner.run(argv, timeout=timeout)
         except ToolMissing as error:
-            raise HotpmemError(
-                what, f"{self.path} is not there, or can't be executed", "Install it with the role state_helper", missing=self.path
-            ) from error
+            said = f"the file {self.path} does not exist or is not executable"
+            raise HotpmemError(what, said, "Install the helper with the role state_helper", missing=self.path) from error
         except TimedOut as error:
             raise HotpmemError(
                 what,
-                f"the copy did not end within {timeout:g} s and was stopped: the device holds no valid new image, and no "
-                "item was replaced half way",
-                "Raise timeout, or keep less",
+                f"the copy did not finish within {timeout:g} s and was stopped; the device holds no valid new image, and no "
+                "item was replaced partially",
+                "Increase the timeout, or reduce the data of the items",
                 argv=argv,
                 timed_out=True,
             ) from error
@@ -193,7 +200,10 @@ class Helper:
         return self._result(what, argv, done)
 
     def clock(self) -> Optional[Dict[str, Any]]:
-        """A reading of the cycle counter: ``cycles``, ``boottime_ns`` and ``cycles_per_second``; None without a usable counter."""
+        """Read the cycle counter: ``cycles``, ``boottime_ns`` (CLOCK_BOOTTIME) and ``cycles_per_second``.
+
+        Returns None when the host has no usable counter or the helper fails.
+        """
         try:
             reading = parse_result(self.runner.run([self.path, "cycles", "--json"], timeout=30).stdout).get("clock")
         except (HotpmemError, ValueError):
@@ -201,7 +211,7 @@ class Helper:
         return reading if isinstance(reading, dict) and reading.get("cycles_per_second") else None
 
     def mark(self, name: str, device: str) -> None:
-        """Note in this boot's image that a phase is reached now. Never fails: a mark is a courtesy."""
+        """Store the present time in this boot's image as a phase mark. name: one of MARKS. Errors are ignored."""
         with contextlib.suppress(HotpmemError):
             self.runner.run([self.path, "mark", name, "--device", device, "--json"], timeout=5)
 
@@ -212,18 +222,21 @@ class Helper:
             raise HotpmemError(
                 what,
                 f"{done.words} ({error})",
-                "Install the helper that belongs to this collection: role state_helper",
+                "Install the helper of this version of the collection with the role state_helper",
                 argv=argv,
                 rc=done.rc,
             ) from error
-        # The exit code is what the process really did; the object only repeats it.
+        # The exit code of the process takes precedence over the exit code in the object.
         result["exit"] = done.rc
         result.setdefault("refused", None)
         return result
 
 
 def mark_words(marks: Dict[str, int], clock: Optional[Dict[str, Any]]) -> List[str]:
-    """Options that store marks (name -> CLOCK_BOOTTIME in ns) in cycles, by a reading of the counter; none without one."""
+    """Return the options that store marks in an image, in cycles.
+
+    marks: name -> ns of CLOCK_BOOTTIME. clock: a reading of the counter; without it, the result is empty.
+    """
     if not clock or not marks:
         return []
     words = ["--cycles-per-second", str(clock["cycles_per_second"])]
@@ -235,7 +248,7 @@ def mark_words(marks: Dict[str, int], clock: Optional[Dict[str, Any]]) -> List[s
 
 
 def failure(what: str, result: Dict[str, Any], todo: str = "") -> HotpmemError:
-    """The error for a result that isn't 0, with the whole result as details."""
+    """Return the error for a result whose exit code is not 0. Its details contain the complete result."""
     said = result.get("error") or {}
     words = said.get("said") or _MEANING.get(result["exit"], f"exit code {result['exit']}")
     if result.get("refused"):
@@ -243,20 +256,23 @@ def failure(what: str, result: Dict[str, Any], todo: str = "") -> HotpmemError:
     bad = [entry for entry in result.get("items") or [] if entry.get("error")]
     if bad:
         words += "; " + "; ".join(f"{entry.get('name')}: {entry['error']}" for entry in bad)
-    # errno is null or a name; msg is the module's own key.
+    # Ansible uses the key msg for the message of a module.
     details = {key: value for key, value in result.items() if key not in ("event", "error", "msg")}
     return HotpmemError(said.get("what") or what, words, todo or said.get("todo") or "", error=said or None, **details)
 
 
 class StateCopy:
-    """Brings the image on a device, or the items it holds, to a state. The predicates are what check mode uses."""
+    """Saves to and restores from the image on a device. Check mode uses the predicates to predict what would change."""
 
     def __init__(self, helper: Helper, sysfs: Sysfs) -> None:
         self.helper = helper
         self.sysfs = sysfs
 
     def info(self, device: str) -> Dict[str, Any]:
-        """What is on the device. Raises HotpmemError on a system error; no image and a damaged one are answers."""
+        """Return a description of the image on a device.
+
+        A missing or damaged image is a result. Raises HotpmemError for a system error.
+        """
         result = self.helper.call("info", device, timeout=60)
         if result["exit"] not in (DONE, NO_IMAGE, DAMAGED):
             raise failure(f"Cannot read the image on {device}", result)
@@ -264,61 +280,65 @@ class StateCopy:
         return result
 
     def clear(self, device: str) -> None:
-        """Leave no image on device, and read that back: what is believed to be none must never be restored. Raises HotpmemError."""
+        """Invalidate the image on a device, and read the device again to make sure that no image is left.
+
+        Raises HotpmemError when an image is left, because a later boot could restore this old state.
+        """
         what = f"Cannot make sure that {device} holds no state image"
-        todo = f"It was left as it is, and its memory is no System RAM. See dmesg; then: {self.helper.path} invalidate --device {device}"
+        todo = "The device was not changed, and its memory was not added to System RAM. "
+        todo += f"See dmesg, then run: {self.helper.path} invalidate --device {device}"
         result = self.helper.call("invalidate", device, timeout=60)
         if result["exit"] != DONE:
             raise failure(what, result, todo)
         left = self.info(device)["image"]["state"]
         if left != "none":
-            raise HotpmemError(what, f"pmem-state answered success, but there is one still ({left})", todo, device=device)
+            raise HotpmemError(what, f"pmem-state reported success, but the device still holds an image ({left})", todo, device=device)
 
     def same_boot(self, result: Dict[str, Any], key: str) -> bool:
-        """True when the image's key (boot_id, consumed_boot_id) is the running boot's id."""
+        """Return True when the image's key (boot_id or consumed_boot_id) is the ID of the running boot."""
         return bool(boot_id(self.sysfs)) and result["image"].get(key) == boot_id(self.sysfs)
 
     def already_saved(
         self, now: Dict[str, Any], device: str, items: Sequence[Item], threads: int, timeout: Optional[float]
     ) -> Optional[Dict[str, Any]]:
-        """compare's result when the device holds an image, saved in this boot, of exactly these sources; else None."""
+        """Return the result of ``compare`` when this boot saved an image of exactly these sources to the device, or else None."""
         if now["image"]["state"] != "valid" or not self.same_boot(now, "boot_id"):
             return None
         result = self.helper.call("compare", device, items, threads=threads, timeout=timeout)
         return result if result["exit"] == DONE else None
 
     def already_restored(self, now: Dict[str, Any]) -> bool:
-        """True when this boot has consumed the image."""
+        """Return True when this boot has already restored (consumed) the image."""
         return now["image"]["state"] == "consumed" and self.same_boot(now, "consumed_boot_id")
 
     def why_not_restore(self, now: Dict[str, Any], force: bool) -> Optional[str]:
-        """What restore would refuse for, as far as the header tells (check mode), or None."""
+        """Return the reason why a restore would be refused, as far as the header shows it, or None. For check mode."""
         image = now["image"]
         if image["state"] in ("none", "damaged"):
-            return {"none": "there is no image", "damaged": "the image is damaged"}[image["state"]]
+            return {"none": "the device holds no image", "damaged": "the image is damaged"}[image["state"]]
         if force:
             return None
         if image["state"] == "consumed":
-            return "the image was restored before, in another boot (consumed)"
+            return "another boot has already restored the image (consumed)"
         machine = self.sysfs.get("/etc/machine-id")
         if machine and image.get("machine_id") not in (None, "", machine):
-            return f"the image is of another machine ({image['machine_id']}) (foreign)"
+            return f"the image belongs to another machine, {image['machine_id']} (foreign)"
         return None
 
 
 def unrestored_image(helper: Helper, device: str) -> str:
-    """What image device holds that would be lost with it: a few words, or the empty string. Used before conversions."""
+    """Describe the image on a device that has not been restored, or return the empty string. A conversion would destroy it."""
     if helper.runner.which(helper.path) is None:
-        return "the helper is not installed, but the header's mark is there" if has_magic(device) else ""
+        return "the header of an image is present, but pmem-state is not installed to read it" if has_magic(device) else ""
     result = helper.call("info", device, timeout=60)
     image = result.get("image") or {}
     if image.get("state") != "valid":
         return ""
-    return f"sequence {image.get('sequence')}, items {', '.join(image.get('items') or []) or 'none'}"
+    return f"sequence {image.get('sequence')}, {'items ' + ', '.join(image['items']) if image.get('items') else 'no items'}"
 
 
 def has_magic(device: str) -> bool:
-    """True when one of the two header copies in the device's first 8 KiB begins with the image's magic."""
+    """Return True when one of the two header copies in the first 8 KiB of the device starts with the magic (docs/image-format.md)."""
     try:
         with open(device, "rb") as file:
             data = file.read(8192)

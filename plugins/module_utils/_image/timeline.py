@@ -1,16 +1,18 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the time of a cycle went, across kexec: marks in cycles of a counter that runs through it.
+"""Computes the duration of each phase of a cycle, from marks on both sides of the kexec.
 
-The image brings the marks of the boot before (docs/image-format.md). This boot's own are clock readings, made cycles by two readings of
-both: CLOCK_BOOTTIME begins at kernel_start, so kernel_start is a reading's cycles less its nanoseconds in cycles.
+A mark is a value of the CPU's cycle counter, which continues to count during kexec. The marks of the
+previous boot are in the image (docs/image-format.md). The marks of this boot are CLOCK_BOOTTIME
+values (clock_gettime(2)). A reading of both clocks converts them to cycles. CLOCK_BOOTTIME starts at
+kernel_start, so kernel_start is the cycles of a reading minus its nanoseconds in cycles.
 """
 
 from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional
 
-# (mark at its end, what the phase is called), in the order of a cycle; each begins where the one before it ended.
+# (the mark at the end of the phase, the name of the phase), in the order of a cycle. A phase starts where the previous phase ends.
 PHASES = (
     ("stopping", "prepare (services up)"),
     ("units_stopped", "stop units"),
@@ -24,12 +26,16 @@ PHASES = (
     ("units_ready", "start units"),
     ("hot_added", "hot-add (services up)"),
 )
-UP = ("stopping", "hot_added")  # phases in which the services run: no part of the down time
-_GAP = 1_000_000_000  # ns that two readings must lie apart to tell the frequency
+UP = ("stopping", "hot_added")  # phases in which the services run: they do not count as down time
+_GAP = 1_000_000_000  # minimum ns between two readings, to compute the frequency from them
 
 
 def frequency(first: Optional[Mapping[str, Any]], second: Optional[Mapping[str, Any]]) -> int:
-    """Cycles a second in this boot from two readings of counter and clock; their own word when they lie too close. 0: unknown."""
+    """Return the frequency of the cycle counter in this boot, in cycles per second, or 0 when it is unknown.
+
+    first, second: readings of the counter and the clock. When they are too close together, the
+    frequency that a reading itself contains is used.
+    """
     if first and second:
         span = second["boottime_ns"] - first["boottime_ns"]
         if span >= _GAP and second["cycles"] > first["cycles"]:
@@ -43,10 +49,11 @@ def frequency(first: Optional[Mapping[str, Any]], second: Optional[Mapping[str, 
 def marks_of(
     image: Mapping[str, Any], restored: Optional[Mapping[str, Any]], now: Optional[Mapping[str, Any]], times: Mapping[str, int]
 ) -> Dict[str, Any]:
-    """``marks`` (name -> cycles) and ``cycles_per_second``; empty marks when the counter can't be had.
+    """Return ``marks`` (name -> cycles) and ``cycles_per_second``. The marks are empty without a usable counter.
 
-    image: the image of the restore, with its marks. restored: the restore's reading, at its end. now: a later one. times: further moments
-    of this boot, name -> ns of CLOCK_BOOTTIME; a ``restored`` among them counts: units waited until then.
+    image: the restored image, with the marks of the previous boot. restored: the reading at the end of
+    the restore. now: a later reading. times: further marks of this boot, name -> ns of CLOCK_BOOTTIME.
+    A ``restored`` in times replaces that of the reading, because the units waited until then.
     """
     rate = frequency(restored, now)
     reading = now or restored
@@ -54,7 +61,7 @@ def marks_of(
         return {"marks": {}, "cycles_per_second": 0}
     start = reading["cycles"] - reading["boottime_ns"] * rate // 1_000_000_000
     marks = {name: int(cycles) for name, cycles in (image.get("marks") or {}).items()}
-    # A counter that began again was no kexec: firmware reset it, and nothing spans the two boots.
+    # A counter that started again shows that firmware reset the host. No phase can span the two boots.
     if any(cycles > start for cycles in marks.values()):
         marks = {}
     marks["kernel_start"] = start
@@ -63,14 +70,17 @@ def marks_of(
     for name, at in times.items():
         marks[name] = start + at * rate // 1_000_000_000
     if marks.get("restored", start) < marks.get("userspace_start", start):
-        marks.pop("restored")  # by an initrd, and no unit waited for it
+        marks.pop("restored")  # an initrd restored the items, and no unit waited for it
     if marks.get("units_starting", 0) < marks.get("restored", 0):
-        marks.pop("units_starting", None)  # a unit that uses no item was first: no phase begins there
+        marks.pop("units_starting", None)  # the first unit uses no item, so no phase starts there
     return {"marks": marks, "cycles_per_second": rate}
 
 
 def phases(marks: Mapping[str, int], rate: int) -> List[Dict[str, Any]]:
-    """name, mark, seconds, down (whether the services were down), in order. A phase whose begin or end is missing joins its neighbour."""
+    """Return the phases in order, as dicts of name, mark, seconds and down (True while the services are down).
+
+    rate: cycles per second. A phase whose start or end mark is missing is merged with the next phase.
+    """
     found: List[Dict[str, Any]] = []
     before = marks.get("preflight")
     for mark, name in PHASES:
@@ -83,7 +93,11 @@ def phases(marks: Mapping[str, int], rate: int) -> List[Dict[str, Any]]:
 
 
 def summary(marks: Mapping[str, int], rate: int) -> Dict[str, Any]:
-    """phases, down_seconds (from the stop until the units are ready, or null), and slowest: the longest phase of the down time."""
+    """Return phases, down_seconds and slowest. rate: cycles per second.
+
+    down_seconds: from the stop of the units until they are ready, or None when a mark is missing.
+    slowest: the name of the longest phase in the down time, or None.
+    """
     listed = phases(marks, rate)
     down: Optional[float] = None
     if "stopping" in marks and "units_ready" in marks and rate:
@@ -97,9 +111,11 @@ def summary(marks: Mapping[str, int], rate: int) -> Dict[str, Any]:
 
 
 def systemd_times(properties: Mapping[str, str]) -> Dict[str, float]:
-    """Seconds that systemd's manager counts itself: firmware, loader, kernel, initrd, userspace. What it doesn't know is left out.
+    """Return the seconds of firmware, loader, kernel, initrd and userspace, as systemd measured them.
 
-    Its *TimestampMonotonic properties are microseconds from the start of the kernel; firmware and loader count backwards from there.
+    Unknown parts are left out. properties: the *TimestampMonotonic properties of the manager
+    (org.freedesktop.systemd1(5)), in microseconds from the start of the kernel. Those of firmware and
+    loader count backwards from it.
     """
     stamps = {name: int(text) for name, text in properties.items() if text.isdigit()}
     initrd, user, end = (stamps.get(f"{name}TimestampMonotonic", 0) for name in ("InitRD", "Userspace", "Finish"))
@@ -113,12 +129,12 @@ def systemd_times(properties: Mapping[str, str]) -> Dict[str, float]:
 
 
 def lines(cycle: Mapping[str, Any]) -> List[str]:
-    """A cycle for people."""
+    """Return a cycle as lines of text for an operator."""
     timeline = cycle.get("timeline") or {}
     listed = timeline.get("phases") or []
     out = [f"boot {cycle.get('boot_id') or '?'}, from {cycle.get('boot_id_before') or '?'} by {cycle.get('method') or '?'}"]
     if not listed:
-        return [*out, "no phases: there is no cycle counter, or the cycle did not go through kexec"]
+        return [*out, "no phases: the host has no usable cycle counter, or the cycle did not use kexec"]
     width = max(len(phase["name"]) for phase in listed)
     slowest = timeline.get("slowest")
     for phase in listed:
@@ -128,5 +144,5 @@ def lines(cycle: Mapping[str, Any]) -> List[str]:
         out.append(f"  {'down, stop to ready':<{width}}  {timeline['down_seconds']:9.3f} s")
     systemd = timeline.get("systemd") or {}
     if systemd:
-        out.append("  systemd says: " + ", ".join(f"{name} {seconds:.3f} s" for name, seconds in systemd.items()))
+        out.append("  measured by systemd: " + ", ".join(f"{name} {seconds:.3f} s" for name, seconds in systemd.items()))
     return out

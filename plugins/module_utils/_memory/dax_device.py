@@ -1,11 +1,15 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""DAX devices: which driver holds one, what range it covers, and moving it between device_dax and kmem.
+"""DAX devices: reads the driver and the range of a device, and moves a device between device_dax and kmem.
 
-Facts from drivers/dax/{bus,kmem}.c: kmem takes only devices named in its ``new_id``, and only with target_node >= 0; it
-trims the range to whole memory blocks; unbinding it while a block is online *succeeds* and leaks the memory until reboot.
-An id stays after unbinding, and would make kmem grab the next device of that name. From 7.3 a device that kmem holds has a
-``state``: ``unplugged`` takes its memory away whole or not at all, and it reads so when kmem holds the device without its memory.
+Facts from drivers/dax/bus.c and drivers/dax/kmem.c:
+- kmem binds only to devices that are named in its ``new_id``, and only when target_node >= 0.
+- kmem adds only the whole memory blocks in the range.
+- Unbinding kmem while a memory block is online *succeeds*, and leaks the memory until reboot.
+- An ID stays in kmem's list after unbinding. kmem would then bind to the next device of that name.
+- From kernel 7.3, a device that is bound to kmem has the attribute ``state``. Writing ``unplugged``
+  removes all of its memory or nothing. The attribute reads ``unplugged`` while kmem holds the device
+  without its memory.
 """
 
 from __future__ import annotations
@@ -25,13 +29,19 @@ from .memory_blocks import RETRIES, Block, MemoryBlocks, whole_blocks
 BUS = "/sys/bus/dax"
 DEVICE_NAME = re.compile(r"^dax\d+\.\d+$")
 _MODULES = {"kmem": "kmem", "device_dax": "device_dax"}
-_UNPLUG = 30.0  # seconds; the blocks are offline already, so it has work only for what somebody brought online meanwhile
-LEAK_TODO = "Only a reboot gives it back; before unbinding, blocks have to be taken offline. See docs/troubleshooting.md#leak"
+# Seconds. The blocks are offline by then. The kernel has to move pages only if a block came online in the meantime.
+_UNPLUG = 30.0
+LEAK_TODO = "Only a reboot recovers it. Take all memory blocks offline before you unbind kmem. See docs/troubleshooting.md#leak"
 
 
 @dataclass(frozen=True)
 class DaxDevice:
-    """A device on the dax bus. start and size in bytes; driver is ``kmem``, ``device_dax`` or empty (unbound)."""
+    """A device on the dax bus.
+
+    driver: ``kmem``, ``device_dax``, or empty when no driver is bound. start, size, align: bytes.
+    target_node: the NUMA node that the memory would get, or -1. state: the attribute of kernel 7.3
+    and later, or empty.
+    """
 
     name: str
     driver: str
@@ -43,11 +53,11 @@ class DaxDevice:
 
     @property
     def is_ram(self) -> bool:
-        """Whether kmem holds it with its memory."""
+        """True when the memory of the device is System RAM: kmem is bound, and the memory is not unplugged."""
         return self.driver == "kmem" and self.state != "unplugged"
 
     def to_dict(self) -> dict:
-        """For module results."""
+        """Return the device as a dict for a module result."""
         return {
             "device": self.name,
             "driver": self.driver or None,
@@ -62,7 +72,7 @@ class DaxDevice:
 
 @dataclass(frozen=True)
 class Leak:
-    """Memory that kmem could not give back: until the next reboot no driver can use its range."""
+    """Memory that kmem lost when it was unbound. No driver can use its range until the next reboot. start, size: bytes."""
 
     device: str
     start: int
@@ -70,13 +80,19 @@ class Leak:
 
     @property
     def sentence(self) -> str:
-        """For errors and reports."""
-        where = f"{format_range(self.start, self.size)}, {format_size(self.size)}" if self.size > 1 else "range hidden without root"
+        """Describe the leak in an error or a report."""
+        where = (
+            f"{format_range(self.start, self.size)}, {format_size(self.size)}" if self.size > 1 else "range hidden: only root can read it"
+        )
         return f"the memory of {self.device} ({where}) leaked: kmem was unbound while a memory block was online"
 
 
 def find_leaks(iomem: str, held: List[str]) -> List[Leak]:
-    """Leaks in the text of /proc/iomem. held: names of the devices that kmem holds now (their System RAM is in order)."""
+    """Return the leaks that the text of /proc/iomem shows.
+
+    A leak is a range ``System RAM (kmem)`` under a dax device to which kmem is not bound.
+    held: names of the devices to which kmem is bound.
+    """
     leaks: List[Leak] = []
     owners: List[Tuple[int, str]] = []
     for line in iomem.splitlines():
@@ -94,7 +110,7 @@ def find_leaks(iomem: str, held: List[str]) -> List[Leak]:
 
 
 class Dax:
-    """The dax bus below a root."""
+    """Reads and moves the devices on the dax bus below a root. clock, pause: time in seconds, replaced in tests."""
 
     def __init__(
         self, sysfs: Sysfs, runner: Runner, clock: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep
@@ -106,31 +122,32 @@ class Dax:
         self.pause = pause
 
     def names(self) -> List[str]:
-        """Names of all devices."""
+        """Return the names of all dax devices."""
         return [name for name in self.sysfs.list(f"{BUS}/devices") if DEVICE_NAME.match(name)]
 
     def driver_of(self, name: str) -> str:
-        """``kmem``, ``device_dax``, or the empty string."""
+        """Return ``kmem``, ``device_dax``, or the empty string when no driver is bound."""
         return self.sysfs.link_name(f"{BUS}/devices/{name}/driver")
 
     def read(self, name: str) -> DaxDevice:
-        """One device. Raises HotpmemError when it isn't there, or its range can't be read (it takes root)."""
+        """Read a device. Raises HotpmemError when it does not exist, or when its range cannot be read (only root can)."""
         base = f"{BUS}/devices/{name}"
         if not DEVICE_NAME.match(name) or not self.sysfs.exists(f"{base}/size"):
+            names = self.names()
+            existing = f"the existing dax devices are: {', '.join(names)}" if names else "this host has no dax devices"
             raise HotpmemError(
                 f"Cannot use the dax device {name}",
-                f"there is no such device; there are: {', '.join(self.names()) or 'none'}",
-                "A namespace in mode devdax has one: convert it with pmem_namespace (mode: devdax)",
+                f"the device does not exist; {existing}",
+                "To create a dax device, convert a namespace to devdax with the module pmem_namespace (mode: devdax)",
                 device=name,
             )
-        # `resource` needs root; mapping0 carries the same on kernels from 5.10.
+        # Only root can read `resource`. From kernel 5.10, mapping0 holds the same address.
         start = self.sysfs.find_int(f"{base}/resource")
         if start is None:
             start = self.sysfs.find_int(f"{base}/mapping0/start")
         if start is None:
-            raise HotpmemError(
-                f"Cannot read the range of {name}", f"{base}/resource can't be read", "Run as root (become: true)", device=name
-            )
+            said = f"the file {base}/resource is not readable"
+            raise HotpmemError(f"Cannot read the range of {name}", said, "Run as root (become: true)", device=name)
         return DaxDevice(
             name,
             self.driver_of(name),
@@ -143,49 +160,53 @@ class Dax:
         )
 
     def whole(self, device: DaxDevice) -> range:
-        """Numbers of the memory blocks that kmem can make of the device."""
+        """Return the numbers of the memory blocks that lie completely in the device: kmem can add only these."""
         return whole_blocks(device.start, device.size, self.blocks.block_size())
 
     def present(self, device: DaxDevice) -> List[Block]:
-        """The device's memory blocks that exist now."""
+        """Return the memory blocks of the device that exist now."""
         return self.blocks.present(self.whole(device))
 
     def leaks(self) -> List[Leak]:
-        """Memory that was lost until the next reboot."""
+        """Return all memory that leaked in this boot."""
         held = [name for name in self.names() if self.driver_of(name) == "kmem"]
         return find_leaks(self.sysfs.get("/proc/iomem"), held)
 
     def leak_of(self, name: str) -> Optional[Leak]:
-        """The leak of one device, or None."""
+        """Return the leak of a device, or None."""
         return next((leak for leak in self.leaks() if leak.device == name), None)
 
     def refuse_leaked(self, what: str, device: DaxDevice) -> None:
-        """Raise when the device's memory leaked: whatever is tried next fails in ways that mislead."""
+        """Raise HotpmemError when the memory of the device leaked. Any later step would fail with a misleading error."""
         leak = self.leak_of(device.name)
         if leak is not None:
             raise HotpmemError(what, leak.sentence, LEAK_TODO, leaked=True, device=device.name)
 
     def why_not_kmem(self, device: DaxDevice) -> Optional[Tuple[str, str]]:
-        """(why kmem would refuse the device, what to do), or None."""
+        """Return (the reason why kmem would reject the device, what to do), or None when kmem would accept it."""
         size = self.blocks.block_size()
         if device.target_node < 0:
             return (
-                "the firmware gives it no NUMA node (target_node is -1), and kmem refuses that",
-                "Use a kernel from 5.10, or describe the memory in the SRAT",
+                "the firmware assigns it no NUMA node (target_node is -1), and kmem rejects such a device",
+                "Use kernel 5.10 or later, or a firmware whose SRAT table describes the memory",
             )
         if not self.whole(device):
             return (
-                f"its {format_size(device.size)} ({format_range(device.start, device.size)}) hold no whole memory block of "
-                f"{format_size(size)}",
-                f"Reserve at least one block, starting 2 MiB below a multiple of {format_size(size)}: see the role reserve_memory",
+                f"its range of {format_size(device.size)} ({format_range(device.start, device.size)}) contains "
+                f"no whole memory block of {format_size(size)}",
+                f"Reserve at least one memory block, and start the reservation 2 MiB below a multiple of {format_size(size)}. "
+                "See the role reserve_memory",
             )
         return None
 
     def to_kmem(self, device: DaxDevice, state: str, timeout: float) -> None:
-        """Hand the device to kmem and wait until its memory blocks are there.
+        """Bind kmem to the device, and wait until its memory blocks exist.
 
-        state: what the kernel is to bring them to (``online_movable``, ``online_kernel``, ``offline``); whoever calls looks at what
-        became of it. timeout: seconds to wait for the blocks. On failure the device goes back to device_dax. Restores auto_online_blocks.
+        state: the state that the kernel gives to the new blocks: ``online_movable``, ``online_kernel`` or
+        ``offline``. The caller must check the result. timeout: seconds to wait for the blocks.
+
+        auto_online_blocks is set to state for this time, and set back at the end. Raises HotpmemError;
+        the device is then bound to device_dax again, or the message says why this was not possible.
         """
         what = f"Cannot turn {device.name} into System RAM"
         self.refuse_leaked(what, device)
@@ -195,8 +216,9 @@ class Dax:
         self.need_driver("kmem")
         policy = self.blocks.auto_online()
         try:
-            # The kernel adds the blocks and brings them online under one lock. Were they offline in between, a udev rule (RHEL's and
-            # SUSE's do) would bring them online first, in zone Normal, which they may never leave again.
+            # With this policy, the kernel adds the blocks and brings them online under one lock. If they
+            # were offline in between, a udev rule (RHEL and SUSE have one) could bring them online first,
+            # in zone Normal, and they might never leave it.
             if policy not in ("", state):
                 self.blocks.set_auto_online(state)
             if device.driver:
@@ -213,7 +235,7 @@ class Dax:
                 self.blocks.set_auto_online(policy)
 
     def check_removable(self, device: DaxDevice) -> None:
-        """Raise what to_device_dax would refuse."""
+        """Raise HotpmemError when to_device_dax() would refuse the device. Changes nothing."""
         what = f"Cannot hot-remove {device.name}"
         self.refuse_leaked(what, device)
         online = [block for block in self.present(device) if block.online]
@@ -221,17 +243,18 @@ class Dax:
             listed = ", ".join(str(block.number) for block in online)
             raise HotpmemError(
                 what,
-                f"{len(online)} of its memory blocks are online ({listed}); "
-                f"unbinding now would lose {format_size(sum(block.size for block in online))} until the next reboot",
-                f"Take them offline first: memblock_offline with device: {device.name}",
+                f"{len(online)} of its memory blocks are online ({listed}), and unbinding kmem now "
+                f"would lose {format_size(sum(block.size for block in online))} until the next reboot",
+                f"First take the blocks offline with the module memblock_offline (device: {device.name})",
                 blocks=[block.to_dict() for block in online],
                 device=device.name,
             )
 
     def to_device_dax(self, device: DaxDevice) -> None:
-        """Take the device from kmem (or from no driver at all) and bind it to device_dax.
+        """Unbind kmem, if it is bound, and bind device_dax.
 
-        Refuses while any block of its range is online: the kernel would unbind it all the same, and lose the memory.
+        Raises HotpmemError while a block of the device is online, because the kernel would unbind
+        kmem in spite of this and lose the memory.
         """
         what = f"Cannot hot-remove {device.name}"
         self.check_removable(device)
@@ -246,20 +269,20 @@ class Dax:
             self._driver_write("device_dax", "bind", device.name)
         after = self.read(device.name)
         if after.driver != "device_dax":
-            raise HotpmemError(
-                what, f"the kernel answered success, but its driver is {after.driver or 'none'}", "dmesg says why", device=device.name
-            )
+            bound = f"bound to {after.driver}" if after.driver else "not bound to a driver"
+            said = f"the kernel reported success, but the device is {bound}"
+            raise HotpmemError(what, said, "See dmesg for the reason", device=device.name)
 
     def forget_id(self, name: str) -> None:
-        """Remove name from kmem's ids. An unknown id is no error."""
+        """Remove name from the list of device IDs of kmem. Does nothing when the list does not contain it."""
         if self.sysfs.exists(f"{BUS}/drivers/kmem/remove_id"):
             self._driver_write("kmem", "remove_id", name)
 
     def need_driver(self, driver: str) -> None:
-        """Load a dax driver when it isn't there."""
+        """Load a dax driver (``kmem`` or ``device_dax``) if it is not loaded. Raises HotpmemError when that fails."""
         if self.sysfs.exists(f"{BUS}/drivers/{driver}"):
             return
-        said = f"there is no {BUS}/drivers/{driver}"
+        said = f"{BUS}/drivers/{driver} does not exist"
         try:
             done = self.runner.run(["modprobe", _MODULES[driver]], timeout=60)
             said = done.words if done.rc else said
@@ -269,7 +292,7 @@ class Dax:
             raise HotpmemError(
                 f"Cannot use the driver {driver}",
                 said,
-                f"Install the kernel module {_MODULES[driver]} (CONFIG_DEV_DAX_KMEM, CONFIG_DEV_DAX)",
+                f"Install the kernel module {_MODULES[driver]} (kernel options CONFIG_DEV_DAX and CONFIG_DEV_DAX_KMEM)",
                 missing=driver,
             )
 
@@ -277,9 +300,10 @@ class Dax:
         self.sysfs.write(f"{BUS}/drivers/{driver}/{action}", name)
 
     def _unplug(self, device: DaxDevice) -> None:
-        """Have the kernel take the memory away before the unbinding, where it can (7.3).
+        """Make the kernel remove the memory before kmem is unbound. Only kernel 7.3 and later can do this.
 
-        A block that somebody brought online after it was looked at goes offline again, or this fails; unbinding would leak it.
+        A block may have come online after check_removable(). The kernel then takes it offline again, or
+        this raises SystemCallError. Without this step, unbinding would leak the block.
         """
         state = f"{BUS}/devices/{device.name}/state"
         if device.driver == "kmem" and self.sysfs.exists(state):
@@ -287,32 +311,33 @@ class Dax:
 
     def _wait_for_blocks(self, what: str, device: DaxDevice, timeout: float) -> None:
         if self.read(device.name).driver != "kmem":
-            raise HotpmemError(what, "kmem did not take it", "dmesg says why", device=device.name)
+            raise HotpmemError(what, "kmem did not bind to it", "See dmesg for the reason", device=device.name)
         deadline = self.clock() + timeout
         wanted = len(self.whole(device))
         while len(self.present(device)) < wanted:
             if self.clock() >= deadline:
                 raise HotpmemError(
                     what,
-                    f"{len(self.present(device))} of {wanted} memory blocks appeared within {timeout:g} s",
-                    "dmesg says why the kernel did not add the memory",
+                    f"only {len(self.present(device))} of {wanted} memory blocks appeared within {timeout:g} s",
+                    "See dmesg for the reason why the kernel did not add the memory",
                     device=device.name,
                 )
             self.pause(0.02)
 
     def undone(self, error: HotpmemError, device: DaxDevice, timeout: float) -> HotpmemError:
-        """After a failed hot-add: device_dax again, when that can be had without losing memory. Returns the error that says so.
+        """Bind the device to device_dax again after a failed hot-add, unless that would lose memory.
 
-        timeout: seconds for taking blocks offline again.
+        Returns an error to raise: the given error, with the outcome added. timeout: seconds for taking
+        the blocks offline again.
         """
-        # When that fails, to_device_dax finds them online, refuses to unbind, and says so.
+        # If a block stays online, to_device_dax() refuses to unbind kmem, and its message says so.
         with contextlib.suppress(HotpmemError):
             self.blocks.set_state(self.present(device), "offline", timeout, RETRIES)
         try:
             self.to_device_dax(self.read(device.name))
-            outcome = f"{device.name} is back on device_dax, nothing was lost"
+            outcome = f"{device.name} is bound to device_dax again, and no memory was lost"
         except HotpmemError as second:
-            outcome = f"{device.name} could NOT be put back on device_dax ({second.said})"
+            outcome = f"{device.name} could NOT be bound to device_dax again ({second.said})"
         driver = self.driver_of(device.name) or None
         details = dict(error.details, device=device.name, driver=driver)
         return HotpmemError(error.what, f"{error.said}; {outcome}", error.todo, **details)

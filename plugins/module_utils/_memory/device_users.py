@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who uses a block or character device: mounts, swap, device-mapper, processes; and what is written on it."""
+"""Finds the users of a block or character device (mounts, swap, device-mapper, processes), and the signature on it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .._host.programs import Runner, ToolMissing
 from .._host.sysfs import Sysfs, mounted
 
 _BLOCK = "/sys/class/block"
-_SETTLE = 5.0  # seconds that udev's workers may keep a device open after it appeared
+_SETTLE = 5.0  # seconds that udev workers may keep a new device open
 
 
 class DeviceUsers:
-    """Looks below a root; opens real devices only when the root is ``/``."""
+    """Finds the users of devices below a root. It opens real devices only when the root is ``/``."""
 
     def __init__(
         self, sysfs: Sysfs, runner: Runner, clock: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep
@@ -28,7 +28,7 @@ class DeviceUsers:
         self.pause = pause
 
     def stack(self, device: str) -> List[str]:
-        """The device, its partitions, and all that is built on them (dm, md, loop), by name."""
+        """Return the names of the device, its partitions, and all devices on top of them (dm, md, loop)."""
         found: List[str] = []
         todo = [device]
         while todo:
@@ -42,12 +42,15 @@ class DeviceUsers:
         return found
 
     def held(self, device: str) -> List[str]:
-        """Why the block device can't be taken away: mounted, swap, or claimed by a driver. Sentences; empty when it is free."""
+        """Return the reasons why a block device is in use: mounted, swap, or claimed by a driver.
+
+        The reasons are sentences. The list is empty when the device is free.
+        """
         names = self.stack(device)
         numbers = {self.sysfs.get(f"{_BLOCK}/{name}/dev"): name for name in names}
         reasons = []
         for mount in mounted(self.sysfs):
-            # btrfs and others report a device number of their own: the source tells.
+            # btrfs and some other file systems report their own device number. Then the mount source names the device.
             name = numbers.get(mount["device"]) or (os.path.basename(mount["source"]) if mount["source"].startswith("/dev/") else "")
             if name in names:
                 reasons.append(f"/dev/{name} is mounted on {mount['target']} ({mount['type']})")
@@ -61,19 +64,21 @@ class DeviceUsers:
         return sorted(set(reasons)) or self._claimed(device)
 
     def _claimed(self, device: str) -> List[str]:
-        """What the tables don't show (another mount namespace, a file system's own claim) shows in an exclusive open."""
+        """Open the device with O_EXCL (open(2)). This also finds users in another mount namespace and in the kernel."""
         if self.sysfs.root != "/" or not os.path.exists(f"/dev/{device}"):
             return []
         try:
             os.close(os.open(f"/dev/{device}", os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
         except OSError as error:
-            return [f"/dev/{device} is claimed ({error.strerror}): mounted in another mount namespace, or held by the kernel"]
+            users = "it may be mounted in another mount namespace, or a kernel driver may use it"
+            return [f"/dev/{device} cannot be opened exclusively ({error.strerror}): {users}"]
         return []
 
     def openers(self, devices: List[str]) -> List[str]:
-        """Processes that have one of the device nodes (``pmem0``, ``dax0.0``) open or mapped, as sentences. Needs root.
+        """Return sentences that name the processes which have one of the devices open or mapped. Only root sees them all.
 
-        udev reads every new device; its workers get a few seconds to finish before they count.
+        devices: names of device nodes (``pmem0``, ``dax0.0``). udev reads every new device, so this waits
+        some seconds before it reports a udev worker.
         """
         deadline = self.clock() + _SETTLE
         while True:
@@ -109,11 +114,11 @@ class DeviceUsers:
                 continue
             if info.st_rdev in nodes and not stat.S_ISREG(info.st_mode):
                 return True
-        # A mapping outlives the descriptor it was made with.
+        # A mapping stays after the process has closed the file descriptor (mmap(2)).
         return any(line.endswith(tuple(f" {path}" for path in paths)) for line in self.sysfs.get(f"/proc/{pid}/maps").splitlines())
 
     def signature(self, device: str) -> str:
-        """What blkid finds at the start of /dev/device (``ext4 "data"``, ``crypto_LUKS``), or the empty string."""
+        """Return the signature that blkid(8) finds on a device (``ext4 "data"``, ``crypto_LUKS``), or the empty string."""
         try:
             done = self.runner.run(["blkid", "-p", "-o", "export", f"/dev/{device}"], timeout=30)
         except ToolMissing:

@@ -1,11 +1,15 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Memory blocks: which ones a range holds, what state they are in, and taking them offline with a deadline and a way back.
+"""Memory blocks: lists the blocks of a range, reads their states, and takes them offline or brings them online.
+
+A change of state has a deadline. When one block fails, all changed blocks are put back.
 
 Facts from the kernel's Documentation/admin-guide/mm/memory-hotplug.rst and drivers/base/memory.c:
-``block_size_bytes`` and ``phys_index`` are hexadecimal without 0x, the N of memoryN is decimal; ``valid_zones`` names the
-zone of an online block, and of an offline one the zones it could go to, the default first; ``none`` means that the block
-spans zones or has holes and can't be taken offline. Writing ``offline`` to a block that is offline already is EINVAL.
+- ``block_size_bytes`` and ``phys_index`` are hexadecimal without 0x. The N of memoryN is decimal.
+- ``valid_zones`` of an online block is its zone. For an offline block, it lists the zones that the
+  block can be brought online in, the default first. ``none`` means that the block spans zones or has
+  holes, and cannot be taken offline.
+- Writing ``offline`` to a block that is already offline fails with EINVAL.
 """
 
 from __future__ import annotations
@@ -23,26 +27,26 @@ from .page_owners import Owners
 MEMORY = "/sys/devices/system/memory"
 STATES = ("offline", "online_movable", "online_kernel")
 _RETRY = (errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ENOMEM, errno.ETIMEDOUT)
-RETRIES = 10  # further passes over blocks that answered one of these
-_PAUSE = 1.0  # seconds between two passes: what pins a page (I/O, a short get_user_pages) has to end by itself
-_ROLLBACK = 30.0  # seconds a block may take to be put back
+RETRIES = 10  # further passes over the blocks that failed with one of these errors
+_PAUSE = 1.0  # seconds between two passes: a short pin (I/O, get_user_pages) ends by itself in this time
+_ROLLBACK = 30.0  # seconds that putting back one block may take
 
 
 def whole_blocks(start: int, size: int, block_size: int) -> range:
-    """Numbers of the blocks that lie whole inside [start, start+size): kmem trims to these."""
+    """Return the numbers of the blocks that lie completely in [start, start+size), in bytes. kmem adds only these."""
     return range(
         align_up(start, block_size) // block_size, max(align_down(start + size, block_size), align_up(start, block_size)) // block_size
     )
 
 
 def touched_blocks(start: int, size: int, block_size: int) -> range:
-    """Numbers of all blocks that hold a byte of [start, start+size)."""
+    """Return the numbers of all blocks that contain at least one byte of [start, start+size), in bytes."""
     return range(start // block_size, align_up(start + size, block_size) // block_size)
 
 
 @dataclass(frozen=True)
 class Block:
-    """One memory block as sysfs shows it. start and size in bytes."""
+    """A memory block as sysfs shows it. start, size: bytes. zones: the content of ``valid_zones``."""
 
     number: int
     start: int
@@ -52,29 +56,32 @@ class Block:
 
     @property
     def online(self) -> bool:
-        """Anything but offline: a block that is going offline is still in use."""
+        """True in every state except ``offline``. A block that is going offline is still in use."""
         return self.state != "offline"
 
     @property
     def zone(self) -> str:
-        """The zone an online block is in; the empty string when it is offline or the kernel can't tell (``none``)."""
+        """The zone of an online block, or the empty string when the block is offline or valid_zones is ``none``."""
         return self.zones[0] if self.online and self.zones and self.zones[0] != "none" else ""
 
     @property
     def what_it_is(self) -> str:
-        """The state this block is in, as a state that can be asked for."""
+        """The present state of the block, as one of STATES."""
         if not self.online:
             return "offline"
         return "online_movable" if self.zone == "Movable" else "online_kernel"
 
     def to_dict(self) -> dict:
-        """For module results."""
+        """Return the block as a dict for a module result."""
         return {"block": self.number, "range": format_range(self.start, self.size), "state": self.state, "zone": self.zone}
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A block that could not be brought to the state asked for. owners: sentences about whose pages are in the way."""
+    """A block that did not reach the requested state.
+
+    errno: the kernel's error number. reason: what it means. owners: sentences that say whose pages keep the block online.
+    """
 
     block: Block
     errno: int
@@ -82,7 +89,7 @@ class Failure:
     owners: Tuple[str, ...] = ()
 
     def to_dict(self) -> dict:
-        """For module results."""
+        """Return the failure as a dict for a module result."""
         return {
             "block": self.block.number,
             "range": format_range(self.block.start, self.block.size),
@@ -94,24 +101,28 @@ class Failure:
 
 
 def reason_for(block: Block, number: int, wanted: str, tries: int) -> str:
-    """Why the kernel said number, in words an operator can act on."""
+    """Explain to an operator why the kernel returned the errno number. wanted: the requested state. tries: passes so far."""
     if wanted != "offline":
-        return f"the kernel would not bring it online: {describe_errno(number)}"
+        return f"the kernel did not bring it online: {describe_errno(number)}"
     if number == errno.EINTR:
-        return "a page in it could not be moved before the deadline: it is pinned (direct I/O, RDMA, vfio, io_uring buffers) or busy"
+        return (
+            "a page in it could not be moved before the deadline, because the page is busy or pinned "
+            "(by direct I/O, RDMA, vfio or io_uring buffers)"
+        )
     if number == errno.ETIMEDOUT:
-        return "the time was over before it was tried"
+        return "the deadline passed before the block was tried"
     if number == errno.EINVAL:
-        return "it has holes or spans zones, or it was taken offline by somebody else meanwhile"
+        return "it has holes or spans zones, or another process took it offline in the meantime"
     if number == errno.EBUSY and block.zone != "Movable":
-        return f"it holds an unmovable page: zone {block.zone or 'none'} takes kernel allocations, only Movable stays removable"
+        zone = block.zone or "none"
+        return f"it holds an unmovable page: zone {zone} accepts kernel allocations, and only blocks in zone Movable stay removable"
     if number == errno.EBUSY:
-        return f"a page in it could not be isolated in {tries} tries"
+        return f"a page in it could not be isolated in {tries} {'try' if tries == 1 else 'tries'}"
     return describe_errno(number)
 
 
 class MemoryBlocks:
-    """The memory blocks below a root."""
+    """Reads and changes the memory blocks below a root. clock, pause: time in seconds, replaced in tests."""
 
     def __init__(self, sysfs: Sysfs, clock: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep) -> None:
         self.sysfs = sysfs
@@ -120,50 +131,53 @@ class MemoryBlocks:
         self.owners = Owners(sysfs, clock)
 
     def block_size(self) -> int:
-        """Bytes in a block. Raises where the kernel has no memory hot-plug."""
+        """Return the size of a block in bytes. Raises HotpmemError when the kernel does not support memory hotplug."""
         size = self.sysfs.get_hex(f"{MEMORY}/block_size_bytes", 0)
         if not size:
             raise HotpmemError(
                 "Cannot read the memory blocks",
-                f"{MEMORY}/block_size_bytes is not there",
+                f"the file {MEMORY}/block_size_bytes does not exist or is empty",
                 "Use a kernel with CONFIG_MEMORY_HOTPLUG and CONFIG_MEMORY_HOTREMOVE",
             )
         return size
 
     def numbers(self) -> List[int]:
-        """Numbers of all blocks there are."""
+        """Return the numbers of all blocks of the host."""
         return [int(name[6:]) for name in self.sysfs.list(MEMORY) if name.startswith("memory") and name[6:].isdigit()]
 
     def read(self, number: int) -> Block:
-        """One block. Raises SystemCallError (ENOENT) when there is no such block."""
+        """Read a block. Raises SystemCallError (ENOENT) when the block does not exist."""
         size = self.block_size()
         base = f"{MEMORY}/memory{number}"
         return Block(number, number * size, size, self.sysfs.read(f"{base}/state"), tuple(self.sysfs.get(f"{base}/valid_zones").split()))
 
     def present(self, numbers: Iterable[int]) -> List[Block]:
-        """Those of numbers that exist."""
+        """Return the blocks with these numbers that exist now."""
         return [self.read(number) for number in numbers if self.sysfs.exists(f"{MEMORY}/memory{number}/state")]
 
     def auto_online(self) -> str:
-        """What happens to new blocks: ``offline``, ``online``, ``online_movable``, ``online_kernel``; empty when unknown."""
+        """Return the state that the kernel gives to new blocks: ``online`` or one of STATES; empty when unknown."""
         return self.sysfs.get(f"{MEMORY}/auto_online_blocks")
 
     def set_auto_online(self, policy: str) -> None:
-        """Set what happens to new blocks."""
+        """Set the state that the kernel gives to new blocks. Raises SystemCallError."""
         self.sysfs.write(f"{MEMORY}/auto_online_blocks", policy)
 
     def to_change(self, blocks: Iterable[Block], state: str) -> List[Block]:
-        """The blocks that are not in state yet."""
+        """Return the blocks that are not in this state."""
         return [block for block in blocks if block.what_it_is != state]
 
     def set_state(self, blocks: Sequence[Block], state: str, timeout: float, retries: int) -> List[Block]:
-        """Bring all blocks to state, all of them or none. Returns those that were changed, as they were before.
+        """Bring all blocks to a state (one of STATES), or change none of them.
 
-        timeout: seconds for all of them together. retries: further passes over the blocks that answered EBUSY and the like.
-        Raises HotpmemError with ``failed``, ``rolled_back`` and ``not_rolled_back`` after putting back what it changed.
+        timeout: seconds for all blocks together. retries: further passes over blocks that failed with
+        an errno of _RETRY, for example EBUSY. Returns the changed blocks as they were before.
+
+        When a block fails, the changed blocks are put back. Then HotpmemError is raised, with the
+        details ``failed_blocks``, ``rolled_back`` and ``not_rolled_back``.
         """
         deadline = self.clock() + timeout
-        # The highest first: the order in which the kernel's own offline_and_remove goes, and the likeliest to be empty.
+        # Start with the highest block. It is the most likely to be empty.
         pending = sorted(self.to_change(blocks, state), key=lambda block: -block.number)
         changed: List[Block] = []
         failures: Dict[int, Failure] = {}
@@ -175,7 +189,7 @@ class MemoryBlocks:
                     failures.pop(block.number, None)
                     changed.append(block)
                     continue
-                # A later pass that had no time left to try says nothing of why the block did not move.
+                # ETIMEDOUT from a later pass does not replace the reason that an earlier pass found.
                 if number != errno.ETIMEDOUT or block.number not in failures:
                     failures[block.number] = Failure(block, number, reason_for(block, number, state, tries))
                 if number not in _RETRY:
@@ -192,7 +206,7 @@ class MemoryBlocks:
         raise self._undone(changed + pending, failures, state, timeout)
 
     def put_back(self, blocks: Iterable[Block]) -> Tuple[List[int], List[dict]]:
-        """Bring blocks back to the state they carry. Returns (numbers put back, failures)."""
+        """Bring blocks back to the states in ``blocks``. Returns (the numbers that were put back, the failures as dicts)."""
         done: List[int] = []
         failed: List[dict] = []
         for before in blocks:
@@ -206,7 +220,7 @@ class MemoryBlocks:
         return sorted(done), failed
 
     def _bring(self, block: Block, state: str, deadline: float) -> int:
-        """Bring one block to state; 0 or the errno. The block may have changed since it was read: somebody's udev rule."""
+        """Bring one block to a state. Returns 0 or an errno. A udev rule may have changed the block since it was read."""
         name = f"{MEMORY}/memory{block.number}/state"
         try:
             now = self.read(block.number)
@@ -215,11 +229,11 @@ class MemoryBlocks:
             if now.online:
                 self.sysfs.write_until(name, "offline", deadline - self.clock())
             if state != "offline":
-                # Bringing a block online can't hang; it must not be refused because moving its pages used up the time.
+                # Bringing a block online does not hang. Leave it some time even if taking it offline used all of it.
                 self.sysfs.write_until(name, state, max(deadline - self.clock(), 10.0))
         except SystemCallError as error:
             return 0 if self._is(block.number, state) else error.errno
-        # Plain success isn't enough: a kernel that ignores the policy would put the block into a zone it can't leave.
+        # Success is not enough. A kernel that ignores the requested zone puts the block into one that it cannot leave.
         return 0 if self._is(block.number, state) else errno.EIO
 
     def _is(self, number: int, state: str) -> bool:
@@ -229,39 +243,41 @@ class MemoryBlocks:
             return False
 
     def _explained(self, failure: Failure) -> Failure:
-        """With the owners of what would not leave. Before anything is put back: now hardly anything else is in the block."""
+        """Add the owners of the remaining pages. Call it before blocks are put back, while the block holds few other pages."""
         if not failure.block.online or failure.errno == errno.ETIMEDOUT:
             return failure
         return replace(failure, owners=tuple(self.owners.of(failure.block.start, failure.block.size)))
 
     def _undone(self, touched: Sequence[Block], failures: Dict[int, Failure], state: str, timeout: float) -> HotpmemError:
-        """Put back what was changed; returns the error to raise."""
+        """Put back the touched blocks, and return the error to raise."""
         worst = self._explained(min(failures.values(), key=lambda failure: failure.errno == errno.ETIMEDOUT))
         failures[worst.block.number] = worst
         done, stuck = self.put_back(touched)
         block = worst.block
-        verb = "go offline" if state == "offline" else f"become {state}"
+        verb = "go offline" if state == "offline" else f"reach the state {state}"
         within = f" within {timeout:g} s" if worst.errno in _RETRY else ""
         said = (
-            f"memory block {block.number} ({format_range(block.start, block.size)}, zone {block.zone or 'none'}) would not {verb}{within} "
+            f"memory block {block.number} ({format_range(block.start, block.size)}, zone {block.zone or 'none'}) did not {verb}{within} "
             f"({errno.errorcode.get(worst.errno, worst.errno)}: {worst.reason}{'; ' + worst.owners[0] if worst.owners else ''})"
         )
-        said += f". Put back {len(done)} of {len(done) + len(stuck)} changed blocks; " if done or stuck else ". No block was changed; "
         if stuck:
-            said += f"NOT put back: {', '.join(str(one['block']) for one in stuck)}"
+            said += f". Of {len(done) + len(stuck)} changed blocks, {len(done)} were put back. Blocks NOT put back: "
+            said += ", ".join(str(one["block"]) for one in stuck)
         else:
-            said += "everything is as before, nothing was lost"
+            said += f". All changed blocks ({len(done)}) were put back, so" if done else ". No block was changed, so"
+            said += " everything is as before and nothing was lost"
         if block.online and block.zone != "Movable":
             todo = (
-                "Only blocks in zone Movable are removable: reboot, and bring them online movable (dax_kmem does). See "
-                "docs/troubleshooting.md#normal-zone"
+                "Only blocks in zone Movable can be removed: reboot, then bring the blocks online in that zone, as the "
+                "module dax_kmem does. See docs/troubleshooting.md#normal-zone"
             )
         elif state == "offline":
-            todo = "Find what pins the memory (a process with locked, RDMA, vfio or io_uring buffers), stop it, and try again"
+            todo = "Find the process that pins the memory (with locked, RDMA, vfio or io_uring buffers), stop it, and try again"
         else:
-            todo = "dmesg says more; the block must be free to change zone"
+            todo = "See dmesg for details. The kernel must be able to bring the block online in the requested zone"
+        blocks = f"{len(failures)} memory block{'s' if len(failures) > 1 else ''}"
         return HotpmemError(
-            f"Cannot bring {len(failures)} memory block{'s' if len(failures) > 1 else ''} to {state}",
+            f"Cannot take {blocks} offline" if state == "offline" else f"Cannot bring {blocks} to the state {state}",
             said,
             todo,
             failed_blocks=[failure.to_dict() for failure in failures.values()],
@@ -271,7 +287,7 @@ class MemoryBlocks:
 
 
 def summary(blocks: Sequence[Block]) -> Dict[str, object]:
-    """``online_bytes``, and how many blocks are in which state; for results and diffs."""
+    """Return ``online_bytes``, and ``blocks``: the number of blocks in each state. For module results and diffs."""
     states: Dict[str, int] = {}
     for block in blocks:
         states[block.what_it_is] = states.get(block.what_it_is, 0) + 1

@@ -1,10 +1,14 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where memory is: the firmware's map, the NUMA nodes, and the arithmetic of ranges. Pure but for the functions that take a Sysfs.
+"""The physical memory of a host: the firmware's memory map, the NUMA nodes, and arithmetic with ranges.
 
-A range is (start, end) in bytes, end excluded; lists of ranges are sorted and do not overlap. Sources: Documentation/ABI/testing/
-sysfs-firmware-memmap (start and end are hexadecimal with 0x, end included, type in words), and arch/x86/kernel/e820.c, which
-prints ``BIOS-e820: [mem 0x0-0x9fbff] usable`` before it applies memmap=.
+A range is (start, end) in bytes. The end is excluded. Lists of ranges are sorted and do not overlap.
+Only the functions that take a Sysfs read files.
+
+Sources:
+- Documentation/ABI/testing/sysfs-firmware-memmap: start and end are hexadecimal with 0x, the end is
+  included, and the type is a text.
+- arch/x86/kernel/e820.c prints ``BIOS-e820: [mem 0x0-0x9fbff] usable`` before it applies memmap=.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ _IOMEM = re.compile(r"^(\s*)([0-9a-f]+)-([0-9a-f]+) : (.*)$")
 
 
 def merged(ranges: Iterable[Range]) -> List[Range]:
-    """Sorted, with what touches or overlaps joined and what is empty left out."""
+    """Sort ranges, join those that touch or overlap, and drop empty ones."""
     joined: List[Range] = []
     for start, end in sorted(one for one in ranges if one[1] > one[0]):
         if joined and start <= joined[-1][1]:
@@ -37,7 +41,7 @@ def merged(ranges: Iterable[Range]) -> List[Range]:
 
 
 def without(ranges: Iterable[Range], taken: Iterable[Range]) -> List[Range]:
-    """What of ranges is in none of taken."""
+    """Return the parts of ranges that no range of taken covers."""
     left = merged(ranges)
     for start, end in taken:
         if end > start:
@@ -46,20 +50,24 @@ def without(ranges: Iterable[Range], taken: Iterable[Range]) -> List[Range]:
 
 
 def common(ranges: Iterable[Range], others: Iterable[Range]) -> List[Range]:
-    """What is in both."""
+    """Return the parts that both lists cover."""
     others = merged(others)
     return merged((max(low, start), min(high, end)) for low, high in ranges for start, end in others)
 
 
 def total(ranges: Iterable[Range]) -> int:
-    """Bytes in all of them together."""
+    """Return the sum of the sizes of the ranges, in bytes."""
     return sum(end - start for start, end in ranges)
 
 
 def usable_ram(firmware_map: Union[str, Iterable[Mapping[str, Any]]]) -> List[Range]:
-    """The System RAM of a firmware map: dicts with start, end (included; numbers or ``0x`` text) and type, or the text of dmesg.
+    """Return the ranges of System RAM in a firmware memory map.
 
-    Raises HotpmemError for an entry that can't be read. Memory that overlaps another type counts as that type, as in the kernel.
+    firmware_map: the text of dmesg, or dicts with start, end (included) and type. start and end are
+    numbers or ``0x`` text. Memory that also lies in an entry of another type counts as that type, as in
+    the kernel.
+
+    Raises HotpmemError when an entry lacks a key or holds an invalid number.
     """
     if isinstance(firmware_map, str):
         firmware_map = [{"start": start, "end": end, "type": kind} for start, end, kind in _E820.findall(firmware_map)]
@@ -70,31 +78,32 @@ def usable_ram(firmware_map: Union[str, Iterable[Mapping[str, Any]]]) -> List[Ra
             start, end, kind = parse_size(entry["start"]), parse_size(entry["end"]) + 1, str(entry["type"]).strip().lower()
         except KeyError as error:
             raise HotpmemError(
-                "Cannot read the firmware's memory map",
+                "Cannot use the firmware memory map",
                 f"the entry {dict(entry)!r} has no {error.args[0]}",
-                "Give start, end and type of each entry of /sys/firmware/memmap",
+                "Give the start, end and type of every entry, as /sys/firmware/memmap shows them",
             ) from error
         (ram if kind in _USABLE else other).append((start, end))
     return without(ram, other)
 
 
 def node_ranges(blocks: Mapping[int, Iterable[int]], block_size: int) -> Dict[int, List[Range]]:
-    """Ranges of each NUMA node from the numbers of its memory blocks, gaps filled.
+    """Return the ranges of each NUMA node. blocks: node -> numbers of its memory blocks. block_size: bytes.
 
-    A gap (memory reserved now, which has no blocks) belongs to the node below it: on the boards there are, nodes are contiguous.
+    Memory that is reserved now has no blocks, so it shows as a gap. A gap is counted to the node below
+    it, because the nodes of common boards are contiguous.
     """
     owned = sorted((number, node) for node, numbers in blocks.items() for number in numbers)
     ranges: Dict[int, List[Range]] = {node: [] for node in blocks}
     for place, (number, node) in enumerate(owned):
         start = 0 if place == 0 else number * block_size
-        # The last node has no end: memory that is reserved at the top of it shows nowhere.
+        # The last node has no known end, because memory that is reserved at its top has no blocks.
         end = owned[place + 1][0] * block_size if place + 1 < len(owned) else 1 << 64
         ranges[node].append((start, end))
     return {node: merged(found) for node, found in ranges.items()}
 
 
 def read_firmware_map(sysfs: Sysfs) -> List[Dict[str, Any]]:
-    """The entries of /sys/firmware/memmap; empty where the kernel has none (arm64) or it may not be read (not root)."""
+    """Return the entries of /sys/firmware/memmap, or [] when the kernel has no such map (arm64) or the user is not root."""
     entries = []
     for name in sysfs.list(FIRMWARE):
         start, end = sysfs.find_int(f"{FIRMWARE}/{name}/start"), sysfs.find_int(f"{FIRMWARE}/{name}/end")
@@ -104,7 +113,7 @@ def read_firmware_map(sysfs: Sysfs) -> List[Dict[str, Any]]:
 
 
 def read_nodes(sysfs: Sysfs) -> Dict[int, List[Range]]:
-    """Ranges of each NUMA node. Raises HotpmemError where the kernel has no memory blocks."""
+    """Return the ranges of each NUMA node. Raises HotpmemError when the kernel does not support memory hotplug."""
     size = MemoryBlocks(sysfs).block_size()
     blocks: Dict[int, List[int]] = {}
     for name in sysfs.list(MEMORY):
@@ -116,10 +125,10 @@ def read_nodes(sysfs: Sysfs) -> Dict[int, List[Range]]:
 
 
 def physical_map(iomem: str) -> List[Dict[str, Any]]:
-    """What the memory is used for, from the text of /proc/iomem: dicts of start, size and kind, in order.
+    """Return the use of the memory in the text of /proc/iomem: dicts of start, size (bytes) and kind, by address.
 
-    kind: ``ram``; ``pmem`` (set aside, or an NVDIMM); ``kmem`` (pmem that is System RAM now). Empty when this isn't root: the
-    kernel then shows every address as zero.
+    kind: ``ram``; ``pmem`` (reserved memory or an NVDIMM); ``kmem`` (persistent memory that is System
+    RAM now). The list is empty without root, because the kernel then shows every address as zero.
     """
     places: List[Tuple[int, int, str]] = []
     for line in iomem.splitlines():
@@ -145,7 +154,7 @@ def physical_map(iomem: str) -> List[Dict[str, Any]]:
 
 
 def meminfo(text: str) -> Dict[str, int]:
-    """/proc/meminfo in bytes; lines without a unit (HugePages_Total) are left out."""
+    """Return the values of /proc/meminfo in bytes. Lines without a unit (HugePages_Total) are left out."""
     values = {}
     for line in text.splitlines():
         name, separator, rest = line.partition(":")

@@ -1,14 +1,20 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Regions and namespaces as sysfs shows them, and finding the one that is meant.
+"""Reads regions and namespaces from sysfs, and finds the namespace that an operator names.
 
-Facts from drivers/nvdimm: a namespace is claimed by a pfn (fsdax), dax (devdax) or btt (sector) device, its ``holder``;
-without one it is raw, though an e820 namespace then calls itself ``memory`` and ndctl lists it as fsdax. nstype 5 is a
-namespace described by labels on the DIMM, 4 one without. ``resource`` can be read by root only.
+Facts from drivers/nvdimm:
+- The ``holder`` of a namespace is a pfn (fsdax), dax (devdax) or btt (sector) device. A namespace
+  without a holder is raw. The kernel calls a raw namespace of e820 memory ``memory``, and ndctl
+  lists it as fsdax.
+- nstype 5 means that labels on the DIMM describe the namespace. nstype 4 means that it has no labels.
+- Only root can read ``resource``.
 
-What a namespace can be known by: ``namespaceX.Y`` moves when a DIMM is added; its start stays, and so does the name on its
-label. A uuid is that of the holder's info block (ndctl's ``uuid``) or of the label (``raw_uuid``). Each conversion makes new ones:
-ndctl for the info block always, and the kernel refuses to give a label the uuid that it has (namespace_update_uuid).
+How an operator can name a namespace:
+- The kernel's name ``namespaceX.Y`` changes when a DIMM is added.
+- The start address does not change, and neither does the name on the label.
+- A UUID belongs to the info block of the holder (``uuid`` in ndctl) or to the label (``raw_uuid``).
+  A conversion replaces both. ndctl always writes a new UUID to the info block, and the kernel
+  rejects the present UUID for a label (namespace_update_uuid in drivers/nvdimm/namespace_devs.c).
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ from .._host.sysfs import Sysfs
 from .dax_device import DEVICE_NAME
 
 NODES = "/sys/bus/nd/devices"
-LEAD = 2 * MIB  # the info block of devdax and fsdax with map=mem (drivers/nvdimm/pfn_devs.c)
+LEAD = 2 * MIB  # bytes before the data of devdax and fsdax with map=mem, for the info block (drivers/nvdimm/pfn_devs.c)
 _MODES = {"": "raw", "pfn": "fsdax", "dax": "devdax", "btt": "sector"}
 _MAPS = {"ram": "mem", "pmem": "dev"}
 _LABELLED = 5
@@ -32,7 +38,11 @@ _ADDRESS = re.compile(r"^0[xX][0-9a-fA-F]+$")
 
 @dataclass(frozen=True)
 class Region:
-    """A contiguous range of persistent memory. Sizes in bytes; start is None when it can't be read."""
+    """A contiguous range of persistent memory.
+
+    start, size, align, available: bytes. start is ``None`` when it cannot be read. available: the size
+    that no namespace uses. labelled: True when labels on the DIMM describe its namespaces.
+    """
 
     name: str
     provider: str
@@ -43,7 +53,7 @@ class Region:
     labelled: bool
 
     def to_dict(self) -> Dict[str, object]:
-        """For module results."""
+        """Return the region as a dict for a module result."""
         return {
             "region": self.name,
             "provider": self.provider,
@@ -58,9 +68,11 @@ class Region:
 
 @dataclass(frozen=True)
 class Namespace:
-    """A namespace as it was read. size is the whole of it, what a raw block device would have; start None when it can't be read.
+    """A namespace as sysfs showed it.
 
-    asked: the name, uuid, label or address that the operator asked for it by; empty when they named none.
+    start, size, align: bytes. start is ``None`` when it cannot be read. size: the complete size, as a
+    raw block device would have it. asked: the name, UUID, label or address with which the operator
+    named this namespace, or empty.
     """
 
     name: str
@@ -80,7 +92,7 @@ class Namespace:
     asked: str = field(default="", compare=False)
 
     def to_dict(self) -> Dict[str, object]:
-        """For module results."""
+        """Return the namespace as a dict for a module result."""
         return {
             "namespace": self.name,
             "region": self.region,
@@ -100,7 +112,7 @@ class Namespace:
 
     @property
     def line(self) -> str:
-        """For lists in error messages."""
+        """Describe the namespace in a list in an error message."""
         facts = [self.mode, format_size(self.size) + (f" at {self.start:#x}" if self.start is not None else "")]
         facts += [f"name {self.label}"] if self.label else []
         facts += [f"uuid {self.uuid}"] if self.uuid else []
@@ -108,33 +120,35 @@ class Namespace:
 
     @property
     def asked_by_uuid(self) -> bool:
-        """True when the operator asked for it by a uuid, which the next conversion replaces."""
+        """True when the operator named it by a UUID, which the next conversion replaces."""
         return by_uuid(self, self.asked)
 
     @property
     def lasting(self) -> str:
-        """What it can be known by for good."""
+        """The best way to name this namespace: its label or its start address, which do not change."""
         return self.label or (f"{self.start:#x}" if self.start is not None else self.name)
 
 
 class Namespaces:
-    """Reads regions and namespaces below a root."""
+    """Reads the regions and namespaces below a root."""
 
     def __init__(self, sysfs: Sysfs) -> None:
         self.sysfs = sysfs
 
     def regions(self) -> List[Region]:
-        """All regions, in the order of their numbers (which change when DIMMs are added)."""
+        """Return all regions, in the order of their numbers. The numbers change when a DIMM is added."""
         return [self.region(name) for name in self.sysfs.list(NODES) if re.match(r"^region\d+$", name)]
 
     def region(self, name: str) -> Region:
-        """One region, by its name or its start address. Raises HotpmemError when it isn't there."""
+        """Read a region. name: its name or its start address. Raises HotpmemError when it does not exist."""
         if _ADDRESS.match(name):
             name = next((one.name for one in self.regions() if one.start == int(name, 16)), name)
         base = f"{NODES}/{name}"
         if not re.match(r"^region\d+$", name) or not self.sysfs.exists(f"{base}/size"):
-            there = ", ".join(entry for entry in self.sysfs.list(NODES) if entry.startswith("region")) or "none"
-            raise HotpmemError(f"Cannot use the region {name}", f"there is no such region; there are: {there}", "See pmem_info")
+            names = ", ".join(entry for entry in self.sysfs.list(NODES) if entry.startswith("region"))
+            existing = f"the existing regions are: {names}" if names else "this host has no regions"
+            todo = "The module pmem_info shows the regions of the host"
+            raise HotpmemError(f"Cannot use the region {name}", f"the region does not exist; {existing}", todo)
         bus = re.search(r"ndbus\d+", self.sysfs.link(base))
         return Region(
             name,
@@ -147,12 +161,12 @@ class Namespaces:
         )
 
     def all(self) -> List[Namespace]:
-        """All namespaces that have a size; the kernel keeps one empty seed a region besides."""
+        """Return all namespaces that are not empty. The kernel keeps one empty namespace, the seed, in each region."""
         found = [self.read(name) for name in self.sysfs.list(NODES) if re.match(r"^namespace\d+\.\d+$", name)]
         return [namespace for namespace in found if namespace.size]
 
     def read(self, name: str) -> Namespace:
-        """One namespace by its name."""
+        """Read the namespace with this name (``namespaceX.Y``)."""
         base = f"{NODES}/{name}"
         holder = self.sysfs.get(f"{base}/holder")
         kind = self.sysfs.get(f"{base}/holder_class") or re.sub(r"\d.*$", "", holder)
@@ -176,40 +190,52 @@ class Namespaces:
         )
 
     def find(self, wanted: str = "", region: str = "") -> Namespace:
-        """The namespace meant by a name, uuid, label or start address; with neither, the only one there is. Raises HotpmemError."""
+        """Return the namespace that an operator names.
+
+        wanted: a name, UUID, label or start address; empty for the only namespace. region: the name of
+        the region to search; empty for all regions. Raises HotpmemError unless exactly one namespace matches.
+        """
         what = f"Cannot find the namespace {wanted}".strip() if wanted else "Cannot choose a namespace"
         there = [one for one in self.all() if not region or one.region == region]
         matching = [one for one in there if matches(one, wanted)] if wanted else there
-        listed = "; ".join(one.line for one in there) or "none"
-        where = f" in {region}" if region else ""
+        listed = "; ".join(one.line for one in there)
+        place = region or "this host"
         facts = [one.to_dict() for one in there]
         if not matching:
-            todo = "Name one of these"
+            said = f"no namespace has this name, label, UUID or start address; the namespaces of {place} are: {listed}"
+            todo = "Give one of these namespaces"
             if not there:
-                todo = "Reserve memory (role reserve_memory) and reboot, or load the drivers of the NVDIMM (nd_pmem, nfit)"
-            raise HotpmemError(what, f"{'no such one; ' if wanted else ''}the namespaces{where} are: {listed}", todo, namespaces=facts)
+                said = f"{place} has no namespaces"
+                todo = "Reserve memory with the role reserve_memory and reboot, or load the drivers of the NVDIMM (nd_pmem, nfit)"
+            raise HotpmemError(what, said, todo, namespaces=facts)
         if len(matching) > 1:
-            todo = "Say which one, best by its name or its start address: these stay"
-            raise HotpmemError(what, f"there are {len(matching)}{where}: {listed}", todo, namespaces=facts)
+            said = f"{len(matching)} namespaces match; the namespaces of {place} are: {listed}" if wanted else ""
+            said = said or f"{place} has {len(matching)} namespaces: {listed}"
+            todo = "Select one of them, preferably by its label or its start address, because these do not change"
+            raise HotpmemError(what, said, todo, namespaces=facts)
         return replace(matching[0], asked=wanted)
 
     def reread(self, before: Namespace) -> Namespace:
-        """The same namespace as it is now. A conversion may give it another name, but not another start. Raises HotpmemError."""
+        """Read the same namespace again. Raises HotpmemError when it no longer exists.
+
+        A conversion may change the name of a namespace. It does not change the start.
+        """
         if before.start is None:
             return self.read(before.name)
         now = next((one for one in self.all() if one.start == before.start), None)
         if now is None:
-            raise HotpmemError(f"Cannot read {before.name} again", f"no namespace starts at {before.start:#x} any more", "See pmem_info")
+            said = f"no namespace starts at {before.start:#x} any more"
+            raise HotpmemError(f"Cannot read {before.name} again", said, "The module pmem_info shows the namespaces of the host")
         return now
 
 
 def matches(namespace: Namespace, wanted: str) -> bool:
-    """True when wanted (name, uuid, label, ``0x`` start address) means this namespace."""
+    """Return True when wanted is the name, a UUID, the label or the start address (``0x...``) of the namespace."""
     if _ADDRESS.match(wanted):
         return namespace.start == int(wanted, 16)
     return wanted in (namespace.name, namespace.label) or by_uuid(namespace, wanted)
 
 
 def by_uuid(namespace: Namespace, wanted: str) -> bool:
-    """True when wanted is a uuid of this namespace."""
+    """Return True when wanted is a UUID of the namespace."""
     return wanted != "" and wanted.lower() in (namespace.uuid.lower(), namespace.raw_uuid.lower())

@@ -1,6 +1,10 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Converting a namespace: what has to be done, what would be lost, what forbids it; then doing it, and looking again."""
+"""Converts a namespace to another mode, or creates one.
+
+A plan lists the changes, the losses that need force, and the reasons that forbid the conversion. The
+converter applies the plan and then reads the namespace again to check the result.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +27,13 @@ _MODULES = {"raw": ("nd_pmem",), "fsdax": ("nd_pmem",), "sector": ("nd_pmem",), 
 
 @dataclass
 class Plan:
-    """What a conversion takes. ``changes`` empty: nothing to do. ``destroys`` needs force; ``refuses`` can't be forced.
+    """The plan of a conversion.
 
-    mapping, align: as asked for. forced: what allow() was told.
+    before: the namespace to convert, or None to create one. changes: the steps, in words; empty when
+    there is nothing to do. destroys: the losses; they need force. refuses: the reasons that forbid the
+    conversion; force does not override them. region_align: the alignment to set for the region, in
+    bytes; 0 leaves it unchanged. mapping, align (bytes): as requested. forced: the value of force that
+    allow() got.
     """
 
     region: Region
@@ -42,9 +50,10 @@ class Plan:
 
 
 def align_for(region: Region, size: int) -> int:
-    """The region alignment that ndctl needs before it converts a namespace of this size; 0 when the present one will do.
+    """Return the region alignment that ndctl needs to convert a namespace of this size, or 0 to leave it unchanged.
 
-    It refuses while the size is no multiple of ``align`` (16 MiB after each boot), and without labels the start of the region as well.
+    size and the result: bytes. ndctl rejects a size that is not a multiple of the region's ``align``,
+    which is 16 MiB after each boot. Without labels, the start of the region must be a multiple as well.
     """
     align = region.align
     if not align or region.start is None:
@@ -56,18 +65,21 @@ def align_for(region: Region, size: int) -> int:
 
 
 def refuse_lost_uuid(now: Namespace, mode: str) -> None:
-    """Raise when the operator asked for the namespace by its uuid: a conversion gives it a new one, and they would not find it again."""
+    """Raise HotpmemError when the operator named the namespace by its UUID.
+
+    A conversion gives the namespace a new UUID, so the next run would not find it.
+    """
     if now.asked_by_uuid:
         raise HotpmemError(
-            f"Cannot make {now.name} {mode}",
-            f"it was asked for by its uuid ({now.asked}), and a conversion gives it a new one: the next to ask for it would not find it",
-            f"Ask for {now.lasting}, which stays",
+            f"Cannot convert {now.name} to {mode}",
+            f"it was selected by its UUID ({now.asked}), but a conversion gives it a new UUID, and the next run would not find it",
+            f"Use {now.lasting} instead, which does not change",
             lasting=now.lasting,
         )
 
 
 def differences(now: Namespace, mode: str, mapping: str, align: int) -> List[str]:
-    """What of the wishes isn't so yet. An empty mapping and an align of 0 mean: as it is."""
+    """Return the requested changes, in words. align: bytes. An empty mapping or an align of 0 requests no change."""
     changes = [] if now.mode == mode else [f"{now.mode} -> {mode}"]
     if not changes and mode in ("devdax", "fsdax"):
         if mapping and now.map and mapping != now.map:
@@ -78,12 +90,15 @@ def differences(now: Namespace, mode: str, mapping: str, align: int) -> List[str
 
 
 def _device_name(namespace: Namespace) -> str:
-    """Its dax device: the one it has, else the one that it would get."""
+    """Return the name of its dax device, or the name that the device would get."""
     return namespace.chardev or namespace.name.replace("namespace", "dax")
 
 
 class Converter:
-    """Plans and applies conversions. image_of says what image a device holds that has not been restored, or ""."""
+    """Plans and applies conversions.
+
+    image_of: returns a description of the image on a device that has not been restored, or "".
+    """
 
     def __init__(self, namespaces: Namespaces, dax: Dax, device_users: DeviceUsers, ndctl: Ndctl, image_of: Callable[[str], str]) -> None:
         self.namespaces = namespaces
@@ -93,23 +108,27 @@ class Converter:
         self.image_of = image_of
 
     def plan_named(self, wanted: str, region: str, mode: str, mapping: str = "", align: int = 0, *, label: str = "") -> Plan:
-        """The plan for the namespace that wanted and region name, or for a new one in an empty region. Changes nothing.
+        """Return the plan for the namespace that an operator names, or for a new namespace in an empty region.
 
-        label: the name that a new namespace gets. Raises HotpmemError when no namespace, or more than one, is meant.
+        Changes nothing. wanted: as for Namespaces.find(). region: name or start address. align: bytes.
+        label: the name of a new namespace. Raises HotpmemError unless exactly one namespace matches.
         """
         place = self.namespaces.region(region) if region else None
         if place and not wanted and not [one for one in self.namespaces.all() if one.region == place.name]:
             return self._creation(place, mode, mapping, align, label)
         now = self.namespaces.find(wanted, place.name if place else "")
         if label and now.label != label:
-            named = f"it is there already, {f'named {now.label}' if now.label else 'without a name'}"
-            raise HotpmemError(
-                f"Cannot name {now.name} {label}", named, "Leave name out, or ask for it by namespace", namespace=now.to_dict()
-            )
+            said = f"the namespace already exists and {f'is named {now.label}' if now.label else 'has no name'}"
+            todo = "Omit name, which applies only to a new namespace. To select an existing namespace, set namespace"
+            raise HotpmemError(f"Cannot name {now.name} {label}", said, todo, namespace=now.to_dict())
         return self.plan(now, mode, mapping, align)
 
     def plan(self, now: Namespace, mode: str, mapping: str = "", align: int = 0) -> Plan:
-        """What converting the namespace takes. Reads everything, changes nothing. An empty mapping and an align of 0 mean: as it is."""
+        """Return the plan for a conversion. Changes nothing.
+
+        align: bytes. An empty mapping or an align of 0 requests no change. Raises HotpmemError when the
+        operator selected the namespace by its UUID.
+        """
         plan = Plan(self.namespaces.region(now.region), now, mode, mapping=mapping, align=align)
         plan.changes = differences(now, mode, mapping, align)
         if not plan.changes:
@@ -126,25 +145,30 @@ class Converter:
         return plan
 
     def _creation(self, place: Region, mode: str, mapping: str, align: int, label: str) -> Plan:
-        """With labels, a multiple of 16 MiB whatever the region's alignment is set to now: that is what it is at the next boot."""
+        """Return the plan for a new namespace in an empty region.
+
+        With labels, the size is a multiple of 16 MiB: at the next boot, the region has this alignment
+        again, whatever its alignment is now.
+        """
         what = f"Cannot create a namespace in {place.name}"
         if label and not place.labelled:
-            todo = "Leave name out, or write labels (ndctl init-labels), which takes away what the DIMM holds"
-            raise HotpmemError(what, f"it has no labels, so nothing keeps the name {label}", todo, region=place.to_dict())
+            todo = "Omit name, or write labels with ndctl init-labels, which destroys the contents of the DIMM"
+            raise HotpmemError(what, f"the region has no labels that could store the name {label}", todo, region=place.to_dict())
         size = align_down(place.available, _LABEL_STEP) if place.labelled else 0
         if place.labelled and not size:
-            said = f"{format_size(place.available)} are free, and a namespace on a labelled DIMM takes multiples of 16 MiB"
-            raise HotpmemError(what, said, "Use another region: pmem_info lists them", region=place.to_dict())
+            said = f"only {format_size(place.available)} are free, but a namespace on a labelled DIMM needs a multiple of 16 MiB"
+            raise HotpmemError(what, said, "Use another region. The module pmem_info lists the regions", region=place.to_dict())
         argv = create_argv(mode, region=place.name, mapping=mapping, align=align, size=size, label=label)
         words = (
             f"create a {mode} namespace{' of ' + format_size(size) if size else ''} in {place.name}{', named ' + label if label else ''}"
         )
         if size and place.available > size:
-            words += f"; {format_size(place.available - size)} are left over, because with labels only multiples of 16 MiB are sure to last"
+            left = format_size(place.available - size)
+            words += f"; {left} are left over, because with labels only a multiple of 16 MiB is certain to survive a reboot"
         return Plan(place, None, mode, argv, align_for(place, size or place.size), [words])
 
     def allow(self, plan: Plan, force: bool) -> None:
-        """Raise when the plan may not be carried out."""
+        """Raise HotpmemError when the plan must not be applied. force: accept the losses in ``destroys``."""
         plan.forced = force
         what = self._what(plan)
         if plan.refuses:
@@ -152,23 +176,22 @@ class Converter:
             raise HotpmemError(
                 what,
                 "; ".join(plan.refuses),
-                LEAK_TODO if leaked else "Free it first; force does not override this",
+                LEAK_TODO if leaked else "First free the namespace. force: true does not override this",
                 refuses=plan.refuses,
                 destroys=plan.destroys,
             )
         if plan.destroys and not force:
-            raise HotpmemError(
-                what, "it would destroy: " + "; ".join(plan.destroys), "Set force: true when that may be lost", destroys=plan.destroys
-            )
+            said = "the conversion would destroy " + "; ".join(plan.destroys)
+            raise HotpmemError(what, said, "To discard this, set force: true", destroys=plan.destroys)
 
     def apply(self, plan: Plan) -> Namespace:
-        """Carry the plan out and read what is there afterwards. Raises HotpmemError when it isn't what was asked for."""
+        """Apply the plan, and return the namespace as it is afterwards. Raises HotpmemError when it is not as planned."""
         what = self._what(plan)
         if not plan.changes:
             return self.namespaces.read(plan.before.name) if plan.before else self.namespaces.find("", plan.region.name)
         self._need_drivers(plan.mode)
         if plan.before:
-            # A left-over id would hand the next device of this name to kmem the moment it appears.
+            # With a stale ID in its list, kmem would bind to the next device of this name as soon as it appears.
             self.dax.forget_id(_device_name(plan.before))
         if plan.before and not plan.before.enabled:
             plan = self._woken(plan, plan.before)
@@ -180,23 +203,25 @@ class Converter:
         after = self._after(plan, name)
         if after.mode != plan.mode or not after.enabled:
             state = "enabled" if after.enabled else "disabled"
-            raise HotpmemError(
-                what, f"ndctl answered success, but {after.name} is {after.mode} and {state}", "dmesg says why", namespace=after.to_dict()
-            )
+            said = f"ndctl reported success, but {after.name} is {after.mode} and {state}"
+            raise HotpmemError(what, said, "See dmesg for the reason", namespace=after.to_dict())
         if plan.mode == "devdax" and self.dax.driver_of(after.chardev) == "kmem":
             raise HotpmemError(
                 what,
-                f"kmem took {after.chardev} at once, by an id left behind",
-                "Hot-remove it (memblock_offline, dax_kmem), then try again",
+                f"kmem bound to {after.chardev} immediately, because its list of device IDs still contained this name",
+                "Hot-remove the device with the modules memblock_offline and dax_kmem, then try again",
             )
         return after
 
     def _woken(self, plan: Plan, before: Namespace) -> Plan:
-        """Enable a disabled namespace: only then it shows what it is and what is on it. Returns the plan for what is left to do."""
+        """Enable a disabled namespace, and return the plan for the remaining steps.
+
+        Only an enabled namespace shows its mode and its contents, so the plan is made and allowed again.
+        """
         try:
             self._enable(self._what(plan), before.name)
         except HotpmemError:
-            # ndctl may still convert what no driver takes; but nobody has seen what is lost.
+            # ndctl may convert a namespace even if no driver binds to it. But its contents are unknown, so this needs force.
             if not (plan.argv and plan.forced):
                 raise
             return plan
@@ -205,7 +230,11 @@ class Converter:
         return again
 
     def _enable(self, what: str, name: str) -> None:
-        """By its info block, or else as raw: the driver refuses a namespace whose info block is for a device of another size."""
+        """Enable a namespace as its info block says, or else as raw.
+
+        The driver rejects a namespace whose info block belongs to a device of another size
+        (drivers/nvdimm/pfn_devs.c).
+        """
         force_raw = f"{NODES}/{name}/force_raw"
         try:
             self.ndctl.enable(what, name)
@@ -220,10 +249,12 @@ class Converter:
                 self.dax.sysfs.write(force_raw, "0")
 
     def _what(self, plan: Plan) -> str:
-        return f"Cannot make {plan.before.name if plan.before else plan.region.name} {plan.mode}"
+        if not plan.before:
+            return f"Cannot create a {plan.mode} namespace in {plan.region.name}"
+        return f"Cannot convert {plan.before.name} to {plan.mode}"
 
     def _after(self, plan: Plan, name: Optional[str]) -> Namespace:
-        """The namespace after a conversion: on labelled regions its name may have changed, its start has not."""
+        """Read the namespace after a conversion. In a labelled region, its name may have changed, but not its start."""
         if name:
             return self.namespaces.read(name)
         return self.namespaces.reread(plan.before) if plan.before else self.namespaces.find("", plan.region.name)
@@ -234,7 +265,7 @@ class Converter:
 
     def _refusals(self, now: Namespace) -> List[str]:
         if now.blockdev:
-            # ndctl refuses these as well, whatever it is told: it opens the device exclusively first.
+            # ndctl also refuses these, even with --force, because it first opens the device with O_EXCL.
             return self.device_users.held(now.blockdev)
         if now.chardev and self.dax.driver_of(now.chardev) == "kmem":
             return [f"{now.chardev} is in use as System RAM: hot-remove it first (memblock_offline, then dax_kmem with state: devdax)"]
@@ -254,13 +285,13 @@ class Converter:
                 losses.append(f"{signature} on /dev/{now.blockdev}")
         if plan.region.labelled and now.size % _LABEL_STEP:
             losses.append(
-                f"{now.name} itself: its size ({format_size(now.size)}, {now.size} bytes) is no multiple of 16 MiB, "
-                "and on a labelled DIMM such a namespace may be lost at the next start"
+                f"{now.name} itself, because its size ({format_size(now.size)}, {now.size} bytes) is not a multiple of 16 MiB, "
+                "and on a labelled DIMM such a namespace may be lost at the next boot"
             )
         return losses
 
     def _need_drivers(self, mode: str) -> None:
-        """Load what udev would load, for machines without it. What is built in has its driver already."""
+        """Load the drivers that udev would load, for a host without udev. A built-in driver is already present."""
         for module in _MODULES[mode]:
             bus = DAX_BUS if module == "device_dax" else "/sys/bus/nd"
             if self.dax.sysfs.exists(f"{bus}/drivers/{module}"):
@@ -269,5 +300,5 @@ class Converter:
                 self.dax.need_driver(module)
             else:
                 self.ndctl.runner.check(
-                    ["modprobe", module], f"Cannot make a namespace {mode}", f"Install the kernel module {module}", timeout=60
+                    ["modprobe", module], f"Cannot load the driver for {mode} namespaces", f"Install the kernel module {module}", timeout=60
                 )

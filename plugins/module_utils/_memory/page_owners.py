@@ -1,10 +1,15 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whose pages keep a memory block from going offline: what the kernel tells root. Read after a failure only, within seconds.
+"""Finds out whose pages keep a memory block online. The engine calls this only after a failure, and it ends within seconds.
 
-/proc/kpageflags says what kind of page each one is, /proc/PID/pagemap which process maps it: both by page frame, hence exact, where
-numa_maps knows nodes only (Documentation/admin-guide/mm/pagemap.rst). A pinned page need not be mapped: VmPin in /proc/PID/status counts
-the long-term pins of a process (vfio, RDMA, io_uring). debugfs page_owner knows who allocated a page, on kernels booted with page_owner=on.
+Sources, which only root can read:
+- /proc/kpageflags gives the kind of each page, and /proc/PID/pagemap the pages that a process maps
+  (Documentation/admin-guide/mm/pagemap.rst). Both are exact, because they list page frames;
+  numa_maps only knows NUMA nodes.
+- VmPin in /proc/PID/status counts the long-term pins of a process (vfio, RDMA, io_uring). A pinned
+  page is not necessarily mapped.
+- page_owner in debugfs knows which process allocated a page, if the kernel was booted with
+  page_owner=on (Documentation/mm/page_owner.rst).
 """
 
 from __future__ import annotations
@@ -21,16 +26,16 @@ from typing import Counter as CounterOf
 from .._host.size import KIB, format_size
 from .._host.sysfs import Sysfs
 
-UNKNOWN = "owner unknown"
+UNKNOWN = "the owner is unknown"
 PAGE_OWNER = "/sys/kernel/debug/page_owner"
-_LIMIT = 3.0  # seconds for all of it: what was taken offline waits meanwhile
-_SHARE = 1.0  # seconds for one process: one with a huge, sparse address space must not hide the others
-_NAMED = 5  # processes that are named
-_CHUNK = 8192  # pages whose entries are read at once
+_LIMIT = 3.0  # seconds for the whole search: the blocks that are offline are put back only after it
+_SHARE = 1.0  # seconds for one process, so that a huge, sparse address space leaves time for the other processes
+_NAMED = 5  # the number of processes that a list names
+_CHUNK = 8192  # the number of page entries in one read
 
-# Bits of /proc/kpageflags (include/uapi/linux/kernel-page-flags.h); the first that is set gives a page its kind.
+# Bits of /proc/kpageflags (include/uapi/linux/kernel-page-flags.h). The first bit that is set decides the kind of a page.
 _FREE = 1 << 10 | 1 << 20  # BUDDY, NOPAGE
-_TAIL = 1 << 16  # of a compound page: as its head
+_TAIL = 1 << 16  # COMPOUND_TAIL: the page has the kind of its head
 _KINDS = (
     (1 << 19, "hardware-poisoned"),
     (1 << 17, "hugetlb"),
@@ -43,18 +48,18 @@ _KINDS = (
     (1 << 32, "reserved"),
 )
 _KERNEL = ("slab", "page table", "reserved", "hardware-poisoned")
-_UNMARKED = "unmarked (the kernel's own, or free)"
+_UNMARKED = "unmarked (used by the kernel, or free)"
 _PFN = (1 << 55) - 1
 _PRESENT = 1 << 63
 
 
 def words(data: bytes) -> Tuple[int, ...]:
-    """64-bit numbers in the machine's byte order."""
+    """Unpack 64-bit numbers in the byte order of the machine. An incomplete number at the end is ignored."""
     return struct.unpack(f"={len(data) // 8}Q", data[: len(data) // 8 * 8])
 
 
 def kinds(flags: bytes) -> CounterOf[str]:
-    """How many pages of which kind, from a part of /proc/kpageflags. Free pages are left out."""
+    """Count the pages of each kind in a part of /proc/kpageflags. Free pages are not counted."""
     found: CounterOf[str] = Counter()
     kind = _UNMARKED
     for word in words(flags):
@@ -67,15 +72,15 @@ def kinds(flags: bytes) -> CounterOf[str]:
 
 
 def mapped(entries: bytes, first: int, end: int) -> int:
-    """How many entries of a part of /proc/PID/pagemap map a page frame in [first, end)."""
-    # Most of an address space is empty: not worth unpacking.
+    """Count the entries in a part of /proc/PID/pagemap that map a page frame in [first, end)."""
+    # Most of an address space is empty. Skip it without unpacking.
     if not entries.strip(b"\0"):
         return 0
     return sum(1 for entry in words(entries) if entry & _PRESENT and first <= entry & _PFN < end)
 
 
 def allocators(text: str, first: int, end: int) -> CounterOf[str]:
-    """Records of debugfs page_owner whose page frame is in [first, end), by ``PID (name)`` of who allocated it."""
+    """Count the records of page_owner whose page frame is in [first, end), by the process (``PID (name)``) that allocated it."""
     found: CounterOf[str] = Counter()
     for record in text.split("\n\n"):
         frame = re.search(r"^PFN (\d+) ", record, re.MULTILINE)
@@ -86,7 +91,7 @@ def allocators(text: str, first: int, end: int) -> CounterOf[str]:
 
 
 def amounts(status: str) -> List[str]:
-    """What /proc/PID/status counts of memory that is hard to move: ``64 KiB pinned``."""
+    """Return the amounts of memory in /proc/PID/status that is hard to move, for example ``64 KiB pinned``."""
     found = []
     for key, word in (("VmPin", "pinned"), ("VmLck", "locked"), ("HugetlbPages", "in huge pages")):
         match = re.search(rf"^{key}:\s*(\d+) kB$", status, re.MULTILINE)
@@ -100,28 +105,31 @@ def _pages(count: int) -> str:
 
 
 class Owners:
-    """Looks below a root. Never fails, and ends in time."""
+    """Finds the owners of pages below a root. It never raises an exception, and it keeps the time limit."""
 
     def __init__(self, sysfs: Sysfs, clock: Callable[[], float] = time.monotonic) -> None:
         self.sysfs = sysfs
         self.clock = clock
 
     def of(self, start: int, size: int) -> List[str]:
-        """Sentences about who has pages in [start, start+size), the likeliest first; [UNKNOWN] when nothing can be said."""
+        """Return sentences that name the owners of the pages in [start, start+size), the most likely owner first.
+
+        start, size: bytes. Returns [UNKNOWN] when no source could be read.
+        """
         page = os.sysconf("SC_PAGE_SIZE")
         first, end = start // page, (start + size) // page
         deadline = self.clock() + _LIMIT
         held: CounterOf[str] = Counter()
         found: List[str] = []
-        # Whatever happens here must not hide the failure that it is to explain; and one source may be missing.
+        # An exception here must not hide the failure that the caller reports. Any of the sources may be missing.
         with contextlib.suppress(Exception):
             held = self._kinds(first, end)
         with contextlib.suppress(Exception):
             found += self._processes(first, end, deadline)
         with contextlib.suppress(Exception):
-            found += [f"process {who} allocated {_pages(count)} of it" for who, count in self._allocators(first, end, deadline)]
+            found += [f"process {who} allocated {_pages(count)} of the block" for who, count in self._allocators(first, end, deadline)]
         listed = ", ".join(f"{count} {kind}" for kind, count in held.most_common())
-        summary = [f"its pages: {listed}"] if listed else []
+        summary = [f"pages in the block: {listed}"] if listed else []
         if any(held[kind] for kind in _KERNEL):
             return summary + found
         return found + summary or [UNKNOWN]
@@ -131,7 +139,7 @@ class Owners:
             return kinds(os.pread(file.fileno(), (end - first) * 8, first * 8))
 
     def _processes(self, first: int, end: int, deadline: float) -> List[str]:
-        """Those that map pages of it, the most first; then those that have pinned memory, wherever it is."""
+        """Describe the processes that map pages of the block, most pages first, then those that have pinned memory anywhere."""
         mapping: List[Tuple[int, str]] = []
         pinning: List[str] = []
         for pid in self._largest_first():
@@ -141,14 +149,14 @@ class Owners:
             has = amounts(self.sysfs.get(f"/proc/{pid}/status"))
             pages = self._mapped(pid, first, end, min(deadline, self.clock() + _SHARE))
             if pages:
-                mapping.append((pages, f"{name} maps {_pages(pages)} of it" + (f", and has {', '.join(has)}" if has else "")))
+                mapping.append((pages, f"{name} maps {_pages(pages)} of the block" + (f" and has {', '.join(has)}" if has else "")))
             elif any(amount.endswith("pinned") for amount in has):
-                pinning.append(f"{name} has {', '.join(has)}, somewhere")
+                pinning.append(f"{name} has {', '.join(has)}, perhaps in the block")
         mapping.sort(key=lambda one: -one[0])
         return [sentence for _count, sentence in mapping[:_NAMED]] + pinning[:_NAMED]
 
     def _largest_first(self) -> List[str]:
-        """Processes with memory of their own, but for this one."""
+        """Return the PIDs of the processes that use memory, except this process. The largest process comes first."""
         sizes = []
         for pid in self.sysfs.list("/proc"):
             fields = self.sysfs.get(f"/proc/{pid}/statm").split() if pid.isdigit() else []
@@ -157,10 +165,10 @@ class Owners:
         return [pid for _size, pid in sorted(sizes, key=lambda one: -one[0])]
 
     def _mapped(self, pid: str, first: int, end: int, deadline: float) -> int:
-        """How many pages of it a process maps; what was counted until the deadline."""
+        """Count the pages in [first, end) that a process maps. Stops counting at the deadline."""
         page = os.sysconf("SC_PAGE_SIZE")
         pages = 0
-        # It may end meanwhile.
+        # The process may exit in the meantime.
         with contextlib.suppress(OSError), open(self.sysfs.path(f"/proc/{pid}/pagemap"), "rb", buffering=0) as file:
             for low, high in _areas(self.sysfs.get(f"/proc/{pid}/maps")):
                 for at in range(low // page, high // page, _CHUNK):
@@ -170,7 +178,7 @@ class Owners:
         return pages
 
     def _allocators(self, first: int, end: int, deadline: float) -> List[Tuple[str, int]]:
-        """The file is positioned by page frame, and each read gives a record."""
+        """Read page_owner. Its file offset is a page frame number, and each read returns one record."""
         if not self.sysfs.exists(PAGE_OWNER):
             return []
         records: List[str] = []
@@ -186,7 +194,7 @@ class Owners:
 
 
 def _areas(maps: str) -> Iterator[Tuple[int, int]]:
-    """The mapped areas in the text of /proc/PID/maps; not [vsyscall], whose address is no file offset."""
+    """Yield the mapped areas in the text of /proc/PID/maps. [vsyscall] is left out: its address is not a valid file offset."""
     for line in maps.splitlines():
         match = re.match(r"^([0-9a-f]+)-([0-9a-f]+) ", line)
         if match and not line.endswith("[vsyscall]"):

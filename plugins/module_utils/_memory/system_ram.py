@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A dax device as ordinary RAM, and back: the two moves of the cycle, each with its way back."""
+"""Hot-adds the memory of a dax device to System RAM. When a step fails, the steps before it are undone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ POLICIES = {"movable": "online_movable", "kernel": "online_kernel", "none": ""}
 
 @dataclass(frozen=True)
 class Shape:
-    """What a dax device is used for now, and what it gives. Sizes in bytes."""
+    """The present use of a dax device.
+
+    blocks: its memory blocks, when kmem is bound. gained: bytes that the device adds to System RAM.
+    lost: reserved bytes that cannot become System RAM, because they lie outside whole memory blocks.
+    """
 
     device: DaxDevice
     blocks: List[Block]
@@ -25,35 +29,42 @@ class Shape:
     lost: int
 
     def to_dict(self) -> dict:
-        """For ``before`` and ``after``."""
+        """Return the mode and the blocks as a dict, for ``before`` and ``after`` in a module result."""
         return {"mode": self.device.to_dict()["mode"], **summary(self.blocks)}
 
 
 class SystemRam:
-    """HotPlug dax devices between device_dax and System RAM."""
+    """Hot-adds dax devices, and predicts the result for check mode."""
 
     def __init__(self, dax: Dax) -> None:
         self.dax = dax
 
     def shape(self, name: str, reserved: Optional[int] = None) -> Shape:
-        """Read a device. reserved: bytes set aside for it (its namespace's size); ``lost`` counts from there, else from its own size."""
+        """Read the device with this name. Raises HotpmemError.
+
+        reserved: the size of its namespace in bytes. ``lost`` is computed from it, or from the size of
+        the device when it is not given.
+        """
         device = self.dax.read(name)
         blocks = self.dax.present(device) if device.driver == "kmem" else []
         gained = len(self.dax.whole(device)) * self.dax.blocks.block_size()
         return Shape(device, blocks, gained, max(reserved or 0, device.size) - gained)
 
     def gain_of(self, namespace: Namespace) -> int:
-        """Bytes of RAM that a namespace without a dax device would give: the info block of devdax (map mem) takes its start."""
+        """Return the bytes that a namespace would add to System RAM if it were converted to devdax.
+
+        The info block of devdax (map=mem) occupies the start of the namespace: see LEAD.
+        """
         if namespace.start is None:
             return 0
         size = self.dax.blocks.block_size()
         return len(whole_blocks(namespace.start + LEAD, max(namespace.size - LEAD, 0), size)) * size
 
     def ram_changes(self, shape: Shape, policy: str) -> List[str]:
-        """What system_ram would do, in words; empty when there is nothing to do."""
+        """Describe the steps of to_ram(). The list is empty when there is nothing to do."""
         changes = []
         if not shape.device.is_ram:
-            changes.append(f"hand {shape.device.name} to kmem")
+            changes.append(f"bind {shape.device.name} to kmem")
             if POLICIES[policy]:
                 changes.append(f"bring {len(self.dax.whole(shape.device))} memory blocks online ({POLICIES[policy]})")
         elif POLICIES[policy]:
@@ -63,7 +74,7 @@ class SystemRam:
         return changes
 
     def as_ram(self, shape: Shape, policy: str) -> dict:
-        """What to_dict() will say after to_ram()."""
+        """Predict the result of to_dict() after to_ram()."""
         if not POLICIES[policy]:
             if shape.device.is_ram:
                 return shape.to_dict()
@@ -71,7 +82,7 @@ class SystemRam:
         return {"mode": "system-ram", "online_bytes": shape.gained, "blocks": {POLICIES[policy]: len(self.dax.whole(shape.device))}}
 
     def check_ram(self, shape: Shape) -> None:
-        """Raise what system_ram would refuse, without touching anything."""
+        """Raise HotpmemError when to_ram() would refuse the device. Changes nothing."""
         if shape.device.is_ram:
             return
         what = f"Cannot turn {shape.device.name} into System RAM"
@@ -81,7 +92,11 @@ class SystemRam:
             raise HotpmemError(what, reason[0], reason[1], device=shape.device.name)
 
     def to_ram(self, shape: Shape, policy: str, timeout: float) -> None:
-        """Hot-add: bind kmem, bring the blocks online by policy. timeout: seconds for the blocks. All or nothing."""
+        """Hot-add a device: bind kmem and bring the memory blocks online.
+
+        policy: a key of POLICIES. timeout: seconds for the blocks. Raises HotpmemError after the steps
+        that succeeded are undone.
+        """
         device, fresh = shape.device, not shape.device.is_ram
         if fresh:
             self.dax.to_kmem(device, POLICIES[policy] or "offline", timeout)

@@ -32,9 +32,9 @@ MUST = {"name": "must", "path": "/srv/must", "unit": "must.service", "cold_start
             [("cache", "cold", "Cannot restore: no image.", 0)],
             id="no-image",
         ),
-        pytest.param([CACHE], {"items": []}, [], [("cache", "cold", "the image does not hold it", 0)], id="not-in-the-image"),
+        pytest.param([CACHE], {"items": []}, [], [("cache", "cold", "the image does not contain this item", 0)], id="not-in-the-image"),
         pytest.param(
-            [CACHE], None, ["cache"], [("cache", "running", "its unit ran already, so its state was not replaced", 0)], id="running"
+            [CACHE], None, ["cache"], [("cache", "running", "its unit was already running, so its state was not replaced", 0)], id="running"
         ),
         pytest.param([], None, [], [], id="nothing-to-keep"),
     ],
@@ -51,12 +51,12 @@ def test_item_outcomes(items, result, running, expected):
         (
             True,
             {"exit": 3, "image": {"state": "none", "content": "zeros"}, "msg": "none"},
-            "firmware cleared the region: the save had ended",
+            "firmware cleared the region: the save had completed",
         ),
         (
             False,
             {"exit": 3, "image": {"state": "none", "content": "zeros"}, "msg": "none"},
-            "had not begun, or firmware cleared the region",
+            "had not started, or firmware cleared the region",
         ),
         # No more is known than that: there was no device, the helper is an older one, it was damage.
         (True, {"exit": 3, "image": {"state": "none"}, "msg": "there was no device"}, "there was no device"),

@@ -88,10 +88,10 @@ def test_restored_and_hot_added(booted):
 @pytest.mark.parametrize(
     "saved, content, reason",
     [
-        ({"boot_id_before": "before"}, "zeros", "firmware cleared the region: the save had ended"),
-        ({"boot_id_before": "before"}, "other", "firmware, or something else, wrote over the region"),
-        ({}, "zeros", "it had not begun, or firmware cleared the region"),
-        ({}, "other", "nothing says that its save ended"),
+        ({"boot_id_before": "before"}, "zeros", "firmware cleared the region: the save had completed"),
+        ({"boot_id_before": "before"}, "other", "firmware or another program overwrote the region"),
+        ({}, "zeros", "it had not started, or firmware cleared the region"),
+        ({}, "other", "no record shows that the save completed"),
     ],
 )
 def test_where_the_image_went(booted, saved, content, reason):
@@ -147,7 +147,7 @@ def test_without_a_restore_an_image_is_kept(booted):
     _one, engine, boot = booted(None, due=False)
     engine.converter.image_of = lambda device: "sequence 7, items cache"
     assert boot.outcomes() == []
-    with pytest.raises(HotpmemError, match="it would destroy: the state image"):
+    with pytest.raises(HotpmemError, match="the conversion would destroy the state image"):
         boot.hot_add()
 
 

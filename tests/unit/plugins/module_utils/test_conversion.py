@@ -106,7 +106,7 @@ def test_convert(make):
 
 def test_ndctl_that_changes_nothing_is_found_out(make):
     converter = make("6.1-e820-raw", blkid=(2, "", ""), modprobe=(0, "", ""), ndctl=(0, '{"dev":"namespace0.0"}', ""))[2]
-    with pytest.raises(HotpmemError, match=r"answered success, but namespace0\.0 is raw"):
+    with pytest.raises(HotpmemError, match=r"reported success, but namespace0\.0 is raw"):
         converter.apply(converter.plan_named("", "", "fsdax"))
 
 
@@ -145,7 +145,7 @@ def test_held_is_refused_even_with_force(make, file, text, said):
         written.write(text)
     plan = converter.plan_named("", "", "devdax")
     assert plan.refuses == [said]
-    with pytest.raises(HotpmemError, match="force does not override"):
+    with pytest.raises(HotpmemError, match="force: true does not override this"):
         converter.allow(plan, True)
 
 
@@ -161,7 +161,7 @@ def test_loss_needs_force_and_is_said(make, image, blkid, destroys):
     converter = make("6.1-e820-raw", image=image, blkid=blkid)[2]
     plan = converter.plan_named("", "", "devdax")
     assert plan.destroys == destroys
-    with pytest.raises(HotpmemError, match="it would destroy") as caught:
+    with pytest.raises(HotpmemError, match="the conversion would destroy") as caught:
         converter.allow(plan, False)
     assert caught.value.details["destroys"] == destroys
     converter.allow(plan, True)
@@ -170,7 +170,7 @@ def test_loss_needs_force_and_is_said(make, image, blkid, destroys):
 def test_labelled_namespace_of_odd_size(make):
     fake, _runner, converter = make("6.1-nfit-raw", blkid=(2, "", ""))
     fake.set(f"{ND}/region0/nstype", "5")
-    assert "no multiple of 16 MiB" in converter.plan_named("", "", "devdax").destroys[0]
+    assert "is not a multiple of 16 MiB" in converter.plan_named("", "", "devdax").destroys[0]
 
 
 def test_disabled_namespace_is_enabled(make):
@@ -305,8 +305,8 @@ def test_empty_region_gets_a_namespace(empty, region):
 def test_on_a_labelled_dimm_it_gets_a_size_that_lasts(empty):
     plan = empty(labelled=True).plan_named("", "region0", "devdax", label="state")
     assert plan.changes == [
-        "create a devdax namespace of 528 MiB in region0, named state; 4.9 MiB are left over, because with labels only multiples of 16 MiB "
-        "are sure to last"
+        "create a devdax namespace of 528 MiB in region0, named state; 4.9 MiB are left over, because with labels only a multiple of "
+        "16 MiB is certain to survive a reboot"
     ]
     assert plan.argv[-6:] == ["--region", "region0", "--size", str(528 * M), "--name", "state"]
     assert plan.region_align == 0
@@ -315,8 +315,8 @@ def test_on_a_labelled_dimm_it_gets_a_size_that_lasts(empty):
 @pytest.mark.parametrize(
     "labelled, available, label, said",
     [
-        (False, 528 * M, "state", "it has no labels, so nothing keeps the name state.*ndctl init-labels"),
-        (True, 15 * M, "", "15 MiB are free, and a namespace on a labelled DIMM takes multiples of 16 MiB"),
+        (False, 528 * M, "state", "the region has no labels that could store the name state.*ndctl init-labels"),
+        (True, 15 * M, "", "only 15 MiB are free, but a namespace on a labelled DIMM needs a multiple of 16 MiB"),
     ],
 )
 def test_a_namespace_that_would_not_last_is_not_created(empty, labelled, available, label, said):
@@ -326,7 +326,7 @@ def test_a_namespace_that_would_not_last_is_not_created(empty, labelled, availab
 
 def test_a_namespace_is_not_renamed(make):
     converter = make("6.1-nfit-raw")[2]
-    with pytest.raises(HotpmemError, match=r"Cannot name namespace0\.0 state: it is there already, without a name"):
+    with pytest.raises(HotpmemError, match=r"Cannot name namespace0\.0 state: the namespace already exists and has no name"):
         converter.plan_named("", "region0", "raw", label="state")
 
 
@@ -335,7 +335,8 @@ def test_a_conversion_takes_no_uuid_away_that_was_asked_for(make):
     uuid = converter.namespaces.find().uuid
     assert converter.plan_named(uuid, "", "devdax").changes == []
     with pytest.raises(
-        HotpmemError, match=rf"Cannot make namespace0\.0 raw: .*{uuid}.*gives it a new one.*Ask for 0x147e00000, which stays"
+        HotpmemError,
+        match=rf"Cannot convert namespace0\.0 to raw: .*{uuid}.*gives it a new UUID.*Use 0x147e00000 instead, which does not change",
     ):
         converter.plan_named(uuid, "", "raw")
     assert converter.plan_named("0x147e00000", "", "raw").changes == ["devdax -> raw"]

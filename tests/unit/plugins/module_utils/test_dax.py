@@ -65,7 +65,7 @@ def test_captured(make, name, driver, blocks):
 
 @pytest.mark.parametrize("name", ["dax1.0", "kmem", "../../nd"])
 def test_no_such_device(make, name):
-    with pytest.raises(HotpmemError, match=r"there are: dax0\.0"):
+    with pytest.raises(HotpmemError, match=r"the existing dax devices are: dax0\.0"):
         make("6.1-e820-devdax")[1].read(name)
 
 
@@ -121,7 +121,7 @@ def test_kmem_refuses(make):
     fake, dax = make("6.1-e820-devdax")
     fake.kmem_takes = False
     fake.set("/sys/devices/system/memory/auto_online_blocks", "online")
-    with pytest.raises(HotpmemError, match=r"kmem did not take it; dax0\.0 is back on device_dax, nothing was lost"):
+    with pytest.raises(HotpmemError, match=r"kmem did not bind to it; dax0\.0 is bound to device_dax again, and no memory was lost"):
         dax.to_kmem(dax.read("dax0.0"), "online_movable", 10)
     assert dax.read("dax0.0").driver == "device_dax"
     assert fake.ids == []
@@ -133,13 +133,15 @@ def test_onlining_fails(make):
     fake.zone_given["online_movable"] = "Normal"
     hotplug = SystemRam(dax)
     before = hotplug.shape("dax0.0").to_dict()
-    with pytest.raises(HotpmemError, match="back on device_dax, nothing was lost"):
+    with pytest.raises(HotpmemError, match="bound to device_dax again, and no memory was lost"):
         hotplug.to_ram(hotplug.shape("dax0.0"), "movable", 10)
     assert hotplug.shape("dax0.0").to_dict() == before
     assert dax.leaks() == [] and fake.ids == []
 
 
-@pytest.mark.parametrize("stuck, said", [(False, "back on device_dax, nothing was lost"), (True, "could NOT be put back on device_dax")])
+@pytest.mark.parametrize(
+    "stuck, said", [(False, "is bound to device_dax again, and no memory was lost"), (True, "could NOT be bound to device_dax again")]
+)
 def test_onlining_fails_after_a_udev_rule_was_quicker(make, stuck, said):
     fake, dax = make("6.1-e820-devdax")
     bind = fake._driver

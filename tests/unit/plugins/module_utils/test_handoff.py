@@ -44,7 +44,7 @@ def test_plan_changes_nothing(machine):
     assert steps == [
         "load /boot/vmlinuz with /boot/initrd",
         "take the memory blocks 8, 9, 10, 11 offline",
-        "take dax0.0 away from kmem",
+        "unbind dax0.0 from kmem",
         "make namespace0.0 raw",
         "stop cache.service, must.service",
         "save cache, must",
@@ -217,7 +217,7 @@ def test_shutdown_keeps_an_image_that_waits_and_does_not_save_under_a_running_un
 
 def test_lock(tmp_path, kernel):
     records = Records(kernel("6.1-e820-raw"))
-    with records.lock(), pytest.raises(Busy, match=r"process .* is at work"), records.lock():
+    with records.lock(), pytest.raises(Busy, match=r"hotpmem-node is already running as process \d+"), records.lock():
         pass
     with records.lock():
         pass

@@ -107,9 +107,9 @@ def test_busy_is_tried_again(machine):
 @pytest.mark.parametrize(
     "zone, answer, said, todo",
     [
-        ("Movable", [errno.EBUSY] * 9, "EBUSY: a page in it could not be isolated in 3 tries", "Find what pins"),
+        ("Movable", [errno.EBUSY] * 9, "EBUSY: a page in it could not be isolated in 3 tries", "Find the process that pins"),
         ("Normal", [errno.EBUSY] * 9, "EBUSY: it holds an unmovable page: zone Normal", "Only blocks in zone Movable"),
-        ("Movable", [errno.EINVAL], "EINVAL: it has holes", "Find what pins"),
+        ("Movable", [errno.EINVAL], "EINVAL: it has holes", "Find the process that pins"),
     ],
 )
 def test_failure_puts_everything_back(machine, zone, answer, said, todo):
@@ -160,7 +160,7 @@ def test_block_that_cannot_be_put_back_is_named(machine):
         write(name, value, seconds)
 
     fake.write_until = refuse
-    with pytest.raises(HotpmemError, match="NOT put back: 10") as caught:
+    with pytest.raises(HotpmemError, match=r"Of 3 changed blocks, 2 were put back\. Blocks NOT put back: 10") as caught:
         change(memory, "offline")
     assert [one["block"] for one in caught.value.details["not_rolled_back"]] == [10]
     assert caught.value.details["rolled_back"] == [9, 11]

@@ -62,12 +62,16 @@ def test_nothing_matches_what_is_not_there(captured, wanted):
 
 
 def test_not_found_lists_what_there_is(captured):
-    with pytest.raises(HotpmemError, match=r"no such one; the namespaces are: namespace0\.0 \(raw, 514 MiB at 0x3fe00000\)"):
+    with pytest.raises(
+        HotpmemError,
+        match=r"no namespace has this name, label, UUID or start address; "
+        r"the namespaces of this host are: namespace0\.0 \(raw, 514 MiB at 0x3fe00000\)",
+    ):
         Namespaces(Sysfs(captured("6.1-e820-raw"))).find("nothing")
 
 
 def test_no_memory_at_all(tmp_path):
-    with pytest.raises(HotpmemError, match=r"the namespaces are: none\. Reserve memory"):
+    with pytest.raises(HotpmemError, match=r"this host has no namespaces\. Reserve memory"):
         Namespaces(Sysfs(str(tmp_path))).find()
 
 
@@ -87,7 +91,7 @@ def two(tree):
 
 def test_several_are_listed(two):
     assert [one.name for one in two.all()] == ["namespace0.0", "namespace1.0"]
-    with pytest.raises(HotpmemError, match=r"there are 2: .*namespace1\.0") as caught:
+    with pytest.raises(HotpmemError, match=r"this host has 2 namespaces: .*namespace1\.0") as caught:
         two.find()
     assert len(caught.value.details["namespaces"]) == 2
     assert two.find("cache").name == two.find("0x100000000").name == two.find(region="region1").name == "namespace1.0"
@@ -112,7 +116,7 @@ def test_two_dimms(captured):
     assert by_uuid(state, state.raw_uuid) and not by_uuid(state, "state") and not by_uuid(other, "")
     assert namespaces.region("0x147000000").name == "region1"
     with pytest.raises(
-        HotpmemError, match=r"there are 2: namespace0\.0 \(raw, 64 MiB at 0x180000000\); namespace1\.0 \(devdax.*name state"
+        HotpmemError, match=r"this host has 2 namespaces: namespace0\.0 \(raw, 64 MiB at 0x180000000\); namespace1\.0 \(devdax.*name state"
     ):
         namespaces.find()
 
@@ -127,7 +131,7 @@ def test_its_uuids_are_those_of_ndctl(captured, printed):
 
 
 def test_no_such_region(captured):
-    with pytest.raises(HotpmemError, match="there are: region0"):
+    with pytest.raises(HotpmemError, match="the region does not exist; the existing regions are: region0"):
         Namespaces(Sysfs(captured("6.1-e820-raw"))).region("region9")
 
 

@@ -65,7 +65,8 @@ def test_create_argv(arguments, argv):
             "failed to reconfigure namespace: Device or resource busy (EBUSY: Device or resource busy)",
         ),
         (1, "oops", "oops (exit code 1)"),
-        (1, "", "ndctl ended with 1: it said nothing (exit code 1)"),
+        (234, "", "ndctl exited with code 234 and printed no message (EINVAL: Invalid argument)"),
+        (1, "", "ndctl exited with code 1 and printed no message"),
     ],
 )
 def test_explain(rc, stderr, words):
@@ -78,7 +79,7 @@ def test_create_believes_the_json_not_the_exit_code(recorder):
         nd.Ndctl(runner).create("Cannot do it", ["ndctl", "create-namespace"])
 
 
-@pytest.mark.parametrize("answer, said", [((234, "", "misaligned"), "misaligned"), ((0, "nonsense", ""), "not JSON")])
+@pytest.mark.parametrize("answer, said", [((234, "", "misaligned"), "misaligned"), ((0, "nonsense", ""), "not valid JSON")])
 def test_create_fails(recorder, answer, said):
     with pytest.raises(HotpmemError, match=said):
         nd.Ndctl(recorder({"ndctl": answer})).create("Cannot do it", ["ndctl", "create-namespace"])

@@ -149,7 +149,7 @@ def test_the_same_journey(host):
 def test_a_block_that_stays_is_said_and_everything_is_online_again(host, door):
     fake, _runner, engine = host("6.1-e820-system_ram")
     fake.busy[9] = [16] * 50
-    with pytest.raises(HotpmemError, match=r"memory block 9 .*EBUSY.*everything is as before, nothing was lost"):
+    with pytest.raises(HotpmemError, match=r"memory block 9 .*EBUSY.*everything is as before and nothing was lost"):
         DOORS[door](engine, "hot-remove")
     assert [block.what_it_is for block in engine.dax.blocks.present(range(8, 12))] == ["online_movable"] * 4
     assert engine.dax.read("dax0.0").driver == "kmem"
@@ -161,7 +161,7 @@ def test_an_image_that_was_not_restored_is_kept(host, door):
     DOORS[door](engine, "hot-remove")
     engine.converter.image_of = lambda device: "sequence 7, items cache"
     calls = len(runner.calls)
-    with pytest.raises(HotpmemError, match=r"it would destroy: the state image on /dev/pmem0 \(sequence 7, items cache\)"):
+    with pytest.raises(HotpmemError, match=r"the conversion would destroy the state image on /dev/pmem0 \(sequence 7, items cache\)"):
         DOORS[door](engine, "hot-add")
     assert [call[0] for call in runner.calls[calls:]] == ["blkid"]
     assert fake.get(f"{BASE}/holder") == ""
@@ -193,7 +193,7 @@ def test_check_changes_nothing(host):
     fake, runner, engine = host("6.1-e820-system_ram")
     code, facts = agent(engine, "hot-remove", "--check")
     assert (code, facts["check"], facts["blocks"], fake.writes, runner.calls) == (0, True, [8, 9, 10, 11], [], [])
-    assert facts["changes"] == ["take the memory blocks 8, 9, 10, 11 offline", "take dax0.0 away from kmem", "make namespace0.0 raw"]
+    assert facts["changes"] == ["take the memory blocks 8, 9, 10, 11 offline", "unbind dax0.0 from kmem", "make namespace0.0 raw"]
 
 
 @pytest.mark.parametrize(

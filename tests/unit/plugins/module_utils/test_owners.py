@@ -35,7 +35,7 @@ def pack(*numbers):
         ((1 << 17 | 1 << 15, 1 << 16 | 1 << 17), {"hugetlb": 2}),
         ((1 << 5 | 1 << 12 | 1 << 18,), {"locked (mlock, unevictable)": 1}),
         ((1 << 5 | 1 << 14, 1 << 5 | 1 << 3), {"tmpfs or shared memory": 1, "page cache": 1}),
-        ((1 << 32, 0), {"reserved": 1, "unmarked (the kernel's own, or free)": 1}),
+        ((1 << 32, 0), {"reserved": 1, "unmarked (used by the kernel, or free)": 1}),
     ],
 )
 def test_kinds(flags, found):
@@ -106,17 +106,17 @@ def test_processes_come_first(proc):
     proc.process(12, "elsewhere", [1, 2, 3], "VmLck:\t64 kB\n")
     proc.process(13, "uring", [4], "VmPin:\t8 kB\n")
     assert owners_of(proc) == [
-        "process 11 (qemu) maps 2 pages of it, and has 64 KiB pinned",
-        "process 10 (small) maps 1 page of it",
-        "process 13 (uring) has 8 KiB pinned, somewhere",
-        "its pages: 3 anonymous",
+        "process 11 (qemu) maps 2 pages of the block and has 64 KiB pinned",
+        "process 10 (small) maps 1 page of the block",
+        "process 13 (uring) has 8 KiB pinned, perhaps in the block",
+        "pages in the block: 3 anonymous",
     ]
 
 
 def test_the_kernel_comes_before_processes(proc):
     proc.flags(1 << 7, 0x5828)
     proc.process(10, "small", [70])
-    assert owners_of(proc) == ["its pages: 1 slab, 1 anonymous", "process 10 (small) maps 1 page of it"]
+    assert owners_of(proc) == ["pages in the block: 1 slab, 1 anonymous", "process 10 (small) maps 1 page of the block"]
 
 
 def test_nothing_can_be_read(proc):
@@ -130,7 +130,7 @@ def test_ends_in_time(proc):
         proc.process(pid, "busy", [70])
     ticks = iter(range(1000))
     found = owners_of(proc, lambda: float(next(ticks)))
-    assert found[-1] == "its pages: 1 anonymous" and next(ticks) < 30
+    assert found[-1] == "pages in the block: 1 anonymous" and next(ticks) < 30
 
 
 def test_what_goes_wrong_is_no_failure_of_its_own(proc, monkeypatch):
@@ -138,7 +138,7 @@ def test_what_goes_wrong_is_no_failure_of_its_own(proc, monkeypatch):
     monkeypatch.setattr(ow, "kinds", lambda flags: 1 // 0)
     assert owners_of(proc) == [ow.UNKNOWN]
     proc.process(10, "small", [70])
-    assert owners_of(proc) == ["process 10 (small) maps 1 page of it"]
+    assert owners_of(proc) == ["process 10 (small) maps 1 page of the block"]
 
 
 def test_own_memory_is_found():
@@ -161,9 +161,9 @@ def test_own_memory_is_found():
 def test_failure_names_them(kernel):
     fake = kernel("6.1-e820-system_ram")
     memory = MemoryBlocks(fake, fake.clock, fake.pause)
-    memory.owners.of = lambda start, size: ["process 11 (qemu) maps 2 pages of it", "its pages: 2 anonymous"]
+    memory.owners.of = lambda start, size: ["process 11 (qemu) maps 2 pages of the block", "pages in the block: 2 anonymous"]
     fake.busy = {9: [errno.EBUSY] * 9}
-    with pytest.raises(HotpmemError, match=r"isolated in 2 tries; process 11 \(qemu\) maps 2 pages of it\)") as caught:
+    with pytest.raises(HotpmemError, match=r"isolated in 2 tries; process 11 \(qemu\) maps 2 pages of the block\)") as caught:
         memory.set_state(memory.present(range(8, 12)), "offline", 60, 1)
     (failed,) = caught.value.details["failed_blocks"]
-    assert failed["owners"] == ["process 11 (qemu) maps 2 pages of it", "its pages: 2 anonymous"]
+    assert failed["owners"] == ["process 11 (qemu) maps 2 pages of the block", "pages in the block: 2 anonymous"]

@@ -60,10 +60,12 @@ def test_asked_for_by_uuid(machine):
     assert engine.hotplug.hot_add(engine.namespaces.find(uuid), 10, force=False).after == RAM
     engine.preflight.require(uuid, [], 0, False)
     build(road="raw")
-    with pytest.raises(HotpmemError, match=r"This host is not ready: .*asked for by its uuid.*Ask for 0x3fe00000, which stays"):
+    with pytest.raises(
+        HotpmemError, match=r"This host is not ready: .*selected by its UUID.*Use 0x3fe00000 instead, which does not change"
+    ):
         engine.preflight.require(uuid, [], 0, False)
     calls = len(one.acts)
-    with pytest.raises(HotpmemError, match=r"asked for by its uuid.*gives it a new one.*Ask for 0x3fe00000, which stays"):
+    with pytest.raises(HotpmemError, match=r"selected by its UUID.*gives it a new UUID.*Use 0x3fe00000 instead, which does not change"):
         engine.hotplug.hot_remove(engine.namespaces.find(uuid), 10, force=True)
     assert len(one.acts) == calls and online(engine) == ["online_movable"] * 4
 
@@ -153,7 +155,7 @@ LIES = (0, json.dumps({"event": "result", "exit": 0, "image": {"state": "none"}}
 FAILS = (2, json.dumps({"event": "result", "exit": 2, "error": {"what": "Writing", "said": "no", "todo": "x"}}), "")
 
 
-@pytest.mark.parametrize("answer, said", [(FAILS, "no"), (LIES, "answered success, but there is one still (consumed)")])
+@pytest.mark.parametrize("answer, said", [(FAILS, "no"), (LIES, "reported success, but the device still holds an image (consumed)")])
 def test_what_cannot_be_invalidated_is_not_hot_added(dax, answer, said):
     one, engine, _build = dax
     engine.hotplug.hot_remove(engine.namespaces.find(), 10)
@@ -181,13 +183,13 @@ def test_after_the_boot(dax):
     handoff = build()
     boot = AfterBoot(engine, handoff.settings, handoff.services)
     one.image = dict(OLD)
-    with pytest.raises(HotpmemError, match=r"it would destroy: the state image on /dev/dax0\.0 \(sequence 1, items cache\)"):
+    with pytest.raises(HotpmemError, match=r"this would destroy the state image on /dev/dax0\.0 \(sequence 1, items cache\)"):
         boot.hot_add()
     items = [{"name": name, "status": "restored", "error": None} for name in ("cache", "must")]
     boot.records.write_json(RESTORE, {"exit": 0, "image": {"state": "consumed"}, "items": items})
     one.image = {"state": "consumed"}
     kmem_only_without_image(one, engine)
-    assert boot.hot_add().changes[0] == "make sure that no image is left on dax0.0"
+    assert boot.hot_add().changes[0] == "make sure that dax0.0 holds no image"
     assert online(engine) == ["online_movable"] * 4
 
 
@@ -250,10 +252,10 @@ def test_a_device_that_no_driver_holds_is_looked_at_first(dax):
     os.unlink(one.fake.path("/sys/bus/dax/devices/dax0.0/driver"))
     one.image = dict(OLD)
     assert engine.hotplug.plan_remove(engine.namespaces.find()).changes == ["bind dax0.0 to device_dax"]
-    with pytest.raises(HotpmemError, match="it would destroy: the state image"):
+    with pytest.raises(HotpmemError, match="this would destroy the state image"):
         engine.hotplug.hot_remove(engine.namespaces.find(), 10)
     os.unlink(one.fake.path("/sys/bus/dax/devices/dax0.0/driver"))
-    with pytest.raises(HotpmemError, match="it would destroy: the state image"):
+    with pytest.raises(HotpmemError, match="this would destroy the state image"):
         engine.hotplug.hot_add(engine.namespaces.find(), 10, force=False)
     assert one.image == OLD and engine.dax.driver_of("dax0.0") == "device_dax"
 
@@ -265,7 +267,7 @@ def test_a_handoff_that_is_refused_in_the_middle_gives_up_nothing(dax):
     os.unlink(one.fake.path("/sys/bus/dax/devices/dax0.0/driver"))
     one.image = dict(OLD)
     handoff = build()
-    with pytest.raises(HandoffFailed, match=r"NOT put back: the memory is not System RAM .*it would destroy: the state image"):
+    with pytest.raises(HandoffFailed, match=r"NOT put back: the memory is not System RAM .*this would destroy the state image"):
         handoff.run()
     assert handoff.stage == "hot_remove" and one.image == OLD and one.active == {"cache.service", "must.service", "db.service"}
 
@@ -278,7 +280,7 @@ def test_what_hot_remove_would_refuse_is_refused_before_anything(machine):
     build(road="dax")
     one.fails["blkid"] = (0, "TYPE=ext4\n", "")
     calls = len(one.acts)
-    with pytest.raises(HotpmemError, match="it would destroy: ext4 on /dev/pmem0") as caught:
+    with pytest.raises(HotpmemError, match="the conversion would destroy ext4 on /dev/pmem0") as caught:
         handoff.run()
     assert not isinstance(caught.value, HandoffFailed) and len(one.acts) == calls
 

@@ -15,7 +15,15 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs impor
 def test_output_and_environment():
     done = Runner().run(["sh", "-c", "echo $LC_ALL $LANGUAGE; echo oops >&2; exit 234"])
     assert (done.rc, done.stdout, done.stderr) == (234, "C C\n", "oops\n")
-    assert done.words == "sh ended with 234: oops"
+    assert done.words == "sh exited with code 234: oops"
+
+
+@pytest.mark.parametrize(
+    "code, words",
+    [("exit 3", "sh exited with code 3 and printed no message"), ("kill -9 $$", "sh was killed by signal 9 and printed no message")],
+)
+def test_words_of_a_program_that_printed_nothing(code, words):
+    assert Runner().run(["sh", "-c", code]).words == words
 
 
 def test_more_than_a_pipe_holds_on_both():
@@ -43,7 +51,7 @@ def test_missing_names_the_package():
 
 
 def test_check_raises_what_was_said():
-    with pytest.raises(HotpmemError, match=r"Cannot do it: sh ended with 3: no\. Try less\."):
+    with pytest.raises(HotpmemError, match=r"Cannot do it: sh exited with code 3: no\. Try less\."):
         Runner().check(["sh", "-c", "echo no >&2; exit 3"], "Cannot do it", "Try less")
 
 

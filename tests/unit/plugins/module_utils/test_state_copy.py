@@ -37,10 +37,10 @@ def say(**result):
 @pytest.mark.parametrize(
     "entries, said",
     [
-        ([{"name": "", "path": "/a"}], "is no item name"),
-        ([{"name": "a=b", "path": "/a"}], "is no item name"),
-        ([{"path": "/a"}], "is no item name"),
-        ([{"name": "a", "path": "/a"}, {"name": "a", "path": "/b"}], "two items are named a"),
+        ([{"name": "", "path": "/a"}], "'' is not a valid item name"),
+        ([{"name": "a=b", "path": "/a"}], "'a=b' is not a valid item name"),
+        ([{"path": "/a"}], "'' is not a valid item name"),
+        ([{"name": "a", "path": "/a"}, {"name": "a", "path": "/b"}], "two items have the name a"),
         ([{"name": "a", "path": "srv"}], "not absolute: srv"),
         ([{"name": "a"}], "has no path"),
     ],
@@ -93,7 +93,7 @@ def test_exit_code_wins_over_the_object(helper):
 
 
 def test_without_a_result_the_words_are_told(helper):
-    with pytest.raises(HotpmemError, match="ended with 1: unknown option"):
+    with pytest.raises(HotpmemError, match="exited with code 1: unknown option"):
         helper("echo unknown option >&2", "exit 1").call("info", "/d")
 
 
@@ -134,7 +134,7 @@ def test_progress_never_fails(tmp_path):
 
 
 def test_timeout_ends_the_helper(helper):
-    with pytest.raises(HotpmemError, match=r"did not end within 0\.3 s and was stopped") as caught:
+    with pytest.raises(HotpmemError, match=r"did not finish within 0\.3 s and was stopped") as caught:
         helper("exec sleep 1000").call("save", "/d", timeout=0.3)
     assert caught.value.details["timed_out"] is True
 
@@ -152,7 +152,9 @@ def test_failure_carries_the_result():
     assert (error.details["exit"], error.details["items"][1]["name"]) == (6, "b")
 
 
-@pytest.mark.parametrize("code, words", [(3, "there is no image"), (4, "damaged"), (5, r"it refused \(consumed\)"), (9, "exit code 9")])
+@pytest.mark.parametrize(
+    "code, words", [(3, "the device holds no image"), (4, "damaged"), (5, r"pmem-state refused this \(consumed\)"), (9, "exit code 9")]
+)
 def test_failure_without_words(code, words):
     with pytest.raises(HotpmemError, match=words):
         raise sc.failure("x", {"exit": code, "refused": "consumed" if code == 5 else None})
