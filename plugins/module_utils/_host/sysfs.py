@@ -17,7 +17,7 @@ _KILL_AFTER = 2.0  # seconds that the parent waits after the child's alarm befor
 _HINTS = {
     errno.EACCES: "Run as root (become: true)",
     errno.EPERM: "Run as root (become: true)",
-    errno.ENOENT: "The kernel object does not exist. The module pmem_info lists the objects that exist",
+    errno.ENOENT: "The file does not exist, so the kernel may lack the device or the feature. The module pmem_info lists the devices",
     errno.ENODEV: "The driver rejected the device. See dmesg for the reason",
 }
 

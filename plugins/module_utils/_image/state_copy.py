@@ -176,7 +176,7 @@ class Helper:
         argv += mark_words(marks or {}, clock)
         argv.append("--json")
         long = verb in ("save", "restore", "verify")
-        what = f"Cannot {verb} {device or 'the items'}"
+        what = f"Cannot run pmem-state {verb}{f' on {device}' if device else ''}"
         try:
             if long:
                 done = self.runner.run(argv + ["--progress"], timeout=timeout, on_line=lambda line: self.progress.take(verb, line))
@@ -258,7 +258,8 @@ def failure(what: str, result: Dict[str, Any], todo: str = "") -> HotpmemError:
         words += "; " + "; ".join(f"{entry.get('name')}: {entry['error']}" for entry in bad)
     # Ansible uses the key msg for the message of a module.
     details = {key: value for key, value in result.items() if key not in ("event", "error", "msg")}
-    return HotpmemError(said.get("what") or what, words, todo or said.get("todo") or "", error=said or None, **details)
+    todo = todo or said.get("todo") or "To see its messages, run the same pmem-state command by hand"
+    return HotpmemError(said.get("what") or what, words, todo, error=said or None, **details)
 
 
 class StateCopy:

@@ -31,7 +31,7 @@ DEVICE_NAME = re.compile(r"^dax\d+\.\d+$")
 _MODULES = {"kmem": "kmem", "device_dax": "device_dax"}
 # Seconds. The blocks are offline by then. The kernel has to move pages only if a block came online in the meantime.
 _UNPLUG = 30.0
-LEAK_TODO = "Only a reboot recovers it. Take all memory blocks offline before you unbind kmem. See docs/troubleshooting.md#leak"
+LEAK_TODO = "Only a reboot recovers this memory. Take all memory blocks offline before you unbind kmem. See docs/troubleshooting.md#leak"
 
 
 @dataclass(frozen=True)
@@ -241,9 +241,10 @@ class Dax:
         online = [block for block in self.present(device) if block.online]
         if online:
             listed = ", ".join(str(block.number) for block in online)
+            subject = f"memory block {listed} is" if len(online) == 1 else f"memory blocks {listed} are"
             raise HotpmemError(
                 what,
-                f"{len(online)} of its memory blocks are online ({listed}), and unbinding kmem now "
+                f"{subject} online, and unbinding kmem now "
                 f"would lose {format_size(sum(block.size for block in online))} until the next reboot",
                 f"First take the blocks offline with the module memblock_offline (device: {device.name})",
                 blocks=[block.to_dict() for block in online],

@@ -15,11 +15,12 @@ Facts from the kernel's Documentation/admin-guide/mm/memory-hotplug.rst and driv
 from __future__ import annotations
 
 import errno
+import os
 import time
 from dataclasses import dataclass, replace
 from typing import Callable, Dict, Iterable, List, Sequence, Tuple
 
-from .._host.errors import HotpmemError, SystemCallError, describe_errno
+from .._host.errors import HotpmemError, SystemCallError
 from .._host.size import align_down, align_up, format_range
 from .._host.sysfs import Sysfs
 from .page_owners import Owners
@@ -101,9 +102,9 @@ class Failure:
 
 
 def reason_for(block: Block, number: int, wanted: str, tries: int) -> str:
-    """Explain to an operator why the kernel returned the errno number. wanted: the requested state. tries: passes so far."""
+    """Explain the errno ``number`` to an operator. wanted: the requested state. tries: the number of passes so far."""
     if wanted != "offline":
-        return f"the kernel did not bring it online: {describe_errno(number)}"
+        return f"the kernel did not bring it online: {os.strerror(number)}"
     if number == errno.EINTR:
         return (
             "a page in it could not be moved before the deadline, because the page is busy or pinned "
@@ -118,7 +119,7 @@ def reason_for(block: Block, number: int, wanted: str, tries: int) -> str:
         return f"it holds an unmovable page: zone {zone} accepts kernel allocations, and only blocks in zone Movable stay removable"
     if number == errno.EBUSY:
         return f"a page in it could not be isolated in {tries} {'try' if tries == 1 else 'tries'}"
-    return describe_errno(number)
+    return os.strerror(number)
 
 
 class MemoryBlocks:

@@ -119,7 +119,7 @@ class Converter:
         now = self.namespaces.find(wanted, place.name if place else "")
         if label and now.label != label:
             said = f"the namespace already exists and {f'is named {now.label}' if now.label else 'has no name'}"
-            todo = "Omit name, which applies only to a new namespace. To select an existing namespace, set namespace"
+            todo = "Omit the option name, which applies only to a new namespace. To select an existing one, use the option namespace"
             raise HotpmemError(f"Cannot name {now.name} {label}", said, todo, namespace=now.to_dict())
         return self.plan(now, mode, mapping, align)
 
@@ -152,7 +152,7 @@ class Converter:
         """
         what = f"Cannot create a namespace in {place.name}"
         if label and not place.labelled:
-            todo = "Omit name, or write labels with ndctl init-labels, which destroys the contents of the DIMM"
+            todo = "Omit the option name, or write labels with ndctl init-labels, which destroys the contents of the DIMM"
             raise HotpmemError(what, f"the region has no labels that could store the name {label}", todo, region=place.to_dict())
         size = align_down(place.available, _LABEL_STEP) if place.labelled else 0
         if place.labelled and not size:
@@ -176,7 +176,7 @@ class Converter:
             raise HotpmemError(
                 what,
                 "; ".join(plan.refuses),
-                LEAK_TODO if leaked else "First free the namespace. force: true does not override this",
+                LEAK_TODO if leaked else "The namespace must not be in use. force: true does not override this",
                 refuses=plan.refuses,
                 destroys=plan.destroys,
             )

@@ -26,7 +26,7 @@ from typing import Counter as CounterOf
 from .._host.size import KIB, format_size
 from .._host.sysfs import Sysfs
 
-UNKNOWN = "the owner is unknown"
+UNKNOWN = "the owner of the page is unknown"
 PAGE_OWNER = "/sys/kernel/debug/page_owner"
 _LIMIT = 3.0  # seconds for the whole search: the blocks that are offline are put back only after it
 _SHARE = 1.0  # seconds for one process, so that a huge, sparse address space leaves time for the other processes
