@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""After the boot: what became of each item, hot-add once nobody needs the image any more, and the record of the cycle."""
+"""After a boot: the outcome of each item, the hot-add once the image is no longer needed, and the record of the cycle."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .hotplug import Transition
 from .node_settings import Settings
 
 CYCLE = "/var/lib/hotpmem/cycle.json"  # the last cycle, for the report
-CYCLES = "/var/lib/hotpmem/cycles"  # the last ones, a file each
+CYCLES = "/var/lib/hotpmem/cycles"  # the last cycles, one file each
 _SAVED_BEFORE = f"{RUN}/saved-before.json"  # SAVED of the boot before, once this one has hot-added
 RESTORE_UNIT = "hotpmem-restore.service"
 KEEP = 20
@@ -29,11 +29,11 @@ _STAMPS = ("Firmware", "Loader", "InitRD", "Userspace", "Finish")
 
 
 class Held(HotpmemError):
-    """An item that must not start cold was not restored: its unit is down and the image is kept."""
+    """An item with cold_start false was not restored. Its unit stays down, and the image is kept."""
 
 
 class AfterBoot:
-    """What the boot that runs now has done with the state, and what is left to do."""
+    """What this boot has done with the saved state, and the steps that are left."""
 
     def __init__(self, engine: Engine, settings: Settings, services: Services) -> None:
         self.engine = engine
@@ -43,18 +43,18 @@ class AfterBoot:
 
     @property
     def result(self) -> Optional[Dict[str, Any]]:
-        """The copy helper's result, why there was none, or None when hotpmem-restore.service did not run in this boot."""
+        """The result of pmem-state restore, or the reason why it did not run. None before hotpmem-restore.service has run."""
         return self.records.read_json(RESTORE)
 
     @property
     def due(self) -> bool:
-        """True when this boot had state to restore, or lost some."""
+        """True when the previous boot left state behind, whether or not it could be restored."""
         restored = any(entry.get("status") == "restored" for entry in (self.result or {}).get("items") or [])
         return restored or self.records.exists(f"{RUN}/due")
 
     @property
     def device(self) -> str:
-        """Where the restore looked, for a message."""
+        """The device that the restore looked at, for messages. DEVICE when it is unknown."""
         device = (self.result or {}).get("device")
         try:
             return str(device or self.engine.hotplug.device_of(self.engine.namespaces.find(self.settings.namespace)) or "DEVICE")
@@ -62,7 +62,7 @@ class AfterBoot:
             return "DEVICE"
 
     def outcomes(self) -> List[Dict[str, Any]]:
-        """One an item; none when nothing was due. ``down`` means that its unit is held down now."""
+        """One outcome for each item, in their order; empty when no state was due. ``down`` means that the unit is held down now."""
         result = self.result
         if result is None or not self.due:
             return []
@@ -77,25 +77,26 @@ class AfterBoot:
             [kept.to_dict() for kept in self.settings.items], dict(result, items=list(entries.values())), saved=bool(self.last_save)
         )
         for outcome in outcomes:
-            # cold-start lets a held item go.
+            # The verb cold-start has released this item.
             if outcome["status"] == "down" and not self.records.exists(f"{HOLD}/{outcome['name']}"):
                 outcome["status"] = "cold"
         return outcomes
 
     def hot_add(self) -> Transition:
-        """Make the memory System RAM, unless somebody still needs what is on it. Raises Held or HotpmemError."""
+        """Add the memory to System RAM, unless an item still needs the image on it. Raises Held or HotpmemError."""
         down = [outcome for outcome in self.outcomes() if outcome["status"] == "down"]
         names = " ".join(outcome["name"] for outcome in down)
         if down:
             raise Held(
                 "Cannot hot-add the memory",
                 "; ".join(f"{one['name']} was not restored ({one['reason']}), and its cold_start is false" for one in down)
-                + ": its unit stays down and what is on the device is kept",
-                f"Look at the image (pmem-state verify --device {self.device}), then run: hotpmem-node cold-start {names}",
+                + ". Its unit stays down, and the image is kept",
+                f"Check the image with pmem-state verify --device {self.device}. "
+                f"To start without the state, run: hotpmem-node cold-start {names}",
                 down=[outcome["name"] for outcome in down],
             )
         image = (self.result or {}).get("image") or {}
-        # Restored, or given up with its reason said: no longer worth keeping. Anything else is.
+        # The outcomes above account for such an image: it was restored, or the reason is on record. Anything else is kept.
         force = self.settings.force or image.get("state") in ("valid", "damaged", "consumed")
         before = self.memory()
         found = self.engine.namespaces.find(self.settings.namespace)
@@ -108,7 +109,7 @@ class AfterBoot:
         return move
 
     def _turn_over(self) -> None:
-        """What was said of the end of the last boot must not be taken for the end of this one, should that be a power cut."""
+        """Move the records of the previous boot away. After a power cut, the next boot must not take them for those of this boot."""
         last = self.records.read_json(SHUTDOWN)
         if last is not None:
             self.records.write_json(f"{RUN}/shutdown.json", last)
@@ -119,24 +120,24 @@ class AfterBoot:
 
     @property
     def last_save(self) -> Dict[str, Any]:
-        """The record of the save that ended in the boot before; empty when there is none."""
+        """The record of the save that the previous boot completed; empty when it completed no save."""
         last = self.records.read_json(_SAVED_BEFORE) or self.records.read_json(SAVED) or {}
         return {} if last.get("boot_id_before") == boot_id(self.engine.sysfs) else last
 
     @property
     def last_end(self) -> str:
-        """How the boot before ended, as far as it said; the empty string when it said nothing."""
+        """How the previous boot ended, as hotpmem-save.service recorded it. The empty string when it recorded nothing."""
         last = self.records.read_json(f"{RUN}/shutdown.json") or self.records.read_json(SHUTDOWN) or {}
         return str(last.get("said") or "")
 
     def manager(self) -> Dict[str, str]:
-        """systemd's stamps of this boot."""
+        """systemd's timestamps of this boot, as ``systemctl show`` prints them."""
         return self.services.properties([f"{name}TimestampMonotonic" for name in _STAMPS])
 
     def timeline(self, hot_added: int) -> Dict[str, Any]:
-        """Phases of the cycle that brought this boot. hot_added: CLOCK_BOOTTIME in ns.
+        """The phases of the cycle that led to this boot. hot_added: CLOCK_BOOTTIME in nanoseconds.
 
-        systemd's stamps are of CLOCK_MONOTONIC, in us; in a boot that never slept it is CLOCK_BOOTTIME.
+        systemd's timestamps are microseconds of CLOCK_MONOTONIC. In a boot that was never suspended they equal CLOCK_BOOTTIME.
         """
         result = self.result or {}
         manager = self.manager()
@@ -144,13 +145,13 @@ class AfterBoot:
         user = manager.get("UserspaceTimestampMonotonic", "0")
         if user.isdigit() and int(user):
             times["userspace_start"] = int(user) * 1000
-        # What units waited for, whatever came of it: an initrd may have restored long before, or still be at it.
+        # The units waited for this service, whatever its result. An initrd may have restored long before, or may still be running.
         names = ("ExecMainStartTimestampMonotonic", "ExecMainExitTimestampMonotonic")
         unit = self.services.properties(names, RESTORE_UNIT)
         begun, ended = (int(unit.get(name) or 0) for name in names)
         if begun and ended:
             times.update(restoring=begun * 1000, restored=ended * 1000)
-        # When the first was started, all that it is ordered after being there, and when the last was ready.
+        # When systemd started the first unit, after everything that it is ordered after, and when the last one was ready.
         names = ("InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
         units = [self.services.properties(names, unit) for unit in self.settings.units]
         starting, ready = ([int(one.get(name) or 0) for one in units] for name in names)
@@ -160,20 +161,23 @@ class AfterBoot:
                 times["units_starting"] = min(starting) * 1000
         image = result.get("image") or {}
         if "(reboot)" in str(self.last_save.get("method")):
-            # Through firmware: the counter began again, and nothing spans the two boots.
+            # A reboot through firmware resets the counter, so the marks of the previous boot mean nothing now.
             image = {}
         found = marks_of(image, result.get("clock"), self.engine.helper.clock(), times)
         return {**found, **summary(found["marks"], found["cycles_per_second"]), "systemd": systemd_times(manager)}
 
     def cold_start(self, names: List[str], start: Callable[[List[str]], None]) -> List[str]:
-        """Let held items start without their state. Returns their names; raises HotpmemError for one that is not held."""
+        """Release held items, so that their units start without the state. names: empty for all held items. Returns the released names.
+
+        Raises HotpmemError when a named item is not held.
+        """
         held = [kept.name for kept in self.settings.items if self.records.exists(f"{HOLD}/{kept.name}")]
         wrong = [name for name in names if name not in held]
         if wrong:
             raise HotpmemError(
                 f"Cannot start {', '.join(wrong)} cold",
-                f"nothing holds it down; held are: {', '.join(held) or 'none'}",
-                "See hotpmem-node status, and systemctl status of its unit",
+                f"it is not held down. The held items are: {', '.join(held) or '(none)'}",
+                "hotpmem-node outcome shows each item, and systemctl status shows its unit",
             )
         chosen = names or held
         for name in chosen:
@@ -182,13 +186,13 @@ class AfterBoot:
         return chosen
 
     def memory(self) -> Dict[str, Any]:
-        """As pmem_info shows it."""
+        """Total and available memory in bytes, as the module pmem_info shows them."""
         values = meminfo(self.engine.sysfs.get("/proc/meminfo"))
         total = values.get("MemTotal", 0)
         return {"total_bytes": total, "available_bytes": values.get("MemAvailable", 0), "total": format_size(total)}
 
     def record(self, before: Dict[str, Any], more: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Write the record of this cycle: what the play's post_boot writes, and a copy among the last ones."""
+        """Write the record of this cycle, as the role post_boot writes it, and keep a copy among the last cycles. Returns the record."""
         value = {
             **self.last_save,
             "boot_id": boot_id(self.engine.sysfs),
@@ -208,7 +212,7 @@ class AfterBoot:
 
 
 def spans(timeline: Dict[str, Any]) -> Dict[str, float]:
-    """What the report shows beside the phases: seconds from the save, and from the start of the kernel, until the units were ready."""
+    """The seconds from the save, and from the start of the kernel, until the units were ready. The report shows them."""
     marks, rate = timeline["marks"], timeline["cycles_per_second"]
     if "units_ready" not in marks or "saved" not in marks:
         return {}
@@ -219,7 +223,7 @@ def spans(timeline: Dict[str, Any]) -> Dict[str, float]:
 
 
 def clear_cold(records: Records, settings: Settings, failed: List[str]) -> None:
-    """An item whose unit is well takes no cold start from an earlier crash. failed: units in the state failed."""
+    """Remove the note that an item has to start cold, unless its unit is in the state failed. failed: those units."""
     for kept in settings.items:
         if kept.unit not in failed:
             records.remove(os.path.join(COLD, kept.name))

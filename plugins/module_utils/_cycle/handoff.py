@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The handoff: from a machine in service to the jump, and back into service when anything fails before it.
+"""The handoff: from running services to the jump into the next kernel, and back to running services when a step fails.
 
-Before (services up): preflight, kernel loaded, memory removed. Inside (services down): stop, save, jump. What
-fails is put back at once: services first, then memory. See docs/architecture.md#handoff.
+While the services are up, the handoff runs the preflight, loads the kernel and hot-removes the memory. While they are down, it
+saves the state and jumps. When a step fails, it starts the services first and puts the memory back afterwards.
+docs/reference/handoff.md shows every step.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ STAGES = ("preflight", "kexec_load", "hot_remove", "stop", "save", "jump")
 
 
 class Interrupted(BaseException):
-    """A signal asked the handoff to end. Not an Exception: nothing on the way may take it for a failure of its own."""
+    """A signal asked the handoff to end. It is not an Exception, so that no code takes it for an ordinary failure."""
 
 
 class HandoffFailed(HotpmemError):
-    """It did not jump. ``stuck``: what could not be put back, as (sentence, command); empty: all is as before."""
+    """The handoff did not jump.
+
+    stuck: what could not be put back, as pairs of a sentence and the command that fixes it. Empty: everything is as before.
+    """
 
     def __init__(self, what: str, said: str, todo: str, stuck: List[Tuple[str, str]], **details: Any) -> None:
         self.stuck = stuck
@@ -40,14 +44,15 @@ class HandoffFailed(HotpmemError):
 
 
 def boottime_ns() -> int:
-    """CLOCK_BOOTTIME, in ns."""
+    """CLOCK_BOOTTIME in nanoseconds (clock_gettime(2))."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def jump_target(engine: Engine, settings: Settings) -> Target:
-    """What a handoff jumps to: what the settings name, and the running kernel's for everything that they leave out.
+    """The kernel, initrd and command line that a handoff jumps to. The running kernel's stand in for those that the settings omit.
 
-    The handoff takes it, and preflight and status judge it. An initrd of the collection's own counts once it has been built.
+    The handoff loads this target, and preflight and status check the same one. An initrd that the collection builds counts once
+    it exists.
     """
     initrd = engine.jump_initrd.ready() if settings.own_initrd else settings.initrd
     target = engine.kexec.target(settings.kernel or None, initrd or None, settings.command_line or None)
@@ -55,7 +60,10 @@ def jump_target(engine: Engine, settings: Settings) -> Target:
 
 
 class Handoff:
-    """One handoff. say: gets a line at each step. now: CLOCK_BOOTTIME in ns. shield: called before putting back, to hold off signals."""
+    """One handoff.
+
+    say: gets one line for each step. now: returns CLOCK_BOOTTIME in nanoseconds. shield: holds off signals while put_back() runs.
+    """
 
     def __init__(
         self,
@@ -93,7 +101,7 @@ class Handoff:
         return jump_target(self.engine, self.settings)
 
     def preflight(self) -> Dict[str, Any]:
-        """The numbers; raises HotpmemError with every reason against it. Changes nothing."""
+        """Check that a handoff can succeed, and return the numbers. Changes nothing. Raises HotpmemError with every reason against it."""
         one = self.settings
         numbers = self.engine.preflight.require(one.namespace, one.state_items, one.reserve, True, self.target())
         found = self.namespace
@@ -102,17 +110,17 @@ class Handoff:
         if image:
             raise HotpmemError(
                 "This host is not ready",
-                f"{device} holds a state image ({image}) that was not restored, and a save would replace it",
-                f"Restore it (pmem-state restore --device {device}), or give it up: hotpmem-node hot-add --force",
+                f"{device} holds a state image ({image}) that was not restored, and a save would overwrite it",
+                f"Restore it (pmem-state restore --device {device}), or discard it (hotpmem-node hot-add --force)",
                 image=image,
             )
-        # What it would refuse is refused here, before anything is touched and there is something to put back.
+        # What a hot-remove would refuse is refused here, before anything changes.
         planned = self.engine.hotplug.plan_remove(found, one.force)
         self.was_ram = planned.before["mode"] == "system-ram"
         return numbers
 
     def plan(self) -> List[str]:
-        """What run() would do, in order. Changes nothing; raises what run() would refuse for."""
+        """The steps of run(), in order. Changes nothing. Raises HotpmemError when run() would refuse."""
         self.preflight()
         one, target = self.settings, self.target()
         steps = [f"make {self.engine.jump_initrd.words}"] if self.settings.own_initrd and self.engine.jump_initrd.due else []
@@ -126,9 +134,10 @@ class Handoff:
         return steps + [self.jump.words]
 
     def run(self) -> None:
-        """Do it. Returns once the jump is on its way (method systemd), or not at all. Raises HandoffFailed, everything put back.
+        """Hand the machine over to its next boot.
 
-        What preflight refuses is raised as it is: nothing was touched.
+        With the method systemd it returns once systemd shuts the machine down. With the method fast it does not return. Raises
+        HandoffFailed after it has put everything back, and HotpmemError when the preflight refuses: then nothing was changed.
         """
         self._enter("preflight")
         self.preflight()
@@ -144,15 +153,18 @@ class Handoff:
             self.shield()
             if self.services.stopping():
                 if self.stage == "jump":
-                    # The shutdown that was asked for.
+                    # This is the shutdown that the jump started.
                     return
-                # Somebody shuts the machine down: hotpmem-save.service, which ends after this, does what is left to do.
-                said = "the machine is shutting down meanwhile; the state is saved by hotpmem-save.service"
-                raise HandoffFailed(f"Handoff ended at {self.stage}", said, "Nothing is left to do", [], stage=self.stage) from error
+                # Somebody else shuts the machine down. hotpmem-save.service stops after this process and saves the state.
+                said = "the machine is shutting down, and hotpmem-save.service saves the state"
+                raise HandoffFailed(f"Handoff ended at {self.stage}", said, "You need not do anything", [], stage=self.stage) from error
             raise self.put_back(HotpmemError("Handoff was interrupted", str(error), "Run it again when you are ready")) from error
 
     def take_up(self) -> bool:
-        """Where a handoff of this boot stood that was killed (out of memory, SIGKILL); False when there is none to put back."""
+        """Read how far a handoff of this boot came that was killed, by SIGKILL or for lack of memory.
+
+        Returns False when nothing has to be put back.
+        """
         record = self.records.read_json(HANDOFF) or {}
         if record.get("exit") is not None or record.get("boot_id") != boot_id(self.engine.sysfs) or record.get("stage") not in STAGES:
             return False
@@ -167,9 +179,9 @@ class Handoff:
         self.records.write_json(HANDOFF, dict(record, boot_id=boot_id(self.engine.sysfs), exit=None))
 
     def _before(self) -> None:
-        """Services up."""
+        """The steps while the services are up."""
         one, kexec = self.settings, self.engine.kexec
-        # Written now so that there is little left to write when the services are down.
+        # Write dirty pages now, so that little is left to write while the services are down.
         self.engine.runner.run(["sync"], timeout=60)
         self._enter("kexec_load")
         if self.settings.own_initrd:
@@ -187,18 +199,18 @@ class Handoff:
         self.was_up = self.services.active([*self.jump.stops, *one.units])
         clear_cold(self.records, one, self.services.failed(one.units))
         self.clock = self.engine.helper.clock()
-        # On the disk before the services go down: without it the next boot takes an image for a stale one. From here
-        # to the stop a unit that restarts by itself would stay down (role unit_guard), so this comes last.
+        # The note must be on the disk before the services stop: without it the next boot takes the image for a stale one.
+        # It comes last, because from now on a unit that restarts by itself would stay down (role unit_guard).
         self.records.announce("Saved by hotpmem-node; restored, and removed, by hotpmem-restore.service.\n")
 
     def _inside(self) -> None:
-        """Services down: every line here is down time."""
+        """The steps while the services are down. Every line here is down time."""
         one = self.settings
         self._enter("stop")
         for unit in self.jump.stops:
             self.services.stop([unit])
         self.marks["stopping"] = self.now()
-        # To the microsecond: systemctl takes its time until systemd hears of it.
+        # systemd knows the moment to the microsecond. systemctl needs some time to reach systemd.
         began = self.services.stop(one.units)
         self.marks["stopping"] = max(self.marks["stopping"], began)
         self.marks["units_stopped"] = self.now()
@@ -213,7 +225,7 @@ class Handoff:
             self.records.write(SAVED_HERE, "")
 
     def put_back(self, error: HotpmemError) -> HandoffFailed:
-        """Services first, memory after; whatever fails, the rest is done all the same. Returns the error to raise."""
+        """Start the services, then put the memory back. A step that fails does not stop the others. Returns the error to raise."""
         self.shield()
         what = f"Handoff failed at {self.stage.replace('_', ' ')}"
         self.say(f"{what}: putting everything back")
@@ -227,14 +239,16 @@ class Handoff:
 
         self.records.remove(SAVED_HERE)
         attempt(self.jump.undo, "a file system is still read-only", "mount -o remount,rw /")
-        # On the disk before the units go on: should the machine crash before the image is gone, nothing takes them back in time.
+        # This must be on the disk before the units start. If the machine crashes while the image still exists, the next boot must
+        # not restore the older state.
         attempt(lambda: self.records.remove(PENDING, sync=True), "a restore is still due", f"rm {PENDING}")
         units = [unit for unit in self.was_up if unit not in self.jump.stops] + [one for one in self.jump.stops if one in self.was_up]
         attempt(lambda: self.services.start(units), f"{', '.join(units)} did not start", f"systemctl start {' '.join(units)}")
         down = (self.now() - self.marks["stopping"]) / 1e9 if "stopping" in self.marks else 0.0
         attempt(self._unload, "the kernel is still loaded for kexec", "kexec -s -u")
         if STAGES.index(self.stage) >= STAGES.index("hot_remove"):
-            # By force: an image on it is older than the state that the units use now. But not what was there before this handoff.
+            # force, because an image of this handoff is older than the state that the units use now. Data from before this handoff
+            # is kept.
             force = self.was_ram or bool(self.device)
             attempt(
                 lambda: self.engine.hotplug.hot_add(self.namespace, self.settings.offline_timeout, force),
@@ -260,7 +274,7 @@ class Handoff:
 
 
 def saved_record(result: Dict[str, Any], method: str) -> Dict[str, Any]:
-    """What the record of the cycle will say of a save, from the helper's result."""
+    """What the record of the cycle says about a save. result: of pmem-state save."""
     image = result.get("image") or {}
     return {
         "boot_id_before": image.get("boot_id"),

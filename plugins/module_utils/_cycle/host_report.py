@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All there is to know about a host, without changing anything and without ever failing: what can't be read is a warning."""
+"""Everything that the collection can read about a host. It changes nothing and never fails: what can't be read becomes a warning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOOLS = ("ndctl", "daxctl", "kexec")
 
 
 class HostReport:
-    """Gathers facts. ``warnings`` holds what could not be had, and why."""
+    """Gathers the facts of a host. warnings: what could not be read, and why."""
 
     def __init__(self, sysfs: Sysfs, runner: Runner, helper: Helper) -> None:
         self.sysfs = sysfs
@@ -34,7 +34,10 @@ class HostReport:
         self.warnings: List[str] = []
 
     def gather(self, wanted: str = "", device: str = "") -> Dict[str, Any]:
-        """The facts. wanted: which namespace ``selected`` describes. device: where to look for an image instead."""
+        """Return the facts. Sizes are in bytes.
+
+        wanted: the namespace that ``selected`` describes. device: read the image from this device, not from that of the namespace.
+        """
         if os.geteuid() != 0:
             self.warnings.append("This is not root: addresses, image and leaks can't be read. Run as root (become: true).")
         facts: Dict[str, Any] = {
@@ -99,7 +102,7 @@ class HostReport:
         return tools
 
     def _selected(self, wanted: str) -> Dict[str, Any]:
-        """The namespace meant, with what its dax device is used for. ``driver`` is null unless it is devdax and bound."""
+        """The wanted namespace, and the use of its dax device. ``driver`` is null unless the namespace is devdax and bound to a driver."""
         namespace = self.namespaces.find(wanted)
         facts = dict(namespace.to_dict(), driver=None, online_bytes=0)
         if namespace.chardev:
@@ -129,7 +132,7 @@ class HostReport:
         }
 
     def _image(self, device: str, facts: Dict[str, Any]) -> Dict[str, Any]:
-        """The image's header on device, else on the device of the selected namespace: of either road."""
+        """The header of the image on device. Without a device, on the device of the selected namespace, on either road."""
         selected = facts["selected"] or {}
         if not device and selected.get("mode") == "raw" and selected.get("blockdev"):
             device = f"/dev/{selected['blockdev']}"

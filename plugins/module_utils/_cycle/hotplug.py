@@ -263,7 +263,10 @@ class HotPlug:
         if image and not force:
             lost = f"the state image on /dev/{device.name} ({image}), which was not restored"
             raise HotpmemError(
-                f"Cannot use {device.name}", f"this would destroy {lost}", "Restore the image first. To discard it, set force: true", destroys=[lost]
+                f"Cannot use {device.name}",
+                f"this would destroy {lost}",
+                "Restore the image first. To discard it, set force: true",
+                destroys=[lost],
             )
         return image
 

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host was told to keep, and how: /etc/hotpmem/node.json, written by the role node_agent.
+"""The settings of a host in /etc/hotpmem/node.json: which items it keeps, and how. The role node_agent writes this file.
 
-Read by the agent and by nothing else; the names are those of the inventory variables, without ``hotpmem_``. Seconds and bytes.
+Only the agent reads it. A setting has the name of its inventory variable without ``hotpmem_``. Times are in seconds, sizes in bytes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from .hotplug import ROADS
 SETTINGS = "/etc/hotpmem/node.json"
 METHODS = ("systemd", "fast")
 JUMP_INITRDS = ("default", *KINDS)
-_TODO = "Write it again with the role node_agent, or mend it by hand: its keys are the parameters of that role"
+_TODO = "Run the role node_agent to write the file again, or correct it by hand. Its keys are the parameters of that role"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """An item with the unit that uses it. unit is empty for none; cold_start False: rather down than without its state."""
+    """An item, and the unit that uses it.
+
+    unit: empty when no unit uses the item. cold_start: False keeps the unit down when the state was not restored.
+    """
 
     name: str
     path: str
@@ -33,13 +36,13 @@ class Kept:
     cold_start: bool = True
 
     def to_dict(self) -> Dict[str, Any]:
-        """As in the inventory."""
+        """The item as in the inventory."""
         return {"name": self.name, "path": self.path, "unit": self.unit or None, "cold_start": self.cold_start}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings with their defaults. Timeouts in seconds, reserve in bytes."""
+    """All settings with their defaults. Timeouts are in seconds, reserve is in bytes."""
 
     items: List[Kept] = field(default_factory=list)
     namespace: str = ""
@@ -63,7 +66,7 @@ class Settings:
 
     @property
     def state_items(self) -> List[Item]:
-        """As the copy helper takes them."""
+        """The items in the form that pmem-state takes."""
         return [Item(kept.name, kept.path) for kept in self.items]
 
     @property
@@ -78,13 +81,13 @@ class Settings:
 
     @property
     def units(self) -> List[str]:
-        """Units of the items, each once, in the order of the items."""
+        """The units of the items, in their order, without duplicates."""
         return list(dict.fromkeys(kept.unit for kept in self.items if kept.unit))
 
 
 def _kept(entries: Any) -> List[Kept]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError("items is no list of objects")
+        raise ValueError("items is not a list of objects")
     items_from(entries, need_path=True)
     return [
         Kept(str(entry["name"]), str(entry["path"]), str(entry.get("unit") or ""), entry.get("cold_start") is not False)
@@ -93,32 +96,37 @@ def _kept(entries: Any) -> List[Kept]:
 
 
 def _value(name: str, value: Any, default: Any) -> Any:
-    """value as the type of default. Raises ValueError."""
+    """Convert value to the type of default. Raises ValueError when the value does not fit."""
     if name == "reserve":
         return parse_size(value)
     if isinstance(default, bool):
         if not isinstance(value, bool):
-            raise ValueError(f"{name} is neither true nor false")
+            raise ValueError(f"{name} must be true or false")
         return value
     if isinstance(default, (int, float)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-            raise ValueError(f"{name} is no positive number of seconds")
+            raise ValueError(f"{name} must be a positive number of seconds")
         return value
     if isinstance(default, list):
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-            raise ValueError(f"{name} is no list of words")
+            raise ValueError(f"{name} must be a list of strings")
         return value
     return "" if value is None else str(value)
 
 
 def from_dict(values: Dict[str, Any], where: str = SETTINGS) -> Settings:
-    """Settings from a mapping. Raises HotpmemError: a misspelt key must not pass for a default."""
+    """Make settings from a mapping. where: the file, for messages.
+
+    Raises HotpmemError for an unknown key, so that a misspelt key is not silently replaced by a default.
+    """
     what = f"Cannot use the settings in {where}"
     defaults = Settings()
     known = {one.name for one in fields(Settings)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise HotpmemError(what, f"there is no setting {', '.join(unknown)}; there are: {', '.join(sorted(known))}", _TODO)
+        raise HotpmemError(
+            what, f"the setting {', '.join(unknown)} does not exist. The known settings are: {', '.join(sorted(known))}", _TODO
+        )
     try:
         settings = Settings(
             **{name: _kept(value) if name == "items" else _value(name, value, getattr(defaults, name)) for name, value in values.items()}
@@ -131,12 +139,12 @@ def from_dict(values: Dict[str, Any], where: str = SETTINGS) -> Settings:
         ("jump_initrd", settings.jump_initrd, JUMP_INITRDS),
     ):
         if value not in known_values:
-            raise HotpmemError(what, f"{name} is {value!r}, not one of {', '.join(known_values)}", _TODO)
+            raise HotpmemError(what, f"{name} is {value!r}. It must be one of: {', '.join(known_values)}", _TODO)
     return settings
 
 
 def load(path: str = SETTINGS, missing: Optional[Settings] = None) -> Settings:
-    """Settings from a file. missing: what to return when there is none. Raises HotpmemError."""
+    """Read settings from a file. missing: what to return when the file does not exist. Raises HotpmemError."""
     what = f"Cannot read the settings in {path}"
     try:
         with open(path, encoding="utf-8") as file:
@@ -144,11 +152,13 @@ def load(path: str = SETTINGS, missing: Optional[Settings] = None) -> Settings:
     except FileNotFoundError as error:
         if missing is not None:
             return missing
-        raise HotpmemError(what, "the file is not there", "Install the agent with the role node_agent, or name another file") from error
+        raise HotpmemError(
+            what, "the file does not exist", "Install the agent with the role node_agent, or name another file with --settings"
+        ) from error
     except OSError as error:
         raise HotpmemError(what, error.strerror or str(error), "Run as root") from error
     except ValueError as error:
-        raise HotpmemError(what, f"it is not JSON ({error})", _TODO) from error
+        raise HotpmemError(what, f"it is not valid JSON ({error})", _TODO) from error
     if not isinstance(values, dict):
-        raise HotpmemError(what, "it holds no JSON object", _TODO)
+        raise HotpmemError(what, "it does not contain a JSON object", _TODO)
     return from_dict(values, path)

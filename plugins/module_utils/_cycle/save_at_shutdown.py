@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Save at an orderly shutdown that nobody handed off: after the state units stopped, before the file systems go.
+"""The save at a shutdown without a handoff: after the state units have stopped, and before the file systems are unmounted.
 
-Never longer than its deadline, and never in the way: what can't be saved is said, and the machine goes down all the same.
+It never takes longer than its deadline and never blocks the shutdown. When it can't save, it records the reason.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .handoff import saved_record
 from .node_settings import Settings
 
 GOES_ON = ("kexec", "reboot")
-_RESERVED = 5.0  # seconds kept back for ending in order
+_RESERVED = 5.0  # seconds left over for an orderly end
 
 
 class ShutdownSave:
-    """One shutdown. clock: seconds, for the deadline."""
+    """The save at one shutdown. clock: returns seconds; the deadline is measured with it."""
 
     def __init__(self, engine: Engine, settings: Settings, services: Services, clock: Callable[[], float] = time.monotonic) -> None:
         self.engine = engine
@@ -35,9 +35,10 @@ class ShutdownSave:
         self.records = Records(engine.sysfs)
 
     def run(self, deadline: float) -> Dict[str, Any]:
-        """Save when there is something to save. deadline: seconds from now. Returns ``saved`` and ``said``; raises HotpmemError.
+        """Save the state if this shutdown leads to another boot. deadline: seconds from now.
 
-        What was done, or why nothing was, is kept for the next boot to say.
+        Returns ``end`` (how the machine goes down), ``saved`` and ``said``. Records the answer, or the error, for the next boot.
+        Raises HotpmemError when the state could not be saved.
         """
         try:
             answer = self._run(self.clock() + deadline)
@@ -52,10 +53,10 @@ class ShutdownSave:
         one = self.settings
         end = self.services.end()
         if end not in GOES_ON:
-            said = f"nothing to do at {end}: memory does not outlive it" if end else "the machine is not shutting down"
+            said = f"nothing was saved, because memory does not survive a {end}" if end else "the machine is not shutting down"
             return {"end": end, "saved": False, "said": said}
         if not one.items:
-            return {"end": end, "saved": False, "said": "there are no items to keep"}
+            return {"end": end, "saved": False, "said": "the settings name no items"}
         what = "Cannot save at shutdown"
         found = self.engine.namespaces.find(one.namespace)
         device = self.engine.hotplug.device_of(found)
@@ -63,23 +64,27 @@ class ShutdownSave:
             image = self.engine.copy.info(device)
             if image["image"]["state"] == "valid":
                 if self.engine.copy.same_boot(image, "boot_id"):
-                    return {"end": end, "saved": True, "said": f"{device} holds the state of this boot already: the handoff saved it"}
-                said = f"{device} holds an image that was not restored, and it is kept; the state of this boot is not saved"
-                raise HotpmemError(what, said, "After the boot: hotpmem-node status says what to do about the image")
+                    return {"end": end, "saved": True, "said": f"{device} already holds the state of this boot: the handoff saved it"}
+                said = f"{device} holds an image that was not restored. That image is kept, and the state of this boot is not saved"
+                raise HotpmemError(what, said, "After the boot, hotpmem-node status shows the image and what to do about it")
         running = self.services.active(one.units)
         if running:
-            said = f"{', '.join(running)} still runs: what it writes would not be saved"
-            raise HotpmemError(what, said, "Find out why it did not stop before hotpmem-save.service: systemctl list-dependencies --after")
+            said = f"{', '.join(running)} still runs, and its later writes would be missing from the image"
+            raise HotpmemError(
+                what,
+                said,
+                "Find out why it did not stop before hotpmem-save.service: systemctl list-dependencies --after hotpmem-save.service",
+            )
         clear_cold(self.records, one, self.services.failed(one.units))
         clock = self.engine.helper.clock()
         marks = {"units_stopped": time.clock_gettime_ns(time.CLOCK_BOOTTIME)}
         left = until - self.clock() - _RESERVED
-        # Half at most: a page that can't be moved must not eat the time of the save, and both must end before the deadline.
+        # At most half of the time: a page that can't be moved must not use up the time of the save.
         move = self.engine.hotplug.hot_remove(found, max(min(one.offline_timeout, left / 2), 1.0), one.force)
         self.records.note_place(move.device, move.namespace.start, self.engine.hotplug.road)
         left = until - self.clock() - _RESERVED
         if left <= 0:
-            raise HotpmemError(what, "removing the memory used up the time", "Raise shutdown_timeout", end=end)
+            raise HotpmemError(what, "the hot-remove of the memory took all the time until the deadline", "Raise shutdown_timeout", end=end)
         self.records.announce("Saved at shutdown by hotpmem-save.service; hotpmem-restore.service restores and removes this file.\n")
         result = self.engine.helper.call(
             "save", move.device, one.state_items, timeout=min(one.copy_timeout, left), marks=marks, clock=clock

@@ -49,7 +49,9 @@ class Completed:
 
     @property
     def words(self) -> str:
-        """Describe the result for an error message: the exit code, then standard error or else standard output."""
+        """Describe the result for an error message: the exit code, then standard error or else
+        standard output.
+        """
         end = f"exited with code {self.rc}" if self.rc >= 0 else f"was killed by signal {-self.rc}"
         text = self.stderr.strip() or self.stdout.strip()
         return f"{os.path.basename(self.argv[0])} {end}" + (f": {text}" if text else " and printed no message")
@@ -60,7 +62,10 @@ class ToolMissing(HotpmemError):
 
 
 class TimedOut(HotpmemError):
-    """The program did not finish before its deadline and was stopped. ``completed`` holds its output so far."""
+    """The program did not finish before its deadline and was stopped.
+
+    ``completed`` holds its output so far.
+    """
 
     completed: Completed
 
@@ -69,7 +74,10 @@ class Runner:
     """Runs programs on this machine. Tests replace it with a runner that records the commands."""
 
     def which(self, name: str) -> Optional[str]:
-        """Return the path of a program, or None when it is not installed. name: a program name or a path."""
+        """Return the path of a program, or None when it is not installed.
+
+        name: a program name or a path.
+        """
         if os.sep in name:
             return name if os.access(name, os.X_OK) and not os.path.isdir(name) else None
         return shutil.which(name, path=SEARCH_PATH)
@@ -134,7 +142,9 @@ class Runner:
         return completed
 
     def check(self, argv: Sequence[str], what: str, todo: str, timeout: Optional[float] = None) -> Completed:
-        """Run a program as run() does, and raise HotpmemError with what and todo when its exit code is not 0."""
+        """Run a program as run() does, and raise HotpmemError with what and todo when its exit code
+        is not 0.
+        """
         done = self.run(argv, timeout=timeout)
         if done.rc != 0:
             raise HotpmemError(what, done.words, todo, argv=list(argv), rc=done.rc, stdout=done.stdout, stderr=done.stderr)
@@ -142,7 +152,10 @@ class Runner:
 
 
 def _collect(child: subprocess.Popen, timeout: Optional[float], on_line: Optional[Callable[[str], None]]) -> tuple:
-    """Read both pipes until they close. Returns (stdout, stderr, whether the child exited before the deadline)."""
+    """Read both pipes until they close.
+
+    Returns (stdout, stderr, whether the child exited before the deadline).
+    """
     deadline = None if timeout is None else time.monotonic() + timeout
     texts = {child.stdout: bytearray(), child.stderr: bytearray()}
     reported = 0

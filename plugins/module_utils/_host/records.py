@@ -33,7 +33,8 @@ PENDING = f"{LIB}/pending"
 ANNOUNCED = "/run/hotpmem.announced"
 # The units have run with their state since the last restore or hot-add.
 SERVING = f"{LIB}/serving"
-# Where restore looks for the image: the start address of the namespace, because its number can change, and the road.
+# Where restore looks for the image: the start address of the namespace, because its number can
+# change, and the road.
 PLACE = f"{LIB}/place"
 # Facts about the last save that completed. The record of the cycle takes them over.
 SAVED = f"{LIB}/saved.json"
@@ -59,13 +60,19 @@ def _sync_directory(path: str) -> None:
 
 
 class Records:
-    """Reads and writes the records below a root directory. Only root can enter the directories that it creates."""
+    """Reads and writes the records below a root directory.
+
+    Only root can enter the directories that it creates.
+    """
 
     def __init__(self, sysfs: Sysfs) -> None:
         self.sysfs = sysfs
 
     def write(self, name: str, text: str, sync: bool = False) -> None:
-        """Replace a file atomically. sync: return only when the file is on the disk. Raises HotpmemError."""
+        """Replace a file atomically.
+
+        sync: return only when the file is on the disk. Raises HotpmemError.
+        """
         path = self.sysfs.path(name)
         try:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -127,7 +134,10 @@ class Records:
         return self.sysfs.exists(name)
 
     def remove(self, name: str, sync: bool = False) -> None:
-        """Remove a file, if it exists. sync: return only when it is removed from the disk. Raises HotpmemError."""
+        """Remove a file, if it exists.
+
+        sync: return only when it is removed from the disk. Raises HotpmemError.
+        """
         path = self.sysfs.path(name)
         try:
             os.unlink(path)
@@ -141,7 +151,9 @@ class Records:
 
     @contextlib.contextmanager
     def lock(self, wait: float = 0.0) -> Iterator[None]:
-        """Hold the lock that keeps other hotpmem-node processes out. The kernel drops it when the process exits.
+        """Hold the lock that keeps other hotpmem-node processes out.
+
+        The kernel drops it when the process exits.
 
         wait: seconds to wait for another process. Raises Busy when that process still holds the lock.
         """

@@ -49,7 +49,10 @@ def format_size(number: int) -> str:
 
 
 def format_range(start: int, size: int) -> str:
-    """Format a range as ``0x128000000-0x12fffffff``. Both ends are included, as in /proc/iomem. size: bytes."""
+    """Format a range as ``0x128000000-0x12fffffff``.
+
+    Both ends are included, as in /proc/iomem. size: bytes.
+    """
     return f"{start:#x}-{start + size - 1:#x}"
 
 

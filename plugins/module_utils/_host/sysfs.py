@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads and writes attribute files below a root directory. In tests, a captured tree replaces /sys, /proc and /dev."""
+"""Reads and writes attribute files below a root directory.
+
+In tests, a captured tree replaces /sys, /proc and /dev.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _KILL_AFTER = 2.0  # seconds that the parent waits after the child's alarm befor
 _HINTS = {
     errno.EACCES: "Run as root (become: true)",
     errno.EPERM: "Run as root (become: true)",
-    errno.ENOENT: "The kernel object does not exist. The module pmem_info lists the objects that exist",
+    errno.ENOENT: "The file does not exist, so the kernel may lack the device or the feature. The module pmem_info lists the devices",
     errno.ENODEV: "The driver rejected the device. See dmesg for the reason",
 }
 
@@ -61,12 +64,16 @@ class Sysfs:
         return default if number is None else number
 
     def get_hex(self, name: str, default: int) -> int:
-        """Return the number in a file that holds hexadecimal digits without ``0x`` (block_size_bytes), or default."""
+        """Return the number in a file that holds hexadecimal digits without ``0x``
+        (block_size_bytes), or default.
+        """
         number = _number(self.get(name), 16)
         return default if number is None else number
 
     def list(self, name: str) -> List[str]:
-        """Return the names in a directory in natural order (memory9 before memory10), or [] when it cannot be read."""
+        """Return the names in a directory in natural order (memory9 before memory10), or [] when it
+        cannot be read.
+        """
         try:
             return sorted(os.listdir(self.path(name)), key=natural_key)
         except OSError:
@@ -93,8 +100,9 @@ class Sysfs:
     def write_until(self, name: str, value: str, seconds: float) -> None:
         """Write value as write() does, and stop the write after ``seconds``.
 
-        Raises SystemCallError with the kernel's errno. The errno is EINTR when the write was stopped,
-        as the kernel reports a signal. It is ETIMEDOUT when ``seconds`` is not positive: nothing was written.
+        Raises SystemCallError with the kernel's errno. The errno is EINTR when the write was
+        stopped, as the kernel reports a signal. It is ETIMEDOUT when ``seconds`` is not positive:
+        nothing was written.
 
         While a page cannot be moved, the kernel retries offline_pages() (mm/memory_hotplug.c) until a
         signal arrives. So a child process does the write. The child sets its own alarm, which ends the
@@ -144,7 +152,8 @@ def natural_key(name: str) -> list:
 
 
 def mounted(sysfs: Sysfs) -> List[Dict[str, str]]:
-    """Return the mounts of this process: dicts of ``device`` (major:minor), ``target``, ``type`` and ``source``.
+    """Return the mounts of this process: dicts of ``device`` (major:minor), ``target``, ``type``
+    and ``source``.
 
     They come from /proc/self/mountinfo; proc_pid_mountinfo(5) describes the fields. That file writes
     space, tab, newline and backslash in names as octal escapes.
@@ -170,7 +179,10 @@ def boot_id(sysfs: Sysfs) -> str:
 
 
 def require_root(what: str) -> None:
-    """Raise HotpmemError unless this process runs as root. Without root, sysfs allows only some of the reads."""
+    """Raise HotpmemError unless this process runs as root.
+
+    Without root, sysfs allows only some of the reads.
+    """
     if os.geteuid() != 0:
         raise HotpmemError(what, "this operation needs root privileges", "Run as root (become: true)")
 

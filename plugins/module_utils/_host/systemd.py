@@ -9,7 +9,8 @@ from typing import Dict, List, Sequence
 from .errors import HotpmemError
 from .programs import Runner
 
-# The targets of a shutdown (systemd.special(7)) and our names for them. After kexec, reboot and soft-reboot the host starts again.
+# The targets of a shutdown (systemd.special(7)) and our names for them. After kexec, reboot and
+# soft-reboot the host starts again.
 _ENDS = {
     "kexec.target": "kexec",
     "reboot.target": "reboot",
@@ -21,7 +22,10 @@ _ASK = 20.0  # seconds that systemd may take to answer a query
 
 
 class Services:
-    """Starts, stops and queries units by name. timeout: seconds that one start or stop of all units may take."""
+    """Starts, stops and queries units by name.
+
+    timeout: seconds that one start or stop of all units may take.
+    """
 
     def __init__(self, runner: Runner, timeout: float = 90.0) -> None:
         self.runner = runner
@@ -90,7 +94,9 @@ class Services:
         return self.show(names, [unit] if unit else [])[0]
 
     def show(self, names: Sequence[str], units: Sequence[str]) -> List[Dict[str, str]]:
-        """Return the properties of each unit, in the order of units. Without units, return those of the manager.
+        """Return the properties of each unit, in the order of units.
+
+        Without units, return those of the manager.
 
         A path stands for its mount unit.
         """

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Decides the outcome of each item after a restore. The play, the agent and the report all use this decision."""
+"""Decides the outcome of each item after a restore.
+
+The play, the agent and the report all use this decision.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ _NO_IMAGE = 3  # exit code of the copy helper: the device holds no image
 
 
 def why_no_image(result: Mapping[str, Any], saved: bool) -> str:
-    """Explain why an announced save left no image, or return the empty string when the result does not show it.
+    """Explain why an announced save left no image, or return the empty string when the result does
+    not show it.
 
     result: the result of the copy helper. saved: True when a record shows that the save completed.
 

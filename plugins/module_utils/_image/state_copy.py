@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs pmem-state, the compiled copy helper, and parses its JSON. docs/architecture.md describes its command line."""
+"""Runs pmem-state, the compiled copy helper, and parses its JSON.
+
+docs/architecture.md describes its command line.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,10 @@ def items_from(entries: Sequence[Dict[str, Any]], need_path: bool) -> List[Item]
 
 
 def parse_result(stdout: str) -> Dict[str, Any]:
-    """Return the result object in the JSON lines of the helper. Raises ValueError when the last line is not a result."""
+    """Return the result object in the JSON lines of the helper.
+
+    Raises ValueError when the last line is not a result.
+    """
     for line in reversed(stdout.splitlines()):
         if line.strip():
             value = json.loads(line)
@@ -128,7 +134,10 @@ class ProgressFile:
 
 
 class Helper:
-    """Runs the copy helper at ``path``. A verb returns the result object for any exit code; failure() makes an error of it."""
+    """Runs the copy helper at ``path``.
+
+    A verb returns the result object for any exit code; failure() makes an error of it.
+    """
 
     def __init__(self, runner: Runner, path: str = HELPER, progress: Optional[ProgressFile] = None) -> None:
         self.runner = runner
@@ -136,7 +145,10 @@ class Helper:
         self.progress = progress or ProgressFile()
 
     def version(self) -> str:
-        """Return the output of ``pmem-state --version``. Raises HotpmemError when it cannot be executed or fails."""
+        """Return the output of ``pmem-state --version``.
+
+        Raises HotpmemError when it cannot be executed or fails.
+        """
         what, todo = f"Cannot run {self.path}", "Install the helper for the architecture of this host with the role state_helper"
         try:
             return self.runner.check([self.path, "--version"], what, todo, timeout=30).stdout.strip()
@@ -176,7 +188,7 @@ class Helper:
         argv += mark_words(marks or {}, clock)
         argv.append("--json")
         long = verb in ("save", "restore", "verify")
-        what = f"Cannot {verb} {device or 'the items'}"
+        what = f"Cannot run pmem-state {verb}{f' on {device}' if device else ''}"
         try:
             if long:
                 done = self.runner.run(argv + ["--progress"], timeout=timeout, on_line=lambda line: self.progress.take(verb, line))
@@ -211,7 +223,10 @@ class Helper:
         return reading if isinstance(reading, dict) and reading.get("cycles_per_second") else None
 
     def mark(self, name: str, device: str) -> None:
-        """Store the present time in this boot's image as a phase mark. name: one of MARKS. Errors are ignored."""
+        """Store the present time in this boot's image as a phase mark.
+
+        name: one of MARKS. Errors are ignored.
+        """
         with contextlib.suppress(HotpmemError):
             self.runner.run([self.path, "mark", name, "--device", device, "--json"], timeout=5)
 
@@ -258,11 +273,15 @@ def failure(what: str, result: Dict[str, Any], todo: str = "") -> HotpmemError:
         words += "; " + "; ".join(f"{entry.get('name')}: {entry['error']}" for entry in bad)
     # Ansible uses the key msg for the message of a module.
     details = {key: value for key, value in result.items() if key not in ("event", "error", "msg")}
-    return HotpmemError(said.get("what") or what, words, todo or said.get("todo") or "", error=said or None, **details)
+    todo = todo or said.get("todo") or "To see its messages, run the same pmem-state command by hand"
+    return HotpmemError(said.get("what") or what, words, todo, error=said or None, **details)
 
 
 class StateCopy:
-    """Saves to and restores from the image on a device. Check mode uses the predicates to predict what would change."""
+    """Saves to and restores from the image on a device.
+
+    Check mode uses the predicates to predict what would change.
+    """
 
     def __init__(self, helper: Helper, sysfs: Sysfs) -> None:
         self.helper = helper
@@ -301,7 +320,9 @@ class StateCopy:
     def already_saved(
         self, now: Dict[str, Any], device: str, items: Sequence[Item], threads: int, timeout: Optional[float]
     ) -> Optional[Dict[str, Any]]:
-        """Return the result of ``compare`` when this boot saved an image of exactly these sources to the device, or else None."""
+        """Return the result of ``compare`` when this boot saved an image of exactly these sources
+        to the device, or else None.
+        """
         if now["image"]["state"] != "valid" or not self.same_boot(now, "boot_id"):
             return None
         result = self.helper.call("compare", device, items, threads=threads, timeout=timeout)
@@ -312,7 +333,10 @@ class StateCopy:
         return now["image"]["state"] == "consumed" and self.same_boot(now, "consumed_boot_id")
 
     def why_not_restore(self, now: Dict[str, Any], force: bool) -> Optional[str]:
-        """Return the reason why a restore would be refused, as far as the header shows it, or None. For check mode."""
+        """Return the reason why a restore would be refused, as far as the header shows it, or None.
+
+        For check mode.
+        """
         image = now["image"]
         if image["state"] in ("none", "damaged"):
             return {"none": "the device holds no image", "damaged": "the image is damaged"}[image["state"]]
@@ -327,7 +351,10 @@ class StateCopy:
 
 
 def unrestored_image(helper: Helper, device: str) -> str:
-    """Describe the image on a device that has not been restored, or return the empty string. A conversion would destroy it."""
+    """Describe the image on a device that has not been restored, or return the empty string.
+
+    A conversion would destroy it.
+    """
     if helper.runner.which(helper.path) is None:
         return "the header of an image is present, but pmem-state is not installed to read it" if has_magic(device) else ""
     result = helper.call("info", device, timeout=60)
@@ -338,7 +365,9 @@ def unrestored_image(helper: Helper, device: str) -> str:
 
 
 def has_magic(device: str) -> bool:
-    """Return True when one of the two header copies in the first 8 KiB of the device starts with the magic (docs/image-format.md)."""
+    """Return True when one of the two header copies in the first 8 KiB of the device starts with
+    the magic (docs/image-format.md).
+    """
     try:
         with open(device, "rb") as file:
             data = file.read(8192)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional
 
-# (the mark at the end of the phase, the name of the phase), in the order of a cycle. A phase starts where the previous phase ends.
+# (the mark at the end of the phase, the name of the phase), in the order of a cycle. A phase starts
+# where the previous phase ends.
 PHASES = (
     ("stopping", "prepare (services up)"),
     ("units_stopped", "stop units"),
@@ -31,7 +32,8 @@ _GAP = 1_000_000_000  # minimum ns between two readings, to compute the frequenc
 
 
 def frequency(first: Optional[Mapping[str, Any]], second: Optional[Mapping[str, Any]]) -> int:
-    """Return the frequency of the cycle counter in this boot, in cycles per second, or 0 when it is unknown.
+    """Return the frequency of the cycle counter in this boot, in cycles per second, or 0 when it is
+    unknown.
 
     first, second: readings of the counter and the clock. When they are too close together, the
     frequency that a reading itself contains is used.
@@ -49,7 +51,9 @@ def frequency(first: Optional[Mapping[str, Any]], second: Optional[Mapping[str, 
 def marks_of(
     image: Mapping[str, Any], restored: Optional[Mapping[str, Any]], now: Optional[Mapping[str, Any]], times: Mapping[str, int]
 ) -> Dict[str, Any]:
-    """Return ``marks`` (name -> cycles) and ``cycles_per_second``. The marks are empty without a usable counter.
+    """Return ``marks`` (name -> cycles) and ``cycles_per_second``.
+
+    The marks are empty without a usable counter.
 
     image: the restored image, with the marks of the previous boot. restored: the reading at the end of
     the restore. now: a later reading. times: further marks of this boot, name -> ns of CLOCK_BOOTTIME.
@@ -77,7 +81,8 @@ def marks_of(
 
 
 def phases(marks: Mapping[str, int], rate: int) -> List[Dict[str, Any]]:
-    """Return the phases in order, as dicts of name, mark, seconds and down (True while the services are down).
+    """Return the phases in order, as dicts of name, mark, seconds and down (True while the services
+    are down).
 
     rate: cycles per second. A phase whose start or end mark is missing is merged with the next phase.
     """

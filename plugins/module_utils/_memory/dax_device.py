@@ -29,9 +29,10 @@ from .memory_blocks import RETRIES, Block, MemoryBlocks, whole_blocks
 BUS = "/sys/bus/dax"
 DEVICE_NAME = re.compile(r"^dax\d+\.\d+$")
 _MODULES = {"kmem": "kmem", "device_dax": "device_dax"}
-# Seconds. The blocks are offline by then. The kernel has to move pages only if a block came online in the meantime.
+# Seconds. The blocks are offline by then. The kernel has to move pages only if a block came online
+# in the meantime.
 _UNPLUG = 30.0
-LEAK_TODO = "Only a reboot recovers it. Take all memory blocks offline before you unbind kmem. See docs/troubleshooting.md#leak"
+LEAK_TODO = "Only a reboot recovers this memory. Take all memory blocks offline before you unbind kmem. See docs/troubleshooting.md#leak"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,10 @@ class DaxDevice:
 
 @dataclass(frozen=True)
 class Leak:
-    """Memory that kmem lost when it was unbound. No driver can use its range until the next reboot. start, size: bytes."""
+    """Memory that kmem lost when it was unbound.
+
+    No driver can use its range until the next reboot. start, size: bytes.
+    """
 
     device: str
     start: int
@@ -110,7 +114,10 @@ def find_leaks(iomem: str, held: List[str]) -> List[Leak]:
 
 
 class Dax:
-    """Reads and moves the devices on the dax bus below a root. clock, pause: time in seconds, replaced in tests."""
+    """Reads and moves the devices on the dax bus below a root.
+
+    clock, pause: time in seconds, replaced in tests.
+    """
 
     def __init__(
         self, sysfs: Sysfs, runner: Runner, clock: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep
@@ -130,7 +137,11 @@ class Dax:
         return self.sysfs.link_name(f"{BUS}/devices/{name}/driver")
 
     def read(self, name: str) -> DaxDevice:
-        """Read a device. Raises HotpmemError when it does not exist, or when its range cannot be read (only root can)."""
+        """Read a device.
+
+        Raises HotpmemError when it does not exist, or when its range cannot be read (only root
+        can).
+        """
         base = f"{BUS}/devices/{name}"
         if not DEVICE_NAME.match(name) or not self.sysfs.exists(f"{base}/size"):
             names = self.names()
@@ -160,7 +171,9 @@ class Dax:
         )
 
     def whole(self, device: DaxDevice) -> range:
-        """Return the numbers of the memory blocks that lie completely in the device: kmem can add only these."""
+        """Return the numbers of the memory blocks that lie completely in the device: kmem can add
+        only these.
+        """
         return whole_blocks(device.start, device.size, self.blocks.block_size())
 
     def present(self, device: DaxDevice) -> List[Block]:
@@ -177,13 +190,18 @@ class Dax:
         return next((leak for leak in self.leaks() if leak.device == name), None)
 
     def refuse_leaked(self, what: str, device: DaxDevice) -> None:
-        """Raise HotpmemError when the memory of the device leaked. Any later step would fail with a misleading error."""
+        """Raise HotpmemError when the memory of the device leaked.
+
+        Any later step would fail with a misleading error.
+        """
         leak = self.leak_of(device.name)
         if leak is not None:
             raise HotpmemError(what, leak.sentence, LEAK_TODO, leaked=True, device=device.name)
 
     def why_not_kmem(self, device: DaxDevice) -> Optional[Tuple[str, str]]:
-        """Return (the reason why kmem would reject the device, what to do), or None when kmem would accept it."""
+        """Return (the reason why kmem would reject the device, what to do), or None when kmem would
+        accept it.
+        """
         size = self.blocks.block_size()
         if device.target_node < 0:
             return (
@@ -241,9 +259,10 @@ class Dax:
         online = [block for block in self.present(device) if block.online]
         if online:
             listed = ", ".join(str(block.number) for block in online)
+            subject = f"memory block {listed} is" if len(online) == 1 else f"memory blocks {listed} are"
             raise HotpmemError(
                 what,
-                f"{len(online)} of its memory blocks are online ({listed}), and unbinding kmem now "
+                f"{subject} online, and unbinding kmem now "
                 f"would lose {format_size(sum(block.size for block in online))} until the next reboot",
                 f"First take the blocks offline with the module memblock_offline (device: {device.name})",
                 blocks=[block.to_dict() for block in online],
@@ -274,12 +293,18 @@ class Dax:
             raise HotpmemError(what, said, "See dmesg for the reason", device=device.name)
 
     def forget_id(self, name: str) -> None:
-        """Remove name from the list of device IDs of kmem. Does nothing when the list does not contain it."""
+        """Remove name from the list of device IDs of kmem.
+
+        Does nothing when the list does not contain it.
+        """
         if self.sysfs.exists(f"{BUS}/drivers/kmem/remove_id"):
             self._driver_write("kmem", "remove_id", name)
 
     def need_driver(self, driver: str) -> None:
-        """Load a dax driver (``kmem`` or ``device_dax``) if it is not loaded. Raises HotpmemError when that fails."""
+        """Load a dax driver (``kmem`` or ``device_dax``) if it is not loaded.
+
+        Raises HotpmemError when that fails.
+        """
         if self.sysfs.exists(f"{BUS}/drivers/{driver}"):
             return
         said = f"{BUS}/drivers/{driver} does not exist"

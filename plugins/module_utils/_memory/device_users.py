@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds the users of a block or character device (mounts, swap, device-mapper, processes), and the signature on it."""
+"""Finds the users of a block or character device (mounts, swap, device-mapper, processes), and the
+signature on it.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ class DeviceUsers:
         numbers = {self.sysfs.get(f"{_BLOCK}/{name}/dev"): name for name in names}
         reasons = []
         for mount in mounted(self.sysfs):
-            # btrfs and some other file systems report their own device number. Then the mount source names the device.
+            # btrfs and some other file systems report their own device number. Then the mount
+            # source names the device.
             name = numbers.get(mount["device"]) or (os.path.basename(mount["source"]) if mount["source"].startswith("/dev/") else "")
             if name in names:
                 reasons.append(f"/dev/{name} is mounted on {mount['target']} ({mount['type']})")
@@ -64,7 +67,10 @@ class DeviceUsers:
         return sorted(set(reasons)) or self._claimed(device)
 
     def _claimed(self, device: str) -> List[str]:
-        """Open the device with O_EXCL (open(2)). This also finds users in another mount namespace and in the kernel."""
+        """Open the device with O_EXCL (open(2)).
+
+        This also finds users in another mount namespace and in the kernel.
+        """
         if self.sysfs.root != "/" or not os.path.exists(f"/dev/{device}"):
             return []
         try:
@@ -75,7 +81,9 @@ class DeviceUsers:
         return []
 
     def openers(self, devices: List[str]) -> List[str]:
-        """Return sentences that name the processes which have one of the devices open or mapped. Only root sees them all.
+        """Return sentences that name the processes which have one of the devices open or mapped.
+
+        Only root sees them all.
 
         devices: names of device nodes (``pmem0``, ``dax0.0``). udev reads every new device, so this waits
         some seconds before it reports a udev worker.
@@ -118,7 +126,9 @@ class DeviceUsers:
         return any(line.endswith(tuple(f" {path}" for path in paths)) for line in self.sysfs.get(f"/proc/{pid}/maps").splitlines())
 
     def signature(self, device: str) -> str:
-        """Return the signature that blkid(8) finds on a device (``ext4 "data"``, ``crypto_LUKS``), or the empty string."""
+        """Return the signature that blkid(8) finds on a device (``ext4 "data"``, ``crypto_LUKS``),
+        or the empty string.
+        """
         try:
             done = self.runner.run(["blkid", "-p", "-o", "export", f"/dev/{device}"], timeout=30)
         except ToolMissing:

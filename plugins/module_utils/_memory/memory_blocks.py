@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Memory blocks: lists the blocks of a range, reads their states, and takes them offline or brings them online.
+"""Memory blocks: lists the blocks of a range, reads their states, and takes them offline or brings
+them online.
 
 A change of state has a deadline. When one block fails, all changed blocks are put back.
 
@@ -15,11 +16,12 @@ Facts from the kernel's Documentation/admin-guide/mm/memory-hotplug.rst and driv
 from __future__ import annotations
 
 import errno
+import os
 import time
 from dataclasses import dataclass, replace
 from typing import Callable, Dict, Iterable, List, Sequence, Tuple
 
-from .._host.errors import HotpmemError, SystemCallError, describe_errno
+from .._host.errors import HotpmemError, SystemCallError
 from .._host.size import align_down, align_up, format_range
 from .._host.sysfs import Sysfs
 from .page_owners import Owners
@@ -33,7 +35,10 @@ _ROLLBACK = 30.0  # seconds that putting back one block may take
 
 
 def whole_blocks(start: int, size: int, block_size: int) -> range:
-    """Return the numbers of the blocks that lie completely in [start, start+size), in bytes. kmem adds only these."""
+    """Return the numbers of the blocks that lie completely in [start, start+size), in bytes.
+
+    kmem adds only these.
+    """
     return range(
         align_up(start, block_size) // block_size, max(align_down(start + size, block_size), align_up(start, block_size)) // block_size
     )
@@ -61,7 +66,9 @@ class Block:
 
     @property
     def zone(self) -> str:
-        """The zone of an online block, or the empty string when the block is offline or valid_zones is ``none``."""
+        """The zone of an online block, or the empty string when the block is offline or valid_zones
+        is ``none``.
+        """
         return self.zones[0] if self.online and self.zones and self.zones[0] != "none" else ""
 
     @property
@@ -80,7 +87,8 @@ class Block:
 class Failure:
     """A block that did not reach the requested state.
 
-    errno: the kernel's error number. reason: what it means. owners: sentences that say whose pages keep the block online.
+    errno: the kernel's error number. reason: what it means. owners: sentences that say whose pages
+    keep the block online.
     """
 
     block: Block
@@ -101,9 +109,12 @@ class Failure:
 
 
 def reason_for(block: Block, number: int, wanted: str, tries: int) -> str:
-    """Explain to an operator why the kernel returned the errno number. wanted: the requested state. tries: passes so far."""
+    """Explain the errno ``number`` to an operator.
+
+    wanted: the requested state. tries: the number of passes so far.
+    """
     if wanted != "offline":
-        return f"the kernel did not bring it online: {describe_errno(number)}"
+        return f"the kernel did not bring it online: {os.strerror(number)}"
     if number == errno.EINTR:
         return (
             "a page in it could not be moved before the deadline, because the page is busy or pinned "
@@ -118,11 +129,14 @@ def reason_for(block: Block, number: int, wanted: str, tries: int) -> str:
         return f"it holds an unmovable page: zone {zone} accepts kernel allocations, and only blocks in zone Movable stay removable"
     if number == errno.EBUSY:
         return f"a page in it could not be isolated in {tries} {'try' if tries == 1 else 'tries'}"
-    return describe_errno(number)
+    return os.strerror(number)
 
 
 class MemoryBlocks:
-    """Reads and changes the memory blocks below a root. clock, pause: time in seconds, replaced in tests."""
+    """Reads and changes the memory blocks below a root.
+
+    clock, pause: time in seconds, replaced in tests.
+    """
 
     def __init__(self, sysfs: Sysfs, clock: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep) -> None:
         self.sysfs = sysfs
@@ -131,7 +145,10 @@ class MemoryBlocks:
         self.owners = Owners(sysfs, clock)
 
     def block_size(self) -> int:
-        """Return the size of a block in bytes. Raises HotpmemError when the kernel does not support memory hotplug."""
+        """Return the size of a block in bytes.
+
+        Raises HotpmemError when the kernel does not support memory hotplug.
+        """
         size = self.sysfs.get_hex(f"{MEMORY}/block_size_bytes", 0)
         if not size:
             raise HotpmemError(
@@ -156,7 +173,9 @@ class MemoryBlocks:
         return [self.read(number) for number in numbers if self.sysfs.exists(f"{MEMORY}/memory{number}/state")]
 
     def auto_online(self) -> str:
-        """Return the state that the kernel gives to new blocks: ``online`` or one of STATES; empty when unknown."""
+        """Return the state that the kernel gives to new blocks: ``online`` or one of STATES; empty
+        when unknown.
+        """
         return self.sysfs.get(f"{MEMORY}/auto_online_blocks")
 
     def set_auto_online(self, policy: str) -> None:
@@ -206,7 +225,10 @@ class MemoryBlocks:
         raise self._undone(changed + pending, failures, state, timeout)
 
     def put_back(self, blocks: Iterable[Block]) -> Tuple[List[int], List[dict]]:
-        """Bring blocks back to the states in ``blocks``. Returns (the numbers that were put back, the failures as dicts)."""
+        """Bring blocks back to the states in ``blocks``.
+
+        Returns (the numbers that were put back, the failures as dicts).
+        """
         done: List[int] = []
         failed: List[dict] = []
         for before in blocks:
@@ -220,7 +242,10 @@ class MemoryBlocks:
         return sorted(done), failed
 
     def _bring(self, block: Block, state: str, deadline: float) -> int:
-        """Bring one block to a state. Returns 0 or an errno. A udev rule may have changed the block since it was read."""
+        """Bring one block to a state.
+
+        Returns 0 or an errno. A udev rule may have changed the block since it was read.
+        """
         name = f"{MEMORY}/memory{block.number}/state"
         try:
             now = self.read(block.number)
@@ -229,11 +254,13 @@ class MemoryBlocks:
             if now.online:
                 self.sysfs.write_until(name, "offline", deadline - self.clock())
             if state != "offline":
-                # Bringing a block online does not hang. Leave it some time even if taking it offline used all of it.
+                # Bringing a block online does not hang. Leave it some time even if taking it
+                # offline used all of it.
                 self.sysfs.write_until(name, state, max(deadline - self.clock(), 10.0))
         except SystemCallError as error:
             return 0 if self._is(block.number, state) else error.errno
-        # Success is not enough. A kernel that ignores the requested zone puts the block into one that it cannot leave.
+        # Success is not enough. A kernel that ignores the requested zone puts the block into one
+        # that it cannot leave.
         return 0 if self._is(block.number, state) else errno.EIO
 
     def _is(self, number: int, state: str) -> bool:
@@ -243,7 +270,10 @@ class MemoryBlocks:
             return False
 
     def _explained(self, failure: Failure) -> Failure:
-        """Add the owners of the remaining pages. Call it before blocks are put back, while the block holds few other pages."""
+        """Add the owners of the remaining pages.
+
+        Call it before blocks are put back, while the block holds few other pages.
+        """
         if not failure.block.online or failure.errno == errno.ETIMEDOUT:
             return failure
         return replace(failure, owners=tuple(self.owners.of(failure.block.start, failure.block.size)))
@@ -287,7 +317,10 @@ class MemoryBlocks:
 
 
 def summary(blocks: Sequence[Block]) -> Dict[str, object]:
-    """Return ``online_bytes``, and ``blocks``: the number of blocks in each state. For module results and diffs."""
+    """Return ``online_bytes``, and ``blocks``: the number of blocks in each state.
+
+    For module results and diffs.
+    """
     states: Dict[str, int] = {}
     for block in blocks:
         states[block.what_it_is] = states.get(block.what_it_is, 0) + 1

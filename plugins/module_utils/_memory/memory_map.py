@@ -103,7 +103,9 @@ def node_ranges(blocks: Mapping[int, Iterable[int]], block_size: int) -> Dict[in
 
 
 def read_firmware_map(sysfs: Sysfs) -> List[Dict[str, Any]]:
-    """Return the entries of /sys/firmware/memmap, or [] when the kernel has no such map (arm64) or the user is not root."""
+    """Return the entries of /sys/firmware/memmap, or [] when the kernel has no such map (arm64) or
+    the user is not root.
+    """
     entries = []
     for name in sysfs.list(FIRMWARE):
         start, end = sysfs.find_int(f"{FIRMWARE}/{name}/start"), sysfs.find_int(f"{FIRMWARE}/{name}/end")
@@ -113,7 +115,10 @@ def read_firmware_map(sysfs: Sysfs) -> List[Dict[str, Any]]:
 
 
 def read_nodes(sysfs: Sysfs) -> Dict[int, List[Range]]:
-    """Return the ranges of each NUMA node. Raises HotpmemError when the kernel does not support memory hotplug."""
+    """Return the ranges of each NUMA node.
+
+    Raises HotpmemError when the kernel does not support memory hotplug.
+    """
     size = MemoryBlocks(sysfs).block_size()
     blocks: Dict[int, List[int]] = {}
     for name in sysfs.list(MEMORY):
@@ -125,7 +130,8 @@ def read_nodes(sysfs: Sysfs) -> Dict[int, List[Range]]:
 
 
 def physical_map(iomem: str) -> List[Dict[str, Any]]:
-    """Return the use of the memory in the text of /proc/iomem: dicts of start, size (bytes) and kind, by address.
+    """Return the use of the memory in the text of /proc/iomem: dicts of start, size (bytes) and
+    kind, by address.
 
     kind: ``ram``; ``pmem`` (reserved memory or an NVDIMM); ``kmem`` (persistent memory that is System
     RAM now). The list is empty without root, because the kernel then shows every address as zero.

@@ -140,7 +140,10 @@ class Namespaces:
         return [self.region(name) for name in self.sysfs.list(NODES) if re.match(r"^region\d+$", name)]
 
     def region(self, name: str) -> Region:
-        """Read a region. name: its name or its start address. Raises HotpmemError when it does not exist."""
+        """Read a region.
+
+        name: its name or its start address. Raises HotpmemError when it does not exist.
+        """
         if _ADDRESS.match(name):
             name = next((one.name for one in self.regions() if one.start == int(name, 16)), name)
         base = f"{NODES}/{name}"
@@ -161,7 +164,10 @@ class Namespaces:
         )
 
     def all(self) -> List[Namespace]:
-        """Return all namespaces that are not empty. The kernel keeps one empty namespace, the seed, in each region."""
+        """Return all namespaces that are not empty.
+
+        The kernel keeps one empty namespace, the seed, in each region.
+        """
         found = [self.read(name) for name in self.sysfs.list(NODES) if re.match(r"^namespace\d+\.\d+$", name)]
         return [namespace for namespace in found if namespace.size]
 
@@ -192,8 +198,9 @@ class Namespaces:
     def find(self, wanted: str = "", region: str = "") -> Namespace:
         """Return the namespace that an operator names.
 
-        wanted: a name, UUID, label or start address; empty for the only namespace. region: the name of
-        the region to search; empty for all regions. Raises HotpmemError unless exactly one namespace matches.
+        wanted: a name, UUID, label or start address; empty for the only namespace. region: the name
+        of the region to search; empty for all regions. Raises HotpmemError unless exactly one
+        namespace matches.
         """
         what = f"Cannot find the namespace {wanted}".strip() if wanted else "Cannot choose a namespace"
         there = [one for one in self.all() if not region or one.region == region]
@@ -230,7 +237,9 @@ class Namespaces:
 
 
 def matches(namespace: Namespace, wanted: str) -> bool:
-    """Return True when wanted is the name, a UUID, the label or the start address (``0x...``) of the namespace."""
+    """Return True when wanted is the name, a UUID, the label or the start address (``0x...``) of
+    the namespace.
+    """
     if _ADDRESS.match(wanted):
         return namespace.start == int(wanted, 16)
     return wanted in (namespace.name, namespace.label) or by_uuid(namespace, wanted)

@@ -50,7 +50,8 @@ class Plan:
 
 
 def align_for(region: Region, size: int) -> int:
-    """Return the region alignment that ndctl needs to convert a namespace of this size, or 0 to leave it unchanged.
+    """Return the region alignment that ndctl needs to convert a namespace of this size, or 0 to
+    leave it unchanged.
 
     size and the result: bytes. ndctl rejects a size that is not a multiple of the region's ``align``,
     which is 16 MiB after each boot. Without labels, the start of the region must be a multiple as well.
@@ -79,7 +80,10 @@ def refuse_lost_uuid(now: Namespace, mode: str) -> None:
 
 
 def differences(now: Namespace, mode: str, mapping: str, align: int) -> List[str]:
-    """Return the requested changes, in words. align: bytes. An empty mapping or an align of 0 requests no change."""
+    """Return the requested changes, in words.
+
+    align: bytes. An empty mapping or an align of 0 requests no change.
+    """
     changes = [] if now.mode == mode else [f"{now.mode} -> {mode}"]
     if not changes and mode in ("devdax", "fsdax"):
         if mapping and now.map and mapping != now.map:
@@ -108,7 +112,8 @@ class Converter:
         self.image_of = image_of
 
     def plan_named(self, wanted: str, region: str, mode: str, mapping: str = "", align: int = 0, *, label: str = "") -> Plan:
-        """Return the plan for the namespace that an operator names, or for a new namespace in an empty region.
+        """Return the plan for the namespace that an operator names, or for a new namespace in an
+        empty region.
 
         Changes nothing. wanted: as for Namespaces.find(). region: name or start address. align: bytes.
         label: the name of a new namespace. Raises HotpmemError unless exactly one namespace matches.
@@ -119,7 +124,7 @@ class Converter:
         now = self.namespaces.find(wanted, place.name if place else "")
         if label and now.label != label:
             said = f"the namespace already exists and {f'is named {now.label}' if now.label else 'has no name'}"
-            todo = "Omit name, which applies only to a new namespace. To select an existing namespace, set namespace"
+            todo = "Omit the option name, which applies only to a new namespace. To select an existing one, use the option namespace"
             raise HotpmemError(f"Cannot name {now.name} {label}", said, todo, namespace=now.to_dict())
         return self.plan(now, mode, mapping, align)
 
@@ -152,7 +157,7 @@ class Converter:
         """
         what = f"Cannot create a namespace in {place.name}"
         if label and not place.labelled:
-            todo = "Omit name, or write labels with ndctl init-labels, which destroys the contents of the DIMM"
+            todo = "Omit the option name, or write labels with ndctl init-labels, which destroys the contents of the DIMM"
             raise HotpmemError(what, f"the region has no labels that could store the name {label}", todo, region=place.to_dict())
         size = align_down(place.available, _LABEL_STEP) if place.labelled else 0
         if place.labelled and not size:
@@ -168,7 +173,10 @@ class Converter:
         return Plan(place, None, mode, argv, align_for(place, size or place.size), [words])
 
     def allow(self, plan: Plan, force: bool) -> None:
-        """Raise HotpmemError when the plan must not be applied. force: accept the losses in ``destroys``."""
+        """Raise HotpmemError when the plan must not be applied.
+
+        force: accept the losses in ``destroys``.
+        """
         plan.forced = force
         what = self._what(plan)
         if plan.refuses:
@@ -176,7 +184,7 @@ class Converter:
             raise HotpmemError(
                 what,
                 "; ".join(plan.refuses),
-                LEAK_TODO if leaked else "First free the namespace. force: true does not override this",
+                LEAK_TODO if leaked else "The namespace must not be in use. force: true does not override this",
                 refuses=plan.refuses,
                 destroys=plan.destroys,
             )
@@ -185,13 +193,17 @@ class Converter:
             raise HotpmemError(what, said, "To discard this, set force: true", destroys=plan.destroys)
 
     def apply(self, plan: Plan) -> Namespace:
-        """Apply the plan, and return the namespace as it is afterwards. Raises HotpmemError when it is not as planned."""
+        """Apply the plan, and return the namespace as it is afterwards.
+
+        Raises HotpmemError when it is not as planned.
+        """
         what = self._what(plan)
         if not plan.changes:
             return self.namespaces.read(plan.before.name) if plan.before else self.namespaces.find("", plan.region.name)
         self._need_drivers(plan.mode)
         if plan.before:
-            # With a stale ID in its list, kmem would bind to the next device of this name as soon as it appears.
+            # With a stale ID in its list, kmem would bind to the next device of this name as soon
+            # as it appears.
             self.dax.forget_id(_device_name(plan.before))
         if plan.before and not plan.before.enabled:
             plan = self._woken(plan, plan.before)
@@ -221,7 +233,8 @@ class Converter:
         try:
             self._enable(self._what(plan), before.name)
         except HotpmemError:
-            # ndctl may convert a namespace even if no driver binds to it. But its contents are unknown, so this needs force.
+            # ndctl may convert a namespace even if no driver binds to it. But its contents are
+            # unknown, so this needs force.
             if not (plan.argv and plan.forced):
                 raise
             return plan
@@ -254,7 +267,10 @@ class Converter:
         return f"Cannot convert {plan.before.name} to {plan.mode}"
 
     def _after(self, plan: Plan, name: Optional[str]) -> Namespace:
-        """Read the namespace after a conversion. In a labelled region, its name may have changed, but not its start."""
+        """Read the namespace after a conversion.
+
+        In a labelled region, its name may have changed, but not its start.
+        """
         if name:
             return self.namespaces.read(name)
         return self.namespaces.reread(plan.before) if plan.before else self.namespaces.find("", plan.region.name)
@@ -291,7 +307,10 @@ class Converter:
         return losses
 
     def _need_drivers(self, mode: str) -> None:
-        """Load the drivers that udev would load, for a host without udev. A built-in driver is already present."""
+        """Load the drivers that udev would load, for a host without udev.
+
+        A built-in driver is already present.
+        """
         for module in _MODULES[mode]:
             bus = DAX_BUS if module == "device_dax" else "/sys/bus/nd"
             if self.dax.sysfs.exists(f"{bus}/drivers/{module}"):

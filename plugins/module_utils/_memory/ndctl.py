@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the ndctl commands that change a namespace, and parses their JSON. The engine reads the present state from sysfs.
+"""Runs the ndctl commands that change a namespace, and parses their JSON.
+
+The engine reads the present state from sysfs.
 
 Facts from ndctl 76 to 85:
 - ``list`` prints nothing for an empty list, and otherwise an object or an array.
@@ -21,7 +23,10 @@ from .._host.programs import Completed, Runner
 
 
 def parse_json(text: str) -> List[Any]:
-    """Return the output of ndctl or daxctl as a list. The text may be empty, an object or an array. Raises ValueError."""
+    """Return the output of ndctl or daxctl as a list.
+
+    The text may be empty, an object or an array. Raises ValueError.
+    """
     text = text.strip()
     if not text:
         return []
@@ -65,7 +70,8 @@ class Ndctl:
         self.timeout = timeout
 
     def create(self, what: str, argv: List[str]) -> Optional[str]:
-        """Run the command of create_argv(), and return the name of the namespace, or None when ndctl printed no name.
+        """Run the command of create_argv(), and return the name of the namespace, or None when
+        ndctl printed no name.
 
         Raises HotpmemError when ndctl fails, and when it reports success for a namespace that is disabled.
         """

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds out whose pages keep a memory block online. The engine calls this only after a failure, and it ends within seconds.
+"""Finds out whose pages keep a memory block online.
+
+The engine calls this only after a failure, and it ends within seconds.
 
 Sources, which only root can read:
 - /proc/kpageflags gives the kind of each page, and /proc/PID/pagemap the pages that a process maps
@@ -26,14 +28,15 @@ from typing import Counter as CounterOf
 from .._host.size import KIB, format_size
 from .._host.sysfs import Sysfs
 
-UNKNOWN = "the owner is unknown"
+UNKNOWN = "the owner of the page is unknown"
 PAGE_OWNER = "/sys/kernel/debug/page_owner"
 _LIMIT = 3.0  # seconds for the whole search: the blocks that are offline are put back only after it
 _SHARE = 1.0  # seconds for one process, so that a huge, sparse address space leaves time for the other processes
 _NAMED = 5  # the number of processes that a list names
 _CHUNK = 8192  # the number of page entries in one read
 
-# Bits of /proc/kpageflags (include/uapi/linux/kernel-page-flags.h). The first bit that is set decides the kind of a page.
+# Bits of /proc/kpageflags (include/uapi/linux/kernel-page-flags.h). The first bit that is set
+# decides the kind of a page.
 _FREE = 1 << 10 | 1 << 20  # BUDDY, NOPAGE
 _TAIL = 1 << 16  # COMPOUND_TAIL: the page has the kind of its head
 _KINDS = (
@@ -54,7 +57,10 @@ _PRESENT = 1 << 63
 
 
 def words(data: bytes) -> Tuple[int, ...]:
-    """Unpack 64-bit numbers in the byte order of the machine. An incomplete number at the end is ignored."""
+    """Unpack 64-bit numbers in the byte order of the machine.
+
+    An incomplete number at the end is ignored.
+    """
     return struct.unpack(f"={len(data) // 8}Q", data[: len(data) // 8 * 8])
 
 
@@ -80,7 +86,9 @@ def mapped(entries: bytes, first: int, end: int) -> int:
 
 
 def allocators(text: str, first: int, end: int) -> CounterOf[str]:
-    """Count the records of page_owner whose page frame is in [first, end), by the process (``PID (name)``) that allocated it."""
+    """Count the records of page_owner whose page frame is in [first, end), by the process (``PID
+    (name)``) that allocated it.
+    """
     found: CounterOf[str] = Counter()
     for record in text.split("\n\n"):
         frame = re.search(r"^PFN (\d+) ", record, re.MULTILINE)
@@ -112,7 +120,8 @@ class Owners:
         self.clock = clock
 
     def of(self, start: int, size: int) -> List[str]:
-        """Return sentences that name the owners of the pages in [start, start+size), the most likely owner first.
+        """Return sentences that name the owners of the pages in [start, start+size), the most
+        likely owner first.
 
         start, size: bytes. Returns [UNKNOWN] when no source could be read.
         """
@@ -121,7 +130,8 @@ class Owners:
         deadline = self.clock() + _LIMIT
         held: CounterOf[str] = Counter()
         found: List[str] = []
-        # An exception here must not hide the failure that the caller reports. Any of the sources may be missing.
+        # An exception here must not hide the failure that the caller reports. Any of the sources
+        # may be missing.
         with contextlib.suppress(Exception):
             held = self._kinds(first, end)
         with contextlib.suppress(Exception):
@@ -139,7 +149,9 @@ class Owners:
             return kinds(os.pread(file.fileno(), (end - first) * 8, first * 8))
 
     def _processes(self, first: int, end: int, deadline: float) -> List[str]:
-        """Describe the processes that map pages of the block, most pages first, then those that have pinned memory anywhere."""
+        """Describe the processes that map pages of the block, most pages first, then those that
+        have pinned memory anywhere.
+        """
         mapping: List[Tuple[int, str]] = []
         pinning: List[str] = []
         for pid in self._largest_first():
@@ -156,7 +168,10 @@ class Owners:
         return [sentence for _count, sentence in mapping[:_NAMED]] + pinning[:_NAMED]
 
     def _largest_first(self) -> List[str]:
-        """Return the PIDs of the processes that use memory, except this process. The largest process comes first."""
+        """Return the PIDs of the processes that use memory, except this process.
+
+        The largest process comes first.
+        """
         sizes = []
         for pid in self.sysfs.list("/proc"):
             fields = self.sysfs.get(f"/proc/{pid}/statm").split() if pid.isdigit() else []
@@ -194,7 +209,10 @@ class Owners:
 
 
 def _areas(maps: str) -> Iterator[Tuple[int, int]]:
-    """Yield the mapped areas in the text of /proc/PID/maps. [vsyscall] is left out: its address is not a valid file offset."""
+    """Yield the mapped areas in the text of /proc/PID/maps.
+
+    [vsyscall] is left out: its address is not a valid file offset.
+    """
     for line in maps.splitlines():
         match = re.match(r"^([0-9a-f]+)-([0-9a-f]+) ", line)
         if match and not line.endswith("[vsyscall]"):

@@ -139,7 +139,7 @@ def test_what_must_not_be_lost_stays(booted):
     assert boot.cold_start([], started.extend) == ["must"] and started == ["must.service"]
     assert [outcome["status"] for outcome in boot.outcomes()] == ["restored", "cold"]
     assert boot.hot_add().changes
-    with pytest.raises(HotpmemError, match="nothing holds it down; held are: none"):
+    with pytest.raises(HotpmemError, match=r"it is not held down\. The held items are: \(none\)"):
         boot.cold_start(["must"], started.extend)
 
 

@@ -160,7 +160,7 @@ def test_interrupted_by_a_shutdown_nothing_is_started(machine):
     one, _engine, build = machine
     one.fails["/usr/local/sbin/pmem-state save"] = Interrupted("signal SIGTERM")
     one.state = "stopping"
-    with pytest.raises(HandoffFailed, match=r"the state is saved by hotpmem-save\.service"):
+    with pytest.raises(HandoffFailed, match=r"hotpmem-save\.service saves the state"):
         build().run()
     assert not any(act.startswith("systemctl start") for act in one.acts)
 
@@ -173,7 +173,7 @@ JOBS = "12 {target} start waiting\n13 cache.service stop running\n"
     [
         ("reboot.target", {"state": "none"}, True, "saved 2 items"),
         ("kexec.target", {"state": "none"}, True, "saved 2 items"),
-        ("poweroff.target", {"state": "none"}, False, "nothing to do at poweroff"),
+        ("poweroff.target", {"state": "none"}, False, "nothing was saved, because memory does not survive a poweroff"),
         ("basic.target", {"state": "none"}, False, "not shutting down"),
     ],
 )
@@ -209,7 +209,7 @@ def test_shutdown_keeps_an_image_that_waits_and_does_not_save_under_a_running_un
     one.active = set()
     engine.hotplug.hot_remove(engine.namespaces.find(), 10)
     one.image = {"state": "valid", "boot_id": "another"}
-    with pytest.raises(HotpmemError, match="was not restored, and it is kept"):
+    with pytest.raises(HotpmemError, match=r"was not restored\. That image is kept"):
         save.run(100)
     assert not any("pmem-state save" in act for act in one.acts)
     assert json.loads(one.fake.get("/var/lib/hotpmem/shutdown.json"))["saved"] is False

@@ -201,7 +201,7 @@ def test_check_changes_nothing(host):
     [
         (["fly"], 1, "invalid choice"),
         ([], 1, "required"),
-        (["preflight", "--settings", "/nonexistent/node.json"], 1, "the file is not there"),
+        (["preflight", "--settings", "/nonexistent/node.json"], 1, "the file does not exist"),
     ],
 )
 def test_usage(capsys, argv, code, said):

@@ -294,7 +294,7 @@ def test_save_at_shutdown(dax):
     assert "to /dev/dax0.0" in save.run(100)["said"] and one.fake.get(PLACE) == "0x3fe00000 dax"
     assert "the handoff saved it" in save.run(100)["said"]
     one.image = dict(OLD)
-    with pytest.raises(HotpmemError, match=r"/dev/dax0\.0 holds an image that was not restored, and it is kept"):
+    with pytest.raises(HotpmemError, match=r"/dev/dax0\.0 holds an image that was not restored. That image is kept"):
         save.run(100)
 
 
