@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The small files that tell another program, or the next boot, how far a cycle has come.
 
-docs/architecture.md lists these files.
+docs/reference/records.md lists these files.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs pmem-state, the compiled copy helper, and parses its JSON.
 
-docs/architecture.md describes its command line.
+docs/pmem-state.md describes its command line.
 """
 
 from __future__ import annotations

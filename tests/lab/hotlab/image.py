@@ -19,7 +19,7 @@ COMMAND_LINE = (
     " norandmaps"
 )
 """Every machine's. nokaslr because some kernels place themselves inside a memmap= region. The second line is what
-emulation pays dearly for and no test here is about: a fifth of a boot's processor time (tests/lab/README.md). The third:
+emulation pays dearly for and no test here is about: a fifth of a boot's processor time (tests/lab/measurements.md). The third:
 with randomised addresses the emulator translates each program anew at each start; without, a program starts in 18 ms of processor
 time instead of 55, and a boot takes 34 s of it instead of 45."""
 

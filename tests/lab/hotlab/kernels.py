@@ -27,7 +27,7 @@ class Kernel:
 
 KERNELS = {
     "6.1": Kernel("bookworm"),
-    # QEMU 7.2 crashed 6.12 in seven boots of seven (tests/lab/README.md).
+    # QEMU 7.2 crashed 6.12 in seven boots of seven (tests/lab/measurements.md).
     "6.12": Kernel("trixie", qemu=10),
     "7.3": Kernel("trixie", ("trixie-backports",), "linux-image-cloud-amd64/trixie-backports", qemu=10),
 }

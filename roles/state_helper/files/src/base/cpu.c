@@ -29,7 +29,7 @@ static uint64_t time_of(const struct cpu_ops *ops)
 static const struct cpu_ops *chosen;
 
 /* The widest instructions are not always the fastest: an emulator runs plain instructions natively,
- * and emulates wide ones one by one (docs/performance.md). */
+ * and emulates wide ones one by one (docs/measurements.md). */
 static void choose(void)
 {
     const struct cpu_ops *all[8];

@@ -9,7 +9,7 @@
 
 #include "base/le.h"
 
-enum { PREFETCH = 1024 }; /* bytes ahead of the hash: measured, docs/performance.md */
+enum { PREFETCH = 1024 }; /* bytes ahead of the hash: measured, docs/measurements.md */
 
 static void accumulate_sse2(uint64_t acc[8], const uint8_t *in, const uint8_t *secret, size_t stripes)
 {

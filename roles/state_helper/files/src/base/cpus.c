@@ -6,7 +6,7 @@
 
 #include "base/status.h"
 
-enum { ENOUGH = 4 }; /* more threads don't make memory faster: docs/performance.md */
+enum { ENOUGH = 4 }; /* more threads don't make memory faster: docs/measurements.md */
 
 /* A list like 0-3,8,10-11. */
 static void parse_list(const char *text, cpu_set_t *set)

@@ -77,7 +77,7 @@ static void add_piece(struct build *b, struct build_file *f, struct extent *e)
 }
 
 /* Adds one huge page of a file as a separate job. If one call writes the whole page, the kernel
- * does not clear it first (docs/performance.md). */
+ * does not clear it first (docs/measurements.md). */
 static void add_span(struct build *b, struct build_big *big)
 {
     uint64_t left = big->span - big->rest.file_offset % big->span;

@@ -11,7 +11,7 @@
 
 /* Mapping a file saves a copy by the kernel, but needs page tables. That is faster with huge pages
  * (tmpfs shows them as its block size) and slower with small ones, unless the device is written
- * from the mapping too (docs/performance.md). */
+ * from the mapping too (docs/measurements.md). */
 static const uint8_t *map_source(int fd, const struct stat *st, int direct)
 {
     if (!S_ISREG(st->st_mode) || (uint64_t)st->st_size < 2 * MIB || (st->st_blksize < 2 * MIB && !direct))
