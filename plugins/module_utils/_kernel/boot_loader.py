@@ -1,9 +1,12 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kernel arguments of ours in the boot loader's configuration: added, replaced, taken out again; nobody else's are touched.
+"""Adds, replaces and removes the collection's kernel arguments in the boot loader's configuration.
 
-Which words are ours is what we recorded in /var/lib/hotpmem/reservation.json (and, for GRUB, what our own drop-in holds). Sources:
-grub-mkconfig(8), grubby(8), the Boot Loader Specification (type 1 entries: ``options``), kernel-install(8) (/etc/kernel/cmdline).
+It never changes an argument that somebody else added. The file /var/lib/hotpmem/reservation.json records which arguments belong
+to the collection. With GRUB, the collection's own drop-in file shows them too.
+
+Sources: grub-mkconfig(8), grubby(8), kernel-install(8) for /etc/kernel/cmdline, and the Boot Loader Specification for the
+``options`` of type 1 entries.
 """
 
 from __future__ import annotations
@@ -28,13 +31,21 @@ CMDLINE = "/etc/kernel/cmdline"
 LOADERS = ("grub", "grubby", "systemd-boot", "external")
 _SYSTEM_CMDLINE = "/usr/lib/kernel/cmdline"
 _ESPS = ("/efi", "/boot", "/boot/efi")
-_TIMEOUT = 600.0  # seconds; os-prober, which update-grub runs, looks at every disk
-_HEADER = "# Module hotpmem.fleet.boot_arguments: persistent memory for the state that is kept over reboots. Changes here are lost.\n"
+_TIMEOUT = 600.0  # seconds; update-grub runs os-prober, which reads every disk
+_HEADER = (
+    "# Written by the module hotpmem.fleet.boot_arguments, which overwrites changes made here.\n"
+    "# It reserves the memory that keeps the state of services over a reboot.\n"
+)
 
 
 @dataclass
 class Change:
-    """What is to be done. files: path -> new text, None to remove; commands: run after the files are written."""
+    """A planned change of the boot loader's configuration.
+
+    ``before`` and ``after`` are the collection's arguments. ``removed`` lists the memmap= arguments that are still in the running
+    command line but not in the next one. ``running`` is True when the running kernel already has exactly the wanted arguments.
+    ``files`` maps each path to its new text, or to None when the file is removed. ``commands`` run after the files are written.
+    """
 
     loader: str
     before: List[str]
@@ -46,19 +57,22 @@ class Change:
 
     @property
     def changed(self) -> bool:
-        """Whether the next boot would differ."""
+        """True when applying this would change what the next boot gets."""
         return bool(self.commands or set(self.files) - {RECORD})
 
 
 def joined(arguments: Sequence[str]) -> List[str]:
-    """Several memmap= as one word: grubby keeps one argument of a name. The kernel takes a list (parse_memmap_opt)."""
+    """The arguments with all memmap= values in one argument, because grubby keeps only one argument of each name.
+
+    The kernel accepts such a list: parse_memmap_opt() in arch/x86/kernel/e820.c.
+    """
     values = [word.partition("=")[2] for word in arguments if word.startswith("memmap=")]
     rest = [word for word in arguments if not word.startswith("memmap=")]
     return ([f"memmap={','.join(values)}"] if values else []) + rest
 
 
 class BootLoader:
-    """The boot loader below a root. drop_in: where the GRUB drop-in is."""
+    """The boot loader of the system below a root directory. ``drop_in`` is the path of the GRUB drop-in."""
 
     def __init__(self, sysfs: Sysfs, runner: Runner, drop_in: str = DROP_IN) -> None:
         self.sysfs = sysfs
@@ -66,7 +80,10 @@ class BootLoader:
         self.drop_in = drop_in
 
     def detect(self) -> str:
-        """One of LOADERS. ``external``: none that we can edit (a hypervisor or the network gives the command line)."""
+        """The boot loader in use, one of LOADERS.
+
+        ``external`` means that this collection can't edit it, for example because a hypervisor passes the command line.
+        """
         if self.runner.which("grubby"):
             return "grubby"
         if self.sysfs.exists(GRUB) and self.runner.which("update-grub"):
@@ -74,7 +91,7 @@ class BootLoader:
         return "systemd-boot" if self._entries() or self._unified() else "external"
 
     def record(self) -> Dict[str, List[str]]:
-        """``arguments`` that are ours, and those ``removed`` since the last boot that had them."""
+        """What the collection recorded: its ``arguments``, and those it ``removed`` while the running kernel still has them."""
         try:
             value = json.loads(self.sysfs.get(RECORD) or "{}")
             found = {key: [str(word) for word in value.get(key, [])] for key in ("arguments", "removed")}
@@ -83,7 +100,10 @@ class BootLoader:
         return found if found["arguments"] else dict(found, arguments=self._dropped_in())
 
     def plan(self, wanted: Sequence[str], loader: str = "auto") -> Change:
-        """What it takes to have these arguments and no other of ours at the next boot. Reads only. Raises HotpmemError."""
+        """Plan the change after which the next boot has the ``wanted`` arguments, and no others of the collection.
+
+        It only reads. Raises HotpmemError when the boot loader can't be edited, or when editing would lose somebody's argument.
+        """
         record = self.record()
         ours, wanted = record["arguments"], joined(wanted)
         loader = self.detect() if loader == "auto" else loader
@@ -98,8 +118,8 @@ class BootLoader:
         return change
 
     def apply(self, change: Change) -> None:
-        """Write and run; when a command fails, the files are put back. Raises HotpmemError."""
-        # What may be ours from now on, in case this is interrupted half way.
+        """Write the files, then run the commands. When one of them fails, restore the files and raise HotpmemError."""
+        # Until this is done, both the old and the new arguments may be in the configuration. Record both in case it is interrupted.
         both = sorted(set(change.before) | set(change.after))
         old = {path: self._text(path) for path in change.files}
         if change.commands and RECORD in change.files:
@@ -112,26 +132,26 @@ class BootLoader:
                 self.runner.check(
                     argv,
                     f"Cannot change the kernel arguments through {change.loader}",
-                    "The files are as before. Mend it, run again",
+                    "The files were restored. Fix the cause, then run this again",
                     _TIMEOUT,
                 )
         except (HotpmemError, OSError) as error:
             for path, text in old.items():
-                # What grubby did before it failed is still ours.
+                # grubby may have changed some entries before it failed. The record must keep the arguments it added.
                 if path != RECORD or change.loader != "grubby":
                     self._write(path, text)
             if isinstance(error, OSError):
                 raise HotpmemError(
                     f"Cannot change the kernel arguments through {change.loader}",
                     f"{error.filename}: {error.strerror}",
-                    "The files are as before. Is the file system full, or mounted read-only?",
+                    "The files were restored. Check whether the file system is full or mounted read-only",
                 ) from error
             raise
         if RECORD in change.files:
             self._write(RECORD, change.files[RECORD])
 
     def _grub(self, change: Change, wanted: List[str], _lacks: List[str]) -> None:
-        """Debian and its kin: a drop-in of our own. Words that others repeat elsewhere do no harm."""
+        """Debian and its derivatives: plan the collection's own drop-in. An argument that is also set elsewhere does no harm."""
         change.after = list(wanted)
         stale = [word for word in wanted if self.sysfs.exists(GRUB_CFG) and word not in self.sysfs.get(GRUB_CFG).split()]
         if self._dropped_in() != wanted or (not wanted and self.sysfs.exists(self.drop_in)):
@@ -142,20 +162,23 @@ class BootLoader:
             change.commands.append(["update-grub"])
 
     def _grubby(self, change: Change, wanted: List[str], _lacks: List[str]) -> None:
-        """RHEL and its kin. grubby edits the entries, and the defaults that later kernels start from."""
+        """RHEL and its derivatives. grubby edits the entries, and the defaults that it gives to later kernels."""
         what = "Cannot change the kernel arguments through grubby"
-        said = self.runner.check(["grubby", "--info=ALL"], what, "See what grubby --info=ALL says", _TIMEOUT).stdout
+        said = self.runner.check(["grubby", "--info=ALL"], what, "Run grubby --info=ALL by hand and fix what it reports", _TIMEOUT).stdout
         entries = [match.replace('\\"', '"') for match in re.findall(r'^args="(.*)"$', said, re.MULTILINE)]
         if not entries:
-            raise HotpmemError(what, "grubby --info=ALL shows no kernel", "Is there an entry in /boot/loader/entries?")
+            raise HotpmemError(
+                what, "grubby --info=ALL lists no kernel", "Check that /boot/loader/entries has an entry for each installed kernel"
+            )
         there = [words(entry) for entry in entries]
         foreign = {word for entry in there for word in entry if word.startswith("memmap=") and word not in [*change.before, *wanted]}
-        # grubby(8) keeps one argument of a name: its --args would put ours in the place of theirs.
+        # grubby(8) keeps only one argument of each name, so its --args would replace the existing memmap= with the new one.
         if foreign and any(word not in entry for word in wanted for entry in there):
             raise HotpmemError(
                 what,
-                f"the kernels have {' '.join(sorted(foreign))} already, which grubby would replace",
-                f"Add {' '.join(wanted)} yourself to the options of each file in /boot/loader/entries, and to GRUB_CMDLINE_LINUX",
+                f"the boot entries have {' '.join(sorted(foreign))} already, which grubby would replace",
+                f"Add {' '.join(wanted)} by hand to the options line of each file in /boot/loader/entries, and to GRUB_CMDLINE_LINUX in "
+                f"{GRUB}",
             )
         drop = [word for word in change.before if word not in wanted and any(word in entry for entry in there)]
         add = [word for word in wanted if any(word not in entry for entry in there)]
@@ -163,16 +186,16 @@ class BootLoader:
             change.commands.append(["grubby", "--update-kernel=ALL", f"--remove-args={' '.join(drop)}"])
         if add:
             change.commands.append(["grubby", "--update-kernel=ALL", f"--args={' '.join(add)}"])
-        # A word that one kernel had from somebody else is left to them all, at undoing.
+        # When any entry had an argument before, somebody else added it. Undoing then leaves it in all entries.
         change.after = [word for word in wanted if word in change.before or not any(word in entry for entry in there)]
 
     def _systemd_boot(self, change: Change, wanted: List[str], _lacks: List[str]) -> None:
-        """Entries of today's kernels, and /etc/kernel/cmdline, from which kernel-install makes those of tomorrow's."""
+        """Edit the entries of the installed kernels, and /etc/kernel/cmdline, from which kernel-install makes later entries."""
         if self._unified():
             raise HotpmemError(
                 "Cannot change the kernel arguments",
-                f"the unified kernel image {self._unified()[0]} holds its command line inside",
-                f"Put '{' '.join(wanted)}' into {CMDLINE}, build the images again (kernel-install add-all), reboot, and run this again",
+                f"the command line is built into the unified kernel image {self._unified()[0]}",
+                f"Add '{' '.join(wanted)}' to {CMDLINE} and rebuild the images (kernel-install add-all). Then reboot and run this again",
             )
         owned: Dict[str, bool] = {}
         cmdline = self._text(CMDLINE) or self._text(_SYSTEM_CMDLINE) or next_command_line(self.sysfs.get("/proc/cmdline"))
@@ -191,14 +214,14 @@ class BootLoader:
         change.after = [word for word in wanted if owned[word]]
 
     def _external(self, change: Change, wanted: List[str], lacks: List[str]) -> None:
-        """Nothing to edit: fine when the running kernel has it all, for then whoever starts it knows."""
+        """Nothing can be edited here. That is fine when the running kernel already has every wanted memmap= argument."""
         change.after = []
         if lacks:
             raise HotpmemError(
                 "Cannot reserve memory at boot",
-                "this machine has no boot loader that can be edited (GRUB with update-grub, grubby, systemd-boot entries), and the running "
-                f"kernel was not started with {' '.join(lacks)}",
-                f"Add '{' '.join(wanted)}' to the kernel command line in your boot loader, reboot, and run this again",
+                "this machine has no boot loader that can be edited (GRUB with update-grub, grubby, or systemd-boot entries), and the "
+                f"running kernel was not started with {' '.join(lacks)}",
+                f"Add '{' '.join(wanted)}' to the kernel command line where this machine gets it from. Then reboot and run this again",
             )
 
     @staticmethod
@@ -210,7 +233,7 @@ class BootLoader:
         return words(found.group(1)) if found else []
 
     def _entries(self) -> List[str]:
-        """Type 1 entries of Linux kernels that belong to this installation."""
+        """Paths of the type 1 entries that start a Linux kernel of this installation."""
         machine = self.sysfs.get("/etc/machine-id")
         found = []
         for esp in _ESPS:
@@ -226,7 +249,7 @@ class BootLoader:
         return [f"{esp}/EFI/Linux/{name}" for esp in _ESPS for name in self.sysfs.list(f"{esp}/EFI/Linux") if name.endswith(".efi")]
 
     def _text(self, name: str) -> Optional[str]:
-        """The text to the byte, or None when there is no such file."""
+        """The file's text, byte for byte, or None when the file does not exist."""
         try:
             with open(self.sysfs.path(name), encoding="utf-8", errors="surrogateescape") as file:
                 return file.read()
@@ -248,7 +271,10 @@ class BootLoader:
 
 
 def _entry(text: str, ours: Sequence[str], wanted: Sequence[str]) -> Tuple[str, List[str]]:
-    """A type 1 entry with our words merged into its options (several lines of them count as one); as merge()."""
+    """Merge the wanted arguments into the ``options`` of a type 1 entry. Several ``options`` lines become one.
+
+    Returns the entry's new text, and the arguments in it that belong to the collection, as merge() does.
+    """
     found = re.findall(r"^options[ \t]+(.*)$", text, re.MULTILINE)
     line, mine = merge(" ".join(found), ours, wanted)
     if line == " ".join(words(" ".join(found))):
@@ -258,7 +284,7 @@ def _entry(text: str, ours: Sequence[str], wanted: Sequence[str]) -> Tuple[str, 
 
 
 def summary(change: Change) -> Dict[str, Any]:
-    """For module results. reboot_required: the running kernel differs from what the next boot has."""
+    """The change as module results. ``reboot_required`` is True when the running kernel's arguments differ from the next boot's."""
     return {
         "changed": change.changed,
         "loader": change.loader,

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a kernel command line says about memory, and changing only our own words in one. Pure.
+"""Reads the memory arguments of a kernel command line, and edits only the collection's own arguments in one. No I/O.
 
-Sources: Documentation/admin-guide/kernel-parameters.txt (memmap=, mem=), Documentation/admin-guide/kdump/kdump.rst (crashkernel=),
-arch/x86/boot/compressed/kaslr.c (which memmap= entries count for KASLR).
+Sources: Documentation/admin-guide/kernel-parameters.txt (memmap=, mem=), Documentation/admin-guide/kdump/kdump.rst
+(crashkernel=), arch/x86/boot/compressed/kaslr.c (which memmap= entries KASLR counts).
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from .._memory.memory_map import Range, merged
 
 _MEMMAP = re.compile(r"^(0[xX][0-9a-fA-F]+[KMGTkmgt]?|\d+[KMGTkmgt]?)([!$#@%])(0[xX][0-9a-fA-F]+[KMGTkmgt]?|\d+[KMGTkmgt]?)(?:[-+].*)?$")
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*")+')
-_AUTO = 512 * MIB  # what crashkernel=auto takes at most (RHEL 8 and older)
-_LOW = 256 * MIB  # what ,high takes below 4 GiB besides, unless ,low says otherwise
+_AUTO = 512 * MIB  # the most that crashkernel=auto reserves (RHEL 8 and older)
+_LOW = 256 * MIB  # what crashkernel=SIZE,high also reserves below 4 GiB, unless a crashkernel=SIZE,low is given
 
 
 @dataclass(frozen=True)
 class Memmap:
-    """One ``SIZE!START`` of a memmap= argument. kind is ``!`` (pmem), ``$`` (reserved), ``#`` (ACPI), ``@`` (RAM) or ``%`` (retyped)."""
+    """One ``SIZE!START`` of a memmap= argument. start and size are in bytes.
+
+    kind is ``!`` (persistent memory), ``$`` (reserved), ``#`` (ACPI data), ``@`` (RAM) or ``%`` (changed type).
+    """
 
     start: int
     size: int
@@ -33,7 +36,10 @@ class Memmap:
 
 @dataclass(frozen=True)
 class Crash:
-    """One request of crashkernel=. size in bytes; start None where the kernel chooses; place ``low``, ``high`` or ``any``."""
+    """One request of crashkernel=. size and start are in bytes; The kernel chooses the address when start = None.
+
+    place is ``low`` (below 4 GiB), ``high`` (above) or ``any``.
+    """
 
     size: int
     start: Optional[int]
@@ -42,7 +48,10 @@ class Crash:
 
 @dataclass(frozen=True)
 class MemoryWords:
-    """What a command line says about memory. limit: RAM from there on is not used (mem=), or None."""
+    """The memory arguments of a command line.
+
+    limit is the address in bytes from which RAM is not used (mem=), or None. exact is True for memmap=exactmap.
+    """
 
     memmaps: Tuple[Memmap, ...]
     limit: Optional[int]
@@ -50,33 +59,33 @@ class MemoryWords:
 
     @property
     def taken(self) -> List[Range]:
-        """Ranges that are spoken for."""
+        """Address ranges that a memmap= argument takes out of RAM."""
         return merged((one.start, one.start + one.size) for one in self.memmaps if one.kind != "@")
 
     @property
     def kaslr_entries(self) -> int:
-        """Entries that count for the four that KASLR can avoid."""
+        """How many of these entries KASLR has to avoid. It can avoid four at most."""
         return sum(one.kind in "!$#" for one in self.memmaps)
 
 
 def words(command_line: str) -> List[str]:
-    """Words of a kernel command line; double quotes keep white space inside a word."""
+    """The arguments of a kernel command line. White space inside double quotes does not end an argument."""
     return _WORD.findall(command_line)
 
 
 def next_command_line(running: str) -> str:
-    """The running command line without what the boot loader added for itself."""
+    """The running command line without BOOT_IMAGE= and initrd=, which the boot loader added."""
     return " ".join(word for word in words(running) if not word.startswith(("BOOT_IMAGE=", "initrd=")))
 
 
 def lost_memmaps(running: str, command_line: str) -> List[str]:
-    """memmap= values of the running command line that the next one lacks."""
+    """The memmap= arguments of the running command line that ``command_line`` lacks."""
     kept = words(command_line)
     return [word for word in words(running) if word.startswith("memmap=") and word not in kept]
 
 
 def memory_words(command_line: str) -> MemoryWords:
-    """Read memmap= and mem=. Raises HotpmemError for a memmap= of no known form: what it covers must not be guessed."""
+    """Read memmap= and mem=. Raises HotpmemError for a memmap= in an unknown form, because its range must not be guessed."""
     memmaps: List[Memmap] = []
     limit: Optional[int] = None
     exact = False
@@ -97,14 +106,14 @@ def memory_words(command_line: str) -> MemoryWords:
             else:
                 raise HotpmemError(
                     "Cannot read the kernel command line",
-                    f"{word} is of no known form",
-                    "Correct it; memmap= takes SIZE!START, for example",
+                    f"the argument {word} has an unknown form",
+                    "Correct it in the boot loader's configuration. A valid form is memmap=SIZE!START, for example memmap=514M!1022M",
                 )
     return MemoryWords(tuple(memmaps), limit, exact)
 
 
 def crash_requests(command_line: str, ram: int) -> List[Crash]:
-    """What crashkernel= sets aside on a machine with ram bytes. A value of no known form counts as 512 MiB anywhere."""
+    """What crashkernel= reserves on a machine with ``ram`` bytes of RAM. A value in an unknown form counts as 512 MiB anywhere."""
     found: List[Crash] = []
     low: Optional[int] = None
     for word in words(command_line):
@@ -135,7 +144,7 @@ def crash_requests(command_line: str, ram: int) -> List[Crash]:
 
 
 def _of_ranges(text: str, ram: int) -> int:
-    """``1G-4G:192M,4G-:256M`` for this much RAM; 0 when no range holds it."""
+    """The size in bytes that ``1G-4G:192M,4G-:256M`` gives for ``ram`` bytes of RAM; 0 when no range matches."""
     for part in text.split(","):
         span, _colon, size = part.partition(":")
         first, _dash, last = span.partition("-")
@@ -152,7 +161,7 @@ def _size_or(text: str, default: int) -> int:
 
 
 def memmap_word(start: int, size: int) -> str:
-    """``memmap=514M!1022M``: the shortest exact form. start and size in bytes."""
+    """The argument in its shortest exact form, for example ``memmap=514M!1022M``. start and size are in bytes."""
     return f"memmap={_short(size)}!{_short(start)}"
 
 
@@ -164,10 +173,11 @@ def _short(number: int) -> str:
 
 
 def merge(command_line: str, ours: Sequence[str], wanted: Sequence[str]) -> Tuple[str, List[str]]:
-    """Replace our words of a kernel command line, and no others. Returns (the new line, the words that are ours in it).
+    """Replace the collection's arguments in a kernel command line, and no others.
 
-    ours: the words that we put there before, as recorded; wanted: those that are to be there, empty to undo. A word that somebody
-    else put there counts as done and does not become ours, so that undoing leaves it. Each of ours stands for one occurrence.
+    ``ours`` lists the arguments that the collection added before, as recorded; each stands for one occurrence. ``wanted`` lists
+    those that the new line must have; it is empty to undo. When somebody else added a wanted argument, it stays theirs, so that
+    undoing leaves it. Returns the new line, and the arguments in it that belong to the collection.
     """
     remaining = list(ours)
     kept: List[str] = []

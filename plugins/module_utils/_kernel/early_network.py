@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The interfaces that the initrd of a jump has the drivers loaded for, and gives their names, beside the start of systemd.
+"""Finds the network interfaces whose drivers the jump's initrd loads, and which it names, while systemd starts.
 
-A link takes its time to come up, and a service is back when its clients reach it. udev gives an interface its name by an event of its own,
-which waits behind those of all other devices; one that has its name already needs none.
+A link needs time to come up, and a service is back only when its clients can reach it. udev names each interface in a separate
+event, which waits behind the events of all other devices. An interface that already has its name does not need that event.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ _NAME_BYTES = 15  # IFNAMSIZ, without the NUL
 
 
 def interfaces(sysfs: Sysfs) -> List[str]:
-    """Lines for /init: ``interface DRIVER NAME DEVICE``, the last below /sys/devices. Those that share a device are left to udev."""
+    """Lines of the plan for /init: ``interface DRIVER NAME DEVICE``. DEVICE is a path below /sys/devices.
+
+    Interfaces that share a device are left to udev.
+    """
     found = []
     devices = os.path.realpath(sysfs.path("/sys/devices"))
     for name in sysfs.list(NET):

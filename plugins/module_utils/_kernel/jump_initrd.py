@@ -1,12 +1,14 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An initrd for the jump: what kexec carries is read, checked, unpacked and run while the services are down.
+"""Builds a smaller initrd for the jump, because the kernel reads, checks, unpacks and runs the initrd while the services are down.
 
-Two kinds. host_only is made like the stock initrd, by the same program with the same configuration, but for this machine's devices alone.
-minimal holds the modules that lead to the root file system and a small /init, see _minimal_initrd.py. Only kexec gets it: it lies where no
-boot loader looks, and the stock initrd stays as it is. It has to be one that the machine could be started from cold: smaller than the stock
-one, and with the drivers of the root file system and, when the stock one has them (minimal: when they are loaded), of persistent memory.
-Anything else, or anything that can't be told, and the jump takes the stock one.
+There are two kinds. ``host_only`` is made like the stock initrd, by the same program and with the same configuration, but holds
+only the drivers of this machine. ``minimal`` holds a small /init and the modules that the root file system needs; see
+minimal_initrd.py. Only kexec uses either of them: the file lies where no boot loader looks, and the stock initrd is not changed.
+
+Each must be able to start the machine from power-on, too. It must be smaller than the stock initrd and must hold the drivers of
+the root file system. It must also hold the drivers of persistent memory: those in the stock initrd (``host_only``), or those that
+are loaded (``minimal``). When a check fails or can't be done, the jump uses the stock initrd.
 """
 
 from __future__ import annotations
@@ -35,20 +37,23 @@ CONFIGURATION = f"{LIB}/jump-initrd.conf"
 DEBIAN = "/etc/initramfs-tools"
 KINDS = ("host_only", "minimal")
 PMEM = ("libnvdimm", "nd_e820", "nfit", "nd_pmem")
-DAX = ("dax_pmem", "device_dax")  # on the road that saves to a dax device
-_WHAT = "Cannot use an initrd of the jump's own"
-_TODO = "The jump takes the stock one; hotpmem-node jump-initrd --again tries once more"
-_PATIENCE = 300.0  # seconds for making one
+DAX = ("dax_pmem", "device_dax")  # needed on the dax road, which saves to a dax device
+_WHAT = "Cannot use a special initrd for the jump"
+_TODO = "The jump uses the stock initrd. To try again, run hotpmem-node jump-initrd --again"
+_PATIENCE = 300.0  # seconds that making or listing an initrd may take
 
 
 def modules_in(listing: str) -> Set[str]:
-    """Names of the modules in what lsinitramfs or lsinitrd prints."""
+    """Names of the modules in the output of lsinitramfs or lsinitrd."""
     last = [line.split()[-1] for line in listing.splitlines() if line.strip()]
     return {bare(path) for path in last if re.search(r"\.ko(\.\w+)?$", path)}
 
 
 def with_dependencies(names: List[str], modules_dep: str) -> Set[str]:
-    """Names and all that they need, from modules.dep, which lists them in full. Raises KeyError for one that it doesn't have."""
+    """``names`` and all modules that they need, from the text of modules.dep, which lists every dependency of a module.
+
+    Raises KeyError for a module that modules.dep does not list.
+    """
     table = {}
     for line in modules_dep.splitlines():
         path, _colon, needed = line.partition(":")
@@ -61,10 +66,10 @@ def _refuse(said: str) -> HotpmemError:
 
 
 class JumpInitrd:
-    """For the running release. One file, with a record of what it was made from.
+    """The jump's initrd for the running kernel release: one file, and a record of what it was made from.
 
-    Of a minimal one: helper, pmem-state; dax, whether the image is on a dax device; early, the paths of what it is to restore itself;
-    network, whether it is to have the drivers of the network loaded.
+    The keyword parameters apply to the minimal kind. ``helper`` is the path of pmem-state. ``dax`` tells whether the image is on a
+    dax device. ``early`` lists the paths that the initrd restores itself. ``network`` tells whether it loads network drivers.
     """
 
     def __init__(
@@ -91,30 +96,31 @@ class JumpInitrd:
 
     @property
     def words(self) -> str:
-        """What it is, for people."""
+        """Its kind, in words for the operator."""
         return f"a {self.kind.replace('_', '-')} initrd"
 
     @property
     def release(self) -> str:
-        """Of the running kernel."""
+        """The release of the running kernel."""
         return self.sysfs.get("/proc/sys/kernel/osrelease")
 
     def ready(self) -> str:
-        """Its path when there is one that was made from what is here now, else the empty string."""
+        """Its path when it exists and was made from the present files and settings, else the empty string."""
         record = self._record()
         same = record.get("initrd") and record["initrd"] == self._identity(INITRD) and record.get("made_of") == self._made_of()
         return INITRD if same else ""
 
     @property
     def due(self) -> bool:
-        """True when build() would make one: nothing was tried yet with what is here now, or what was made is gone."""
+        """True when build() would make it: it was not tried with the present files and settings yet, or the result is gone."""
         record = self._record()
         return record.get("made_of") != self._made_of() or bool(record.get("initrd") and not self.ready())
 
     def build(self, again: bool = False) -> Dict[str, Any]:
-        """Make it when that is due. Never raises HotpmemError: without it there is the stock one.
+        """Make it when that is due. Never raises HotpmemError, because the jump can use the stock initrd instead.
 
-        again: try even though the same failed before. Returns changed, initrd (None: the stock one), bytes, stock_bytes, said.
+        ``again`` tries once more although the same attempt failed before. Returns ``changed``, ``initrd`` (its path, or None for
+        the stock initrd), ``bytes``, ``stock_bytes`` and ``said``, a sentence for the operator.
         """
         before = self._record()
         if not self.due and (self.ready() or not again):
@@ -137,7 +143,7 @@ class JumpInitrd:
         return self.records.read_json(RECORD) or {}
 
     def _made_of(self) -> Dict[str, Any]:
-        """What it depends on. The stock initrd stands for the configuration and the modules: it is made anew when they change."""
+        """What it depends on. The stock initrd stands for its configuration and modules, because it is rebuilt when they change."""
         files = [self.kexec.default(KERNELS), self.kexec.default(INITRDS), f"/lib/modules/{self.release}/modules.dep"]
         made_of = {"kind": self.kind, "release": self.release, "root": self._root()}
         if self.kind == "minimal":
@@ -147,23 +153,23 @@ class JumpInitrd:
         return {**made_of, "files": [self._identity(name) for name in files]}
 
     def _identity(self, name: str) -> Dict[str, Any]:
-        """Empty when there is no such file."""
+        """The file's path, size and mtime_ns; empty when the file does not exist."""
         return (self.kexec.identity(name) if name else None) or {}
 
     def _answer(self, record: Dict[str, Any], changed: bool) -> Dict[str, Any]:
         made = (record.get("initrd") or {}).get("size")
         stock = self._identity(self.kexec.default(INITRDS)).get("size", 0)
-        said = f"the jump takes the stock initrd: {record.get('reason')}"
+        said = f"the jump uses the stock initrd: {record.get('reason')}"
         if made:
-            said = f"the jump takes {self.words}, {format_size(made)} instead of {format_size(stock)}"
+            said = f"the jump uses {self.words} of {format_size(made)} instead of the stock initrd of {format_size(stock)}"
             not_early = (record.get("made_of") or {}).get("not_early")
-            said += f"; the restore waits for its unit: {not_early}" if not_early else ""
+            said += f"; hotpmem-restore.service restores the items, because the initrd can't: {not_early}" if not_early else ""
         return {"changed": changed, "initrd": INITRD if made else None, "bytes": made, "stock_bytes": stock, "said": said}
 
     def _make(self) -> None:
         stock = self.kexec.default(INITRDS)
         if not stock:
-            raise _refuse("there is no stock initrd of the running release to compare it with")
+            raise _refuse("/boot has no stock initrd of the running release to compare it with")
         new = f"{INITRD}.new"
         if self.kind == "minimal":
             self._make_minimal(new)
@@ -178,7 +184,7 @@ class JumpInitrd:
 
     def _make_minimal(self, new: str) -> None:
         if any(mount["target"] == "/usr" for mount in mounted(self.sysfs)):
-            raise _refuse("/usr is a file system of its own")
+            raise _refuse("/usr is a separate file system, which a minimal initrd does not mount")
         _number, system, place = self._root()
         modules = [*self._root_modules(), *self._pmem_modules()]
         maker = MinimalInitrd(self.sysfs, self.runner, self.helper)
@@ -191,7 +197,10 @@ class JumpInitrd:
 
     @functools.cached_property
     def _beside(self) -> Tuple[List[str], str]:
-        """Lines of the plan for what runs beside the start of systemd, and why no restore does; asked once, for systemd has to be asked."""
+        """The lines of the plan for what runs while systemd starts, and the reason when that does not include the restore.
+
+        It is read once, because it has to ask systemd.
+        """
         network = interfaces(self.sysfs) if self.network else []
         try:
             return [*network, *self.early.plan()], ""
@@ -201,7 +210,7 @@ class JumpInitrd:
             return network, error.said
 
     def _pmem_modules(self) -> List[str]:
-        """Those of persistent memory that are loaded: /dev/pmem0, or /dev/dax0.0, is to be there when userspace starts."""
+        """The loaded modules of persistent memory: /dev/pmem0 or /dev/dax0.0 must exist when userspace starts."""
         loaded = self._loaded()
         return [name for name in (*PMEM, *(DAX if self.dax else ())) if name in loaded]
 
@@ -213,30 +222,33 @@ class JumpInitrd:
         elif self.runner.which("dracut"):
             argv, lister = ["dracut", "--force", "--hostonly", new, self.release], "lsinitrd"
         else:
-            raise _refuse("neither mkinitramfs (with its configuration) nor dracut is there to make it")
+            raise _refuse("neither mkinitramfs (with /etc/initramfs-tools) nor dracut is installed")
         self.runner.check(argv, _WHAT, _TODO, timeout=_PATIENCE)
         self._compare(new, stock)
         self._verify(new, stock, needed, lambda name: self.runner.check([lister, name], _WHAT, _TODO, timeout=_PATIENCE).stdout)
 
     def _compare(self, new: str, stock: str) -> None:
-        """Raises HotpmemError unless it is worth it."""
+        """Raise HotpmemError unless the new initrd is smaller than the stock one."""
         sizes = [self._identity(name).get("size", 0) for name in (new, stock)]
         if not sizes[0]:
-            raise _refuse("what was made is empty")
+            raise _refuse("the new initrd is empty")
         if sizes[0] >= sizes[1]:
-            raise _refuse(f"it would be no smaller ({format_size(sizes[0])}; the stock one: {format_size(sizes[1])})")
+            raise _refuse(f"the new initrd ({format_size(sizes[0])}) is not smaller than the stock one ({format_size(sizes[1])})")
 
     def _verify(self, new: str, stock: str, needed: Set[str], listing: Callable[[str], str]) -> None:
-        """Raises HotpmemError unless new could start this machine."""
+        """Raise HotpmemError unless the new initrd can start this machine. ``listing`` returns the list of an initrd's files."""
         text = listing(new)
         if not any("init" in line.split() for line in text.splitlines()):
-            raise _refuse("what was made has no /init")
+            raise _refuse("the new initrd has no /init")
         missing = (needed | (modules_in(listing(stock)) & set(PMEM))) - modules_in(text)
         if missing:
-            raise _refuse(f"what was made lacks {', '.join(sorted(missing))}, without which this machine would not start")
+            raise _refuse(f"the new initrd lacks {', '.join(sorted(missing))}, without which this machine would not start")
 
     def _configure(self) -> None:
-        """The stock configuration, but for MODULES. Links: /var may be noexec, and hooks that can't be run are left out silently."""
+        """Copy the stock configuration and set MODULES=dep.
+
+        The hooks are linked, not copied: /var may be mounted noexec, and mkinitramfs silently skips a hook that it can't run.
+        """
         folder = self.sysfs.path(CONFIGURATION)
         self._clean()
         os.makedirs(f"{folder}/conf.d", mode=0o700)
@@ -246,7 +258,7 @@ class JumpInitrd:
         for path in (self.sysfs.path(f"{DEBIAN}/conf.d/{name}") for name in self.sysfs.list(f"{DEBIAN}/conf.d")):
             if os.path.isfile(path):
                 shutil.copy(path, f"{folder}/conf.d/")
-        # Read in order, the last one wins.
+        # mkinitramfs reads these files in order of their names, and the last value wins.
         with open(f"{folder}/conf.d/zzz-hotpmem", "w", encoding="utf-8") as file:
             file.write("MODULES=dep\n")
 
@@ -258,7 +270,7 @@ class JumpInitrd:
             os.unlink(self.sysfs.path(f"{INITRD}.part"))
 
     def _root(self) -> List[str]:
-        """Device number, file system and directory below /sys/devices of what is mounted at /."""
+        """The device number, file system type and /devices/... path in sysfs of the root file system."""
         found = ["", "", ""]
         for mount in mounted(self.sysfs):
             if mount["target"] == "/":
@@ -268,17 +280,20 @@ class JumpInitrd:
         return found
 
     def _needed(self) -> Set[str]:
-        """What it must hold for the root file system. Raises HotpmemError when that can't be told."""
+        """The modules that the root file system needs. Raises HotpmemError when modules.dep does not list one."""
         try:
             return with_dependencies(self._root_modules(), self.sysfs.get(f"/lib/modules/{self.release}/modules.dep"))
         except KeyError as error:
-            raise _refuse(f"the driver {error.args[0]} of the root file system is not among the modules of this kernel") from error
+            raise _refuse(f"the driver {error.args[0]} of the root file system is not listed in this kernel's modules.dep") from error
 
     def _root_modules(self) -> List[str]:
-        """The modules that hold the root file system: its own, and the drivers from its disk up. Built-in ones are none."""
+        """The modules for the root file system: its file system, and the drivers from its disk up to the bus. None are built-in ones.
+
+        Raises HotpmemError when the root file system is not on one disk.
+        """
         _number, system, place = self._root()
         if not place.startswith("/devices/") or place.startswith("/devices/virtual/"):
-            raise _refuse("the root file system is on no disk of its own (a network, a volume, or several disks)")
+            raise _refuse("the root file system is not on a single disk (it is on a network, a volume or several disks)")
         names = [system]
         while place != "/devices":
             names.append(self.sysfs.link_name(f"/sys{place}/driver/module"))

@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The two ways to jump to the kernel that is loaded, and what has to be undone when one comes back.
+"""The two methods to jump to the loaded kernel, and what to undo when the jump fails.
 
-systemd shuts the other units down in order. fast does no such thing: it stops what it is told to, syncs, remounts read-only in
-an emergency (sysrq s and u: Documentation/admin-guide/sysrq.rst; unlike mount -o remount,ro it does not refuse a busy file
-system) and jumps.
+With the method systemd, systemd stops all other units in order before the jump. The method fast skips that. It stops only the
+units in its list, syncs, remounts all file systems read-only and jumps.
+
+The remount is the emergency remount of sysrq (s and u, Documentation/admin-guide/sysrq.rst). Unlike mount -o remount,ro it does
+not refuse a busy file system.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ from .._host.sysfs import Sysfs
 from .._host.systemd import Services
 
 TRIGGER = "/proc/sysrq-trigger"
-_SETTLE = 30.0  # seconds until the manager must say that it is stopping
-_READ_ONLY = 0.5  # seconds that the emergency remount, which runs by itself in the kernel, may take
+_SETTLE = 30.0  # seconds within which systemd must report that it is stopping
+_READ_ONLY = 0.5  # seconds to wait for the emergency remount, which the kernel does in the background
 
 
 def writable(mounts: str) -> List[str]:
-    """Mount points of block devices that may be written, from /proc/mounts."""
+    """Mount points of the block devices that are mounted read-write. ``mounts`` is the text of /proc/mounts."""
     found = []
     for line in mounts.splitlines():
         fields = line.split()
@@ -33,7 +35,11 @@ def writable(mounts: str) -> List[str]:
 
 
 class Jump:
-    """method: systemd or fast. stops: units that fast stops, one after another, before the state units."""
+    """One jump. ``method`` is systemd or fast.
+
+    ``fast_stop`` lists the units that the method fast stops, one after another, before the state units. ``clock`` and ``pause``
+    count in seconds.
+    """
 
     def __init__(
         self,
@@ -53,37 +59,39 @@ class Jump:
         self.stops = list(fast_stop) if method == "fast" else []
         self.clock = clock
         self.pause = pause
-        self.mark: Callable[[], None] = lambda: None  # called at the last moment; systemd has a script of its own for that
-        self.going = False  # from here on nothing is put back but by undo(): the machine is on its way
+        self.mark: Callable[[], None] = lambda: None  # called just before kexec -e; with systemd, shutdown.sh does that
+        self.going = False  # True once the machine is going down; from then on only undo() puts anything back
         self._remounted: List[str] = []
 
     @property
     def words(self) -> str:
-        """For a plan."""
-        return "systemctl kexec" if self.method == "systemd" else "sync, remount read-only, kexec -e"
+        """The step in words, for a plan."""
+        return "run systemctl kexec" if self.method == "systemd" else "sync and remount the file systems read-only, then run kexec -e"
 
     def go(self) -> None:
-        """Jump. Raises HotpmemError when it did not happen."""
+        """Jump. Raises HotpmemError when the jump did not happen."""
         if self.method == "systemd":
             self._systemd()
         else:
             self._fast()
 
     def undo(self) -> None:
-        """File systems that the emergency remount left read-only are written to again."""
+        """Make the file systems writable again that the emergency remount made read-only. Raises HotpmemError."""
         self.going = False
         for target in self._remounted:
-            self.runner.check(["mount", "-o", "remount,rw", target], f"Cannot make {target} writable", "dmesg says why", timeout=60)
+            argv = ["mount", "-o", "remount,rw", target]
+            self.runner.check(argv, f"Cannot make {target} writable again", "Look for the reason in the output of dmesg", timeout=60)
         self._remounted = []
 
     def _systemd(self) -> None:
-        self.runner.check(["systemctl", "kexec"], "Cannot jump through systemd", "journalctl -b says why", timeout=120)
+        what, todo = "Cannot jump through systemd", "Look for the reason in the output of journalctl -b"
+        self.runner.check(["systemctl", "kexec"], what, todo, timeout=120)
         self.going = True
         deadline = self.clock() + _SETTLE
         while not self.services.stopping():
             if self.clock() >= deadline:
-                said = f"systemctl answered success, but {_SETTLE:g} s later the system is not on its way down"
-                raise HotpmemError("Cannot jump through systemd", said, "systemctl list-jobs and journalctl -b say what holds it up")
+                said = f"systemctl kexec succeeded, but the system did not start to shut down within {_SETTLE:g} s"
+                raise HotpmemError(what, said, "Find the job that holds it up with systemctl list-jobs and journalctl -b")
             self.pause(0.2)
 
     def _fast(self) -> None:
@@ -97,4 +105,5 @@ class Jump:
             self.pause(0.02)
         self.mark()
         done = self.runner.run(["kexec", "-e"], timeout=60)
-        raise HotpmemError("Cannot jump", f"kexec -e came back: {done.words}", "dmesg says why")
+        said = f"kexec -e returned instead of starting the loaded kernel ({done.words})"
+        raise HotpmemError("Cannot jump", said, "Look for the reason in the output of dmesg")

@@ -1,14 +1,15 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Loading the next kernel, and knowing which one is loaded.
+"""Loads the next kernel with kexec, and tells which kernel is loaded.
 
-With ``kexec -s``: kexec_file_load places its segments in System RAM only. The other system call works from the firmware's
-map, where the reserved memory is ordinary RAM, and may put the next kernel on top of the saved image; kexec falls back to it
-silently unless -s is given. The firmware's map is passed on, so the next command line has to repeat ``memmap=``.
+It runs ``kexec -s``, because the system call kexec_file_load places its segments only in System RAM. The older call, kexec_load,
+uses the firmware's memory map, in which the reserved memory is ordinary RAM. It may put the next kernel on top of the saved image.
+Without -s, kexec falls back to it silently. The next kernel gets the firmware's map too, so its command line must repeat
+``memmap=``.
 
-What kexec_file_load loads is hashed again at the jump, byte by byte by the purgatory (arch/x86/purgatory/purgatory.c), and only the other
-call can leave that out (``kexec -c -i``: kexec(8), --no-checks). Where that is asked for, it is kept below all persistent memory, and what
-it says it has loaded must lie in System RAM, or it is unloaded again.
+At the jump the purgatory (arch/x86/purgatory/purgatory.c) hashes everything that kexec_file_load loaded. Only kexec_load can omit
+that check (``kexec -c -i``; kexec(8), --no-checks). When the settings omit it, kexec is told to load below all persistent memory.
+Then the addresses that kexec prints are compared with System RAM, and a kernel that lies outside is unloaded.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ _SEGMENT = re.compile(r"^segment\[\d+\]\.mem\s*= 0x([0-9a-f]+)\nsegment\[\d+\]\.
 
 
 def segments(said: str) -> List[Range]:
-    """Where the parts lie that were loaded, from what ``kexec -d`` says (kexec/kexec.c, print_segments); empty unless all are there."""
+    """The address ranges of the loaded segments, from the output of ``kexec -d`` (kexec-tools: kexec/kexec.c, print_segments).
+
+    Empty unless the output lists all of them.
+    """
     found = [(int(start, 16), int(start, 16) + int(size, 16)) for start, size in _SEGMENT.findall(said)]
     count = _SEGMENTS.findall(said)
     return found if count and int(count[-1]) == len(found) else []
@@ -44,7 +48,10 @@ def segments(said: str) -> List[Range]:
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be loaded. initrd is empty for none. check: whether the purgatory is to hash it at the jump."""
+    """What to load. An empty initrd means that the kernel starts without one.
+
+    ``check`` tells whether the purgatory hashes the loaded kernel and initrd at the jump.
+    """
 
     kernel: str
     initrd: str
@@ -52,12 +59,12 @@ class Target:
     check: bool = True
 
     def to_dict(self) -> Dict[str, Any]:
-        """For results."""
+        """The target as module results."""
         return {"kernel": self.kernel, "initrd": self.initrd or None, "command_line": self.command_line}
 
 
 class Kexec:
-    """kexec below a root (its files) and on this machine (its command)."""
+    """kexec on one host. It reads files below the root of ``sysfs`` and runs the command ``kexec`` with ``runner``."""
 
     def __init__(self, sysfs: Sysfs, runner: Runner) -> None:
         self.sysfs = sysfs
@@ -69,12 +76,12 @@ class Kexec:
         return self.sysfs.get(LOADED) == "1"
 
     def default(self, patterns: tuple) -> str:
-        """The first file of the running release that exists, or the empty string."""
+        """The first existing file of the running kernel release, or the empty string. ``patterns`` is KERNELS or INITRDS."""
         release = self.sysfs.get("/proc/sys/kernel/osrelease")
         return next((name for name in (pattern.format(release) for pattern in patterns) if release and self.sysfs.exists(name)), "")
 
     def target(self, kernel: Optional[str], initrd: Optional[str], command_line: Optional[str]) -> Target:
-        """Fill in what was left out (None): the running kernel's release, its initrd, the running command line."""
+        """The target to load. Parameters left out (None) come from the running kernel: its release, initrd and command line."""
         return Target(
             self.default(KERNELS) if kernel is None else kernel,
             self.default(INITRDS) if initrd is None else initrd,
@@ -82,41 +89,47 @@ class Kexec:
         )
 
     def problems(self, target: Target, without_initrd: bool = False, may_lose_memmap: bool = False) -> List[str]:
-        """Why the target can't be loaded, as sentences; empty when nothing is known against it."""
+        """The reasons why the target can't be loaded, as sentences; empty when there is no known reason.
+
+        ``without_initrd`` allows a target that has no initrd. ``may_lose_memmap`` allows a command line without the memmap=
+        arguments of the running one.
+        """
         found = []
         release = self.sysfs.get("/proc/sys/kernel/osrelease") or "?"
         if not self.sysfs.exists(LOADED):
-            found.append(f"the kernel has no kexec ({LOADED} is not there: CONFIG_KEXEC_FILE)")
+            found.append(f"the running kernel has no kexec support ({LOADED} does not exist; CONFIG_KEXEC_FILE is needed)")
         if self.sysfs.get(DISABLED) == "1":
-            found.append("loading kernels is disabled until the next reboot (kernel.kexec_load_disabled is 1)")
+            found.append("kexec can't load a kernel until the next reboot, because the sysctl kernel.kexec_load_disabled is 1")
         if self.runner.which("kexec") is None:
-            found.append("the program kexec is not installed (package kexec-tools)")
+            found.append("the program kexec is not installed; install the package kexec-tools")
         if not target.kernel:
             found.append(
-                f"no kernel of the running release {release} is in /boot (looked for {', '.join(one.format(release) for one in KERNELS)})"
+                f"the kernel of the running release {release} was not found "
+                f"(looked for {', '.join(one.format(release) for one in KERNELS)})"
             )
         elif not self.sysfs.exists(target.kernel):
-            found.append(f"the kernel {target.kernel} is not there")
+            found.append(f"the kernel {target.kernel} does not exist")
         if target.initrd and not self.sysfs.exists(target.initrd):
-            found.append(f"the initrd {target.initrd} is not there")
+            found.append(f"the initrd {target.initrd} does not exist")
         if not target.initrd and not without_initrd:
             found.append(
-                f"no initrd of the running release {release} is in /boot (looked for {', '.join(one.format(release) for one in INITRDS)})"
+                f"the initrd of the running release {release} was not found "
+                f"(looked for {', '.join(one.format(release) for one in INITRDS)})"
             )
         lost = lost_memmaps(self.sysfs.get("/proc/cmdline"), target.command_line)
         if lost and not may_lose_memmap:
             found.append(
-                f"the next command line lacks {' '.join(lost)}, so the next kernel would use the reserved memory and "
-                "overwrite what is in it"
+                f"the command line for the next kernel lacks {' '.join(lost)}, so that kernel would use the reserved memory as RAM and "
+                "overwrite the saved state"
             )
         return found
 
     def is_loaded(self, target: Target) -> bool:
-        """True when exactly this is loaded: the same files, unchanged since, and the same command line."""
+        """True when exactly this target is loaded: the same files, unchanged since then, and the same command line."""
         return self.loaded and self.record() == self._describe(target)
 
     def record(self) -> Optional[Dict[str, Any]]:
-        """What this collection loaded last in this boot, or None."""
+        """What this collection last loaded in this boot, or None."""
         try:
             value = json.loads(self.sysfs.get(RECORD) or "null")
         except ValueError:
@@ -124,42 +137,45 @@ class Kexec:
         return value if isinstance(value, dict) else None
 
     def load(self, target: Target) -> str:
-        """Load it. Returns why it is checked at the jump although that is not asked for, else nothing. Raises HotpmemError."""
-        # Before the attempt: a failed load leaves the old kernel loaded, and the record must not outlive a change.
+        """Load the target. Raises HotpmemError when kexec fails.
+
+        Returns the empty string, or the reason why the check at the jump stays although the target leaves it out.
+        """
+        # Remove the record before the attempt: a failed load leaves the old kernel loaded, and an old record would be wrong.
         self._forget()
         said = "" if target.check else self._load_unchecked(target)
         if said or target.check:
-            self._load(target, ["-s"], "kexec -c is no way out: it may overwrite the saved image")
+            self._load(target, ["-s"], "Don't use kexec -c instead, because it may overwrite the saved image")
         path = self.sysfs.path(RECORD)
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with open(path + ".new", "w", encoding="utf-8") as file:
             json.dump(self._describe(target), file)
         os.replace(path + ".new", path)
-        return f"what kexec carries is checked at the jump: {said}" if said else ""
+        return f"the loaded kernel is checked at the jump, although jump_check is false: {said}" if said else ""
 
     def _load(self, target: Target, options: List[str], todo: str) -> str:
-        """Run kexec; what it said. Raises HotpmemError."""
+        """Run kexec and return its output. Raises HotpmemError, whose last sentence is ``todo``."""
         argv = ["kexec", *options, "-l", target.kernel]
         if target.initrd:
             argv.append(f"--initrd={target.initrd}")
         argv.append(f"--command-line={target.command_line}")
         done = self.runner.run(argv, timeout=120)
         if done.rc != 0 or not self.loaded:
-            said = done.words if done.rc else f"kexec answered success, but {LOADED} is {self.sysfs.get(LOADED)}"
-            what = f"Cannot load the kernel {target.kernel}"
-            todo = f"With secure boot or lockdown the kernel must be signed; dmesg says more. {todo}"
+            said = done.words if done.rc else f"kexec reported success, but {LOADED} is {self.sysfs.get(LOADED)}"
+            what = f"Cannot load the kernel {target.kernel} with kexec"
+            todo = f"Look for the reason in the output of dmesg. With secure boot or lockdown the kernel must be signed. {todo}"
             raise HotpmemError(what, said, todo, argv=argv, rc=done.rc)
         return f"{done.stdout}\n{done.stderr}"
 
     def _load_unchecked(self, target: Target) -> str:
-        """Load it by the other system call; why it is not loaded, or nothing."""
+        """Load the target with kexec_load and without the check. Returns the reason when that failed, else the empty string."""
         places = physical_map(self.sysfs.get("/proc/iomem"))
         ram = [(one["start"], one["start"] + one["size"]) for one in places if one["kind"] == "ram"]
         kept = [one["start"] for one in places if one["kind"] != "ram"]
         if not ram or not kept:
-            return "/proc/iomem does not tell where persistent memory is"
+            return "/proc/iomem does not show where persistent memory is"
         try:
-            # -d: it says where it puts what.
+            # With -d, kexec prints the address of each segment.
             said = self._load(target, ["-c", "-i", "-d", f"--mem-max={min(kept) - 1:#x}"], "")
         except HotpmemError as error:
             return error.said.splitlines()[-1]
@@ -169,16 +185,15 @@ class Kexec:
             return ""
         self.unload()
         where = ", ".join(f"{start:#x}-{end - 1:#x}" for start, end in outside)
-        return f"kexec -c put it outside of System RAM ({where})" if loaded else "kexec -c -d does not say where it put it"
+        return f"kexec -c loaded it outside of System RAM ({where})" if loaded else "kexec -c -d did not print where it loaded it"
 
     def unload(self) -> None:
-        """Unload what is loaded. Raises HotpmemError."""
+        """Unload the loaded kernel. Raises HotpmemError."""
         self._forget()
-        self.runner.check(["kexec", "-s", "-u"], "Cannot unload the kernel loaded for kexec", "dmesg says more", timeout=60)
+        what, todo = "Cannot unload the kernel that is loaded for kexec", "Look for the reason in the output of dmesg"
+        self.runner.check(["kexec", "-s", "-u"], what, todo, timeout=60)
         if self.loaded:
-            raise HotpmemError(
-                "Cannot unload the kernel loaded for kexec", f"kexec answered success, but {LOADED} is still 1", "dmesg says more"
-            )
+            raise HotpmemError(what, f"kexec reported success, but {LOADED} is still 1", todo)
 
     def _forget(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -193,7 +208,7 @@ class Kexec:
         }
 
     def identity(self, name: str) -> Optional[Dict[str, Any]]:
-        """What tells a file from what it was before it was written anew: path, size, mtime_ns. None when it is not there."""
+        """The path, size (bytes) and mtime_ns of a file, by which a rewritten file is noticed. None when it does not exist."""
         try:
             info = os.stat(self.sysfs.path(name))
         except OSError:

@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The smallest initrd that can start this machine: the copy helper as /init, and the modules that lead to the root file system.
+"""Builds the smallest initrd that can start this machine: the copy helper as /init, and the modules for the root file system.
 
-No udev, no shell, no search for what a machine might have: /init (init/init.c of pmem-state) loads the modules in the order of
-/plan, waits for the block device whose superblock has the UUID, mounts it and becomes its init. So this is for ext2 to ext4 and xfs on a
-disk or partition; any other root file system is refused. The archive's format: Documentation/driver-api/early-userspace/buffer-format.rst.
+It has no udev and no shell, and does not search for hardware. /init (roles/state_helper/files/src/init/init.c) loads the modules in the
+order of the file /plan. Then it waits for the block device whose superblock has the UUID, mounts it and starts the init program
+on it. This works for ext2, ext3, ext4 and xfs on a disk or partition; any other root file system is refused.
+
+The format of the archive: Documentation/driver-api/early-userspace/buffer-format.rst.
 """
 
 from __future__ import annotations
@@ -19,32 +21,33 @@ from .._host.programs import Runner
 from .._host.sysfs import Sysfs
 
 EXT = ("ext2", "ext3", "ext4")
-_PROBE = 2048  # bytes of a device that tell what it holds
-_PATIENCE = 60.0  # seconds for a question to modprobe
+_PROBE = 2048  # bytes at the start of a device that show which file system it holds
+_PATIENCE = 60.0  # seconds that modprobe and zstd may take
 _DIRECTORY, _FILE, _CHARACTER = 0o040755, 0o100644, 0o020600
-MAX_PLAN = 32000  # bytes that /init takes
+MAX_PLAN = 32000  # bytes; /init reads no longer plan
 
 
 class Cannot(Exception):
-    """Why there can be none, as the end of a sentence."""
+    """The minimal initrd, or the restore by it, is not possible. The text is a reason that starts in lower case."""
 
 
 class Module(NamedTuple):
-    """A module file of the running kernel, and its parameters from the configuration of modprobe."""
+    """A module file of the running kernel, and its parameters from modprobe's configuration (modprobe.d(5))."""
 
     path: str
     parameters: str
 
 
 def bare(path: str) -> str:
-    """Name of a module from its file (``kernel/fs/ext4/ext4.ko.xz``) or another spelling of it (``virtio-blk``)."""
+    """The name of a module from its file (``kernel/fs/ext4/ext4.ko.xz``) or from another spelling (``virtio-blk``)."""
     return re.sub(r"\.ko(\.\w+)?$", "", os.path.basename(path)).replace("-", "_")
 
 
 def uuid_in(start: bytes, system: str) -> bytes:
-    """The 16 bytes of the UUID of a file system, from the first bytes of its device; empty when it is another one.
+    """The UUID (16 bytes) of a file system of type ``system``, from the first bytes of its device.
 
-    Places: Documentation/filesystems/ext4/super.rst, fs/xfs/libxfs/xfs_format.h.
+    Empty when the device does not hold such a file system. The offsets are from Documentation/filesystems/ext4/super.rst and
+    fs/xfs/libxfs/xfs_format.h.
     """
     if system in EXT and start[1024 + 0x38 : 1024 + 0x3A] == b"\x53\xef":
         return start[1024 + 0x68 : 1024 + 0x78]
@@ -54,10 +57,11 @@ def uuid_in(start: bytes, system: str) -> bytes:
 
 
 def insmods(listing: str, before: Sequence[str]) -> List[Module]:
-    """The modules in the order in which ``modprobe --show-depends`` says that they are loaded.
+    """The modules in the order in which modprobe loads them, from the output of ``modprobe --show-depends``.
 
-    before: names of modules that are loaded before. Raises Cannot for another that modprobe.d loads by a command. (ndctl's modprobe.d
-    has one for libnvdimm, which reads the keys of locked DIMMs. They are unlocked still after kexec, and no initrd has the keys.)
+    ``before`` names modules that are loaded earlier. Raises Cannot when modprobe.d loads any other module with a command. (ndctl
+    installs such a command for libnvdimm, which reads the keys of locked DIMMs. After kexec the DIMMs are still unlocked, and an
+    initrd does not hold the keys.)
     """
     found = []
     for line in listing.splitlines():
@@ -68,12 +72,15 @@ def insmods(listing: str, before: Sequence[str]) -> List[Module]:
         elif word == "install":
             name = re.search(r"--ignore-install\s+(\S+)", rest)
             if not name or name[1] not in before:
-                raise Cannot(f"modprobe.d loads a module by a command: {rest.strip()}")
+                raise Cannot(f"a file in modprobe.d loads a module with a command ({rest.strip()}), which a minimal initrd can't run")
     return found
 
 
 def archive(entries: Sequence[Tuple[str, int, bytes]]) -> bytes:
-    """A cpio archive (newc). entries: path without a leading slash, mode, content; a character device has content b"major:minor"."""
+    """A cpio archive in the format newc.
+
+    Each entry has a path without a leading slash, a mode and the content. The content of a character device is b"major:minor".
+    """
     out = bytearray()
     for number, (name, mode, given) in enumerate([*entries, ("TRAILER!!!", 0, b"")], start=1):
         device = mode & 0o170000 == 0o020000
@@ -88,7 +95,7 @@ def archive(entries: Sequence[Tuple[str, int, bytes]]) -> bytes:
 
 
 class MinimalInitrd:
-    """For one host. helper: path of pmem-state, which is static and becomes /init."""
+    """The minimal initrd of one host. ``helper`` is the path of pmem-state, a static program that becomes /init."""
 
     def __init__(self, sysfs: Sysfs, runner: Runner, helper: str) -> None:
         self.sysfs = sysfs
@@ -96,11 +103,13 @@ class MinimalInitrd:
         self.helper = helper
 
     def contents(self, system: str, device: str, modules: Sequence[str], early: Sequence[str], scratch: str) -> bytes:
-        """The archive. system: type of the root file system; device: its block device in /sys; modules: by name, in the order in which
-        they are to be loaded, each after all that it needs; early: lines of the plan for what runs beside the start of systemd
-        (_early_network.py, _early_restore.py). scratch: a file name for what is unpacked on the way.
+        """The archive, in bytes.
 
-        Raises Cannot, HotpmemError (modprobe), OSError.
+        ``system`` is the type of the root file system, and ``device`` the name of its block device in sysfs. ``modules`` are names
+        in the order in which /init loads them, each after the modules that it needs. ``early`` holds the plan's lines for what runs
+        while systemd starts (early_network.py, early_restore.py). ``scratch`` is a path for a temporary file.
+
+        Raises Cannot when this machine can't use a minimal initrd, HotpmemError when modprobe or zstd fails, and OSError.
         """
         plan: List[str] = []
         files: Dict[str, bytes] = {}
@@ -112,12 +121,12 @@ class MinimalInitrd:
         plan += early
         text = ("\n".join(plan) + "\n").encode()
         if len(text) >= MAX_PLAN:
-            raise Cannot("it takes too many modules")
+            raise Cannot(f"the minimal initrd needs too many modules (its plan has {len(text)} bytes, and {MAX_PLAN} is the limit)")
         directories = ("dev", "proc", "sys", "root", "modules")
         return archive(
             [
                 *((name, _DIRECTORY, b"") for name in directories),
-                # The kernel opens it for /init before devtmpfs is there.
+                # The kernel opens /dev/console for /init before devtmpfs is mounted.
                 ("dev/console", _CHARACTER, b"5:1"),
                 ("init", _FILE | 0o111, self._read(self.helper)),
                 ("plan", _FILE, text),
@@ -126,16 +135,17 @@ class MinimalInitrd:
         )
 
     def _load_order(self, names: Sequence[str]) -> List[Module]:
-        """Each once, at its first place. Raises Cannot for one that would not be loaded."""
+        """All modules in load order, each once. Raises Cannot when modprobe does not show how to load one."""
         found: Dict[str, Module] = {}
         for number, name in enumerate(names):
             argv = ["modprobe", "--ignore-install", "--show-depends", name]
-            done = self.runner.check(argv, f"Cannot find the module {name}", "modprobe and depmod know more", timeout=_PATIENCE)
+            todo = "Run depmod, then modprobe --show-depends with this name, to see the reason"
+            done = self.runner.check(argv, f"Cannot find the kernel module {name}", todo, timeout=_PATIENCE)
             for module in insmods(done.stdout, names[:number]):
                 found.setdefault(module.path, module)
         missing = {bare(name) for name in names} - {bare(path) for path in found}
         if missing:
-            raise Cannot(f"modprobe does not say how {', '.join(sorted(missing))} is loaded")
+            raise Cannot(f"modprobe does not show how to load {', '.join(sorted(missing))}")
         return list(found.values())
 
     def _read(self, path: str) -> bytes:
@@ -143,7 +153,7 @@ class MinimalInitrd:
             return file.read()
 
     def _unpacked(self, path: str, scratch: str) -> bytes:
-        """A module as the kernel takes it. There is no zstd in Python's library before 3.14."""
+        """A module file, decompressed. Python's library can't decompress zstd before 3.14, so the program zstd does it."""
         data = self._read(path)
         if path.endswith(".xz"):
             return lzma.decompress(data)
@@ -151,25 +161,25 @@ class MinimalInitrd:
             return gzip.decompress(data)
         if path.endswith(".zst"):
             argv = ["zstd", "-dqf", "-o", self.sysfs.path(scratch), self.sysfs.path(path)]
-            self.runner.check(argv, f"Cannot unpack {path}", "Install zstd", timeout=_PATIENCE)
+            self.runner.check(argv, f"Cannot decompress the kernel module {path}", "Install the package zstd", timeout=_PATIENCE)
             data = self._read(scratch)
             os.unlink(self.sysfs.path(scratch))
         return data
 
     def _uuid(self, system: str, device: str) -> bytes:
-        """Of the root file system; it must be on this device and on no other."""
+        """The UUID of the root file system. Raises Cannot unless it is on this device and on no other."""
         if system not in (*EXT, "xfs"):
-            raise Cannot(f"the root file system is {system}, not ext2 to ext4 or xfs")
+            raise Cannot(f"the root file system is {system}; a minimal initrd supports only ext2, ext3, ext4 and xfs")
         uuid = uuid_in(self._start(device), system)
         if not any(uuid):
             raise Cannot(f"/dev/{device} has no {system} file system with a UUID")
         twins = [name for name in self.sysfs.list("/sys/class/block") if name != device and uuid_in(self._start(name), system) == uuid]
         if twins:
-            raise Cannot(f"/dev/{', /dev/'.join(twins)} has a root file system with the same UUID")
+            raise Cannot(f"/dev/{', /dev/'.join(twins)} holds a file system with the same UUID as the root file system")
         return uuid
 
     def _start(self, device: str) -> bytes:
-        """The first bytes of a block device; empty when it can't be read (no medium)."""
+        """The first bytes of a block device; empty when it can't be read, for example because it has no medium."""
         try:
             with open(self.sysfs.path(f"/dev/{device.replace('!', '/')}"), "rb") as file:
                 return file.read(_PROBE)

@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where to set memory aside with memmap=SIZE!START so that every byte of it comes back as System RAM. Pure arithmetic.
+"""Plans where to reserve memory with memmap=SIZE!START so that all whole blocks of it can become System RAM again. No I/O.
 
-The info block of map=mem takes the first 2 MiB of a region, and kmem takes whole memory blocks only. So a region starts 2 MiB before
-a block boundary and ends on one. Sources: drivers/nvdimm/pfn_devs.c (the info block), drivers/dax/kmem.c (whole blocks),
-arch/x86/kernel/e820.c (memmap=), arch/x86/boot/compressed/kaslr.c (four entries); docs/architecture.md has what was measured.
+With map=mem, the info block takes the first 2 MiB of a region, and kmem adds only whole memory blocks. Therefore a region starts
+2 MiB before a memory block boundary and ends on one.
+
+Sources: drivers/nvdimm/pfn_devs.c (the info block), drivers/dax/kmem.c (whole blocks), arch/x86/kernel/e820.c (memmap=),
+arch/x86/boot/compressed/kaslr.c (four entries). docs/architecture.md has the measurements.
 """
 
 from __future__ import annotations
@@ -18,18 +20,22 @@ from .._memory.memory_map import Range, common, total, without
 from .._memory.namespace import LEAD
 from .command_line import Crash, MemoryWords, crash_requests, memmap_word, memory_words, merge
 
-LEADS = (LEAD, 16 * MIB)  # 16 MiB: ndctl takes the region without its align being set
+LEADS = (LEAD, 16 * MIB)  # with 16 MiB, ndctl accepts the region without a change of its align attribute
 SHARE = 50  # percent of RAM
-ENTRIES = 4  # memmap= entries KASLR can avoid; with more it switches itself off
-_LOW_END = 16 * MIB  # firmware, real mode code, ZONE_DMA; the kernel image starts here
+ENTRIES = 4  # memmap= entries that KASLR can avoid; with more, the kernel turns KASLR off
+_LOW_END = 16 * MIB  # below are firmware data, real mode code and ZONE_DMA; the kernel image starts here
 _HIGH = 4 * GIB
-_INITRD = 256 * MIB  # boot loaders put the initrd at the top of low memory
+_INITRD = 256 * MIB  # left free at the top of low memory, where boot loaders put the initrd
 _CRASH_ALIGN = 16 * MIB
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What is planned for. ram: usable ranges of the firmware's map; nodes: ranges of each NUMA node; sizes in bytes."""
+    """The machine to plan for. Addresses and sizes are in bytes.
+
+    ``ram`` holds the usable ranges of the firmware's memory map, and ``nodes`` the ranges of each NUMA node. ``command_line`` is
+    that of the running kernel.
+    """
 
     ram: Sequence[Range]
     block_size: int
@@ -40,7 +46,11 @@ class Machine:
 
 @dataclass(frozen=True)
 class Wish:
-    """What is wanted. size in bytes; lead: bytes before the block boundary, one of LEADS; share: percent of RAM at most."""
+    """The operator's request.
+
+    ``size`` is in bytes. ``lead`` is the distance in bytes from the start of a region to the block boundary, one of LEADS.
+    ``regions`` and ``share`` (percent of RAM) are limits.
+    """
 
     size: int
     node: Optional[int] = None
@@ -51,7 +61,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Place:
-    """One region. In bytes; the first ``lead`` of them are not gained."""
+    """One region to reserve, in bytes. Its first ``lead`` bytes do not become System RAM."""
 
     start: int
     size: int
@@ -59,12 +69,12 @@ class Place:
 
     @property
     def end(self) -> int:
-        """The first byte after it."""
+        """The address of the first byte after the region."""
         return self.start + self.size
 
     @property
     def word(self) -> str:
-        """The kernel argument."""
+        """The kernel argument that reserves the region."""
         return memmap_word(self.start, self.size)
 
     def to_dict(self, block_size: int) -> Dict[str, Any]:
@@ -84,7 +94,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to reserve, and why. kept: what is reserved already does."""
+    """What to reserve, and why. ``kept`` is True when an earlier plan already fulfils the request."""
 
     machine: Machine
     wish: Wish
@@ -94,7 +104,7 @@ class Plan:
 
     @property
     def words(self) -> List[str]:
-        """The kernel arguments."""
+        """The kernel arguments that reserve the memory."""
         return [place.word for place in self.places]
 
     def to_dict(self) -> Dict[str, Any]:
@@ -113,10 +123,10 @@ class Plan:
 
 
 class Planner:
-    """Plans for one machine.
+    """Plans reservations for one machine.
 
-    ours: the arguments of an earlier plan, which may be replaced; gone: those taken out already, but still in the command line of
-    this boot.
+    ``ours`` holds the arguments of an earlier plan, which a new plan may replace. ``gone`` holds arguments that were removed
+    already but are still in the running command line.
     """
 
     def __init__(self, machine: Machine, ours: Sequence[str] = (), gone: Sequence[str] = ()) -> None:
@@ -125,67 +135,83 @@ class Planner:
         self.gone = list(gone)
 
     def plan(self, wish: Wish) -> Plan:
-        """Raises HotpmemError, with ``nearest`` (a plan as a dict, or None) when it can't be done."""
+        """Plan a reservation for the request ``wish``.
+
+        Raises HotpmemError when there is no suitable place. Its detail ``nearest`` is the nearest plan that works, as a dict, or
+        None.
+        """
         what = f"Cannot plan a reservation of {format_size(wish.size)}"
         self._check(what, wish)
-        said = memory_words(merge(self.machine.command_line, [*self.ours, *self.gone], [])[0])
-        if said.exact or any(one.kind == "@" for one in said.memmaps):
+        arguments = memory_words(merge(self.machine.command_line, [*self.ours, *self.gone], [])[0])
+        if arguments.exact or any(one.kind == "@" for one in arguments.memmaps):
             raise HotpmemError(
                 what,
                 "the kernel command line replaces the firmware's memory map (memmap=exactmap or memmap=SIZE@START)",
-                "Choose the range yourself and give it as hotpmem_reserve",
+                "Choose the address range yourself and set it in hotpmem_reserve",
                 nearest=None,
             )
-        field_ = _Field(self.machine, wish, said)
+        memory = _FreeMemory(self.machine, wish, arguments)
         wanted = align_up(wish.size, self.machine.block_size)
         if wish.size < self.machine.block_size:
             reason = (
-                f"a memory block of this machine is {format_size(self.machine.block_size)}, and less than one block never comes back as RAM"
+                f"a memory block of this machine has {format_size(self.machine.block_size)}, and less than one block can't become RAM again"
             )
-            raise self._refusal(what, reason, wish, field_)
-        kept = self._present(wish, field_, wanted)
+            raise self._refusal(what, reason, wish, memory)
+        kept = self._present(wish, memory, wanted)
         if kept:
-            return Plan(self.machine, wish, kept, True, tuple(_explain(self.machine, wish, kept, field_, kept=True)))
-        places = field_.places(wanted)
+            return Plan(self.machine, wish, kept, True, tuple(_explain(self.machine, wish, kept, memory, kept=True)))
+        places = memory.places(wanted)
         if not places:
-            raise self._refusal(what, field_.objection(wanted), wish, field_)
-        return Plan(self.machine, wish, places, False, tuple(_explain(self.machine, wish, places, field_, kept=False)))
+            raise self._refusal(what, memory.objection(wanted), wish, memory)
+        return Plan(self.machine, wish, places, False, tuple(_explain(self.machine, wish, places, memory, kept=False)))
 
     def _check(self, what: str, wish: Wish) -> None:
-        """Refuse wishes and machines that no plan can be made for."""
+        """Raise HotpmemError for a request or a machine for which no plan is possible."""
         size = self.machine.block_size
         if self.machine.architecture not in ("x86_64", "i686", "i586", "i386"):
             raise HotpmemError(
                 what,
-                f"memmap=SIZE!START is known on x86 only, and this is {self.machine.architecture}",
+                f"memmap=SIZE!START works only on x86, and the architecture of this machine is {self.machine.architecture}",
                 elsewhere(wish, size),
                 nearest=None,
             )
         if not self.machine.ram:
             raise HotpmemError(
-                what, "the firmware's memory map can't be read (/sys/firmware/memmap, as root)", elsewhere(wish, size), nearest=None
+                what, "the firmware's memory map in /sys/firmware/memmap can't be read (only root can)", elsewhere(wish, size), nearest=None
             )
         for bad, said, todo in (
-            (wish.size <= 0, f"{wish.size} bytes is no size", "Ask for at least one memory block"),
-            (size < _LOW_END or size & (size - 1), f"a memory block of {size} bytes is none", "Take it from block_size_bytes"),
+            (wish.size <= 0, f"{wish.size} bytes is not a valid size", "Request at least one memory block"),
+            (
+                size < _LOW_END or size & (size - 1),
+                f"{size} bytes is not a valid memory block size",
+                "Use the value in /sys/devices/system/memory/block_size_bytes",
+            ),
             (
                 wish.lead not in LEADS,
-                f"a lead of {wish.lead} bytes loses blocks",
-                "Use 2M, or 16M where the region's align is not to be set",
+                f"with a lead of {wish.lead} bytes, memory blocks would be lost",
+                "Set the lead to 2M. Set it to 16M if the region's align must not be changed",
             ),
-            (not 1 <= wish.regions <= ENTRIES, f"{wish.regions} regions", f"Ask for 1 to {ENTRIES}"),
-            (not 1 <= wish.share <= 90, f"a share of {wish.share} percent", "Use 1 to 90"),
+            (
+                not 1 <= wish.regions <= ENTRIES,
+                f"the request allows {wish.regions} regions, which is not from 1 to {ENTRIES}",
+                f"Set the number of regions to a value from 1 to {ENTRIES}",
+            ),
+            (
+                not 1 <= wish.share <= 90,
+                f"the request allows a share of {wish.share} percent of RAM, which is not from 1 to 90",
+                "Set the share to a value from 1 to 90",
+            ),
             (
                 wish.node is not None and wish.node not in self.machine.nodes,
-                f"there is no NUMA node {wish.node}",
-                f"Nodes are: {', '.join(str(node) for node in sorted(self.machine.nodes)) or 'unknown'}",
+                f"this machine has no NUMA node {wish.node}",
+                f"Choose one of its nodes: {', '.join(str(node) for node in sorted(self.machine.nodes)) or 'unknown'}",
             ),
         ):
             if bad:
                 raise HotpmemError(what, said, todo, nearest=None)
 
-    def _present(self, wish: Wish, field_: _Field, wanted: int) -> Tuple[Place, ...]:
-        """The places of an earlier plan when they do still: an operator reboots for a reason only."""
+    def _present(self, wish: Wish, memory: _FreeMemory, wanted: int) -> Tuple[Place, ...]:
+        """The places of an earlier plan when they still fulfil the request, because a new plan needs a reboot; else empty."""
         size = self.machine.block_size
         places = []
         for one in memory_words(" ".join(self.ours)).memmaps:
@@ -197,66 +223,75 @@ class Planner:
             0 < len(places) <= wish.regions
             and sum(place.size - place.lead for place in places) == wanted
             and all(place.end % size == 0 for place in places)
-            and field_.accepts(places)
+            and memory.accepts(places)
         )
         return tuple(sorted(places, key=lambda place: place.start)) if good else ()
 
-    def _refusal(self, what: str, said: str, wish: Wish, field_: _Field) -> HotpmemError:
-        """The error, with the nearest plan that works: the next larger size for less than a block, else the largest there is."""
+    def _refusal(self, what: str, said: str, wish: Wish, memory: _FreeMemory) -> HotpmemError:
+        """The error to raise, with the nearest plan that works.
+
+        That plan has one memory block when less was requested, else the largest size that has a place.
+        """
         size = self.machine.block_size
         limit = max(align_up(wish.size, size), size)
-        largest = field_.largest(limit)
+        largest = memory.largest(limit)
         if not largest and wish.node is not None:
-            field_ = _Field(self.machine, Wish(wish.size, None, wish.lead, wish.regions, wish.share), field_.said)
-            largest = field_.largest(limit)
+            memory = _FreeMemory(self.machine, Wish(wish.size, None, wish.lead, wish.regions, wish.share), memory.arguments)
+            largest = memory.largest(limit)
         if not largest:
             return HotpmemError(
                 what,
                 said,
-                "No reservation works on this machine: use an NVDIMM, add RAM, or remove other memmap= and crashkernel= arguments",
+                "No reservation is possible on this machine. Use an NVDIMM, add RAM, or remove other memmap= and crashkernel= arguments",
                 nearest=None,
             )
-        places = field_.places(largest)
-        nearest = Plan(self.machine, Wish(largest, field_.wish.node, wish.lead, wish.regions, wish.share), places, False, ())
-        elsewhere_ = " without hotpmem_numa_node" if field_.wish.node != wish.node else ""
+        places = memory.places(largest)
+        nearest = Plan(self.machine, Wish(largest, memory.wish.node, wish.lead, wish.regions, wish.share), places, False, ())
+        condition = " without hotpmem_numa_node" if memory.wish.node != wish.node else ""
         return HotpmemError(
             what,
             said,
-            f"The nearest plan that works{elsewhere_}: hotpmem_size {largest // MIB}M, which is {' '.join(nearest.words)}",
+            f"The nearest plan that works{condition}: hotpmem_size {largest // MIB}M, which reserves {' '.join(nearest.words)}",
             nearest=nearest.to_dict(),
         )
 
 
-class _Field:
-    """The memory that may be taken, and what must stay possible in the rest of it."""
+class _FreeMemory:
+    """The memory that may be reserved, and the limits that the rest of the memory must still meet.
 
-    def __init__(self, machine: Machine, wish: Wish, said: MemoryWords) -> None:
-        self.machine, self.wish, self.said = machine, wish, said
-        ram = common(machine.ram, [(0, said.limit)]) if said.limit is not None else list(machine.ram)
+    ``arguments`` are the memory arguments of the command line without the collection's own.
+    """
+
+    def __init__(self, machine: Machine, wish: Wish, arguments: MemoryWords) -> None:
+        self.machine, self.wish, self.arguments = machine, wish, arguments
+        ram = common(machine.ram, [(0, arguments.limit)]) if arguments.limit is not None else list(machine.ram)
         self.ram_bytes = total(ram)
-        # The kernel decides by the RAM that is left, which the plan itself changes by a step at most: the larger request counts.
+        # The size that crashkernel= asks for depends on the amount of RAM, and the plan itself reduces that. Assume the larger size.
         requests = [crash_requests(machine.command_line, self.ram_bytes), crash_requests(machine.command_line, self.ram_bytes - wish.size)]
         self.crashes: List[Crash] = max(requests, key=lambda found: sum(one.size for one in found))
         fixed = [(one.start, one.start + one.size) for one in self.crashes if one.start is not None]
-        self.rest = without(ram, [(0, _LOW_END), *said.taken, *fixed])
+        self.rest = without(ram, [(0, _LOW_END), *arguments.taken, *fixed])
         self.free = common(self.rest, machine.nodes[wish.node]) if wish.node is not None else self.rest
         self.crash_room = self._crash_room(self.rest)
 
     def accepts(self, places: Sequence[Place]) -> bool:
-        """All invariants but the alignment."""
+        """True when the places meet every limit except the alignment, which this does not check."""
         ranges = [(place.start, place.end) for place in places]
         return (
             not without(ranges, self.free)
             and total(ranges) * 100 <= self.ram_bytes * self.wish.share
-            and len(places) + self.said.kaslr_entries <= ENTRIES
+            and len(places) + self.arguments.kaslr_entries <= ENTRIES
             and all(now >= before for now, before in zip(self._crash_room(without(self.rest, ranges)), self.crash_room))
         )
 
     def places(self, wanted: int) -> Tuple[Place, ...]:
-        """Where wanted bytes (whole blocks) go; empty when they can't. As few regions as possible: each costs a lead."""
+        """Where ``wanted`` bytes (whole blocks) can be reserved; empty when there is no place.
+
+        It uses as few regions as possible, because each region loses its lead.
+        """
         chosen: List[Place] = []
         if (wanted + self.wish.lead) * 100 > self.ram_bytes * self.wish.share:
-            return ()  # or every place of a machine with terabytes would be tried in vain
+            return ()  # the share forbids it anyway; on a machine with terabytes, trying every place would take long
         while wanted and len(chosen) < self.wish.regions:
             last = len(chosen) + 1 == self.wish.regions
             place = self._best(wanted, chosen)
@@ -270,24 +305,25 @@ class _Field:
         return tuple(sorted(chosen, key=lambda place: place.start))
 
     def largest(self, limit: int) -> int:
-        """The most bytes up to limit that have a place."""
+        """The largest size in bytes, up to ``limit``, that has a place."""
         return _highest(limit, self.machine.block_size, lambda size: bool(self.places(size)))
 
     def objection(self, wanted: int) -> str:
-        """Why wanted bytes have no place."""
+        """The reason why ``wanted`` bytes have no place."""
         size = wanted + self.wish.lead
         where = f" on NUMA node {self.wish.node}" if self.wish.node is not None else ""
         if size * 100 > self.ram_bytes * self.wish.share:
             return f"{format_size(size)} is more than {self.wish.share} percent of the {format_size(self.ram_bytes)} of RAM"
-        if self.said.kaslr_entries >= ENTRIES:
-            count = self.said.kaslr_entries
-            return f"the kernel command line has {count} memmap= entries already, and beyond {ENTRIES} KASLR switches itself off"
+        if self.arguments.kaslr_entries >= ENTRIES:
+            count = self.arguments.kaslr_entries
+            return f"the kernel command line has {count} memmap= entries already, and with more than {ENTRIES} the kernel turns KASLR off"
         if any(True for _start in self._starts(wanted, self.free)):
-            return "what crashkernel= asks for would have no room left"
+            return "no room would be left for the memory that crashkernel= asks for"
         largest = max((end - start for start, end in self.free), default=0)
         return (
-            f"no usable range{where} holds {format_size(wanted)} in whole memory blocks of {format_size(self.machine.block_size)} and "
-            f"{format_size(self.wish.lead)} before them; the largest free range has {format_size(largest)}"
+            f"no usable range{where} has room for {format_size(wanted)} in whole memory blocks of "
+            f"{format_size(self.machine.block_size)} and for {format_size(self.wish.lead)} before them; "
+            f"the largest free range has {format_size(largest)}"
         )
 
     def _best(self, wanted: int, chosen: Sequence[Place]) -> Optional[Place]:
@@ -299,13 +335,13 @@ class _Field:
         return None
 
     def _starts(self, wanted: int, free: Sequence[Range]) -> Iterator[int]:
-        """Starts of regions, the best first."""
+        """Possible start addresses of a region, the best first."""
         step, lead = self.machine.block_size, self.wish.lead
-        # Upwards from 4 GiB: a region at the very top of RAM lowers the kernel's idea of its end, and with it the size of a memory
-        # block on large machines (probe_memory_block_size), so the next plan would differ from this one.
+        # Upwards from 4 GiB. A region at the very top of RAM would lower the end of RAM that the kernel sees. On large machines the
+        # size of a memory block depends on that end (probe_memory_block_size), so the next plan would differ from this one.
         for low, high in common(free, [(_HIGH, 1 << 64)]):
             yield from (boundary - lead for boundary in range(align_up(low + lead, step), high - wanted + 1, step))
-        # Below, downwards: the kernel image sits at the bottom; at the top of it the boot loader puts the initrd.
+        # Then downwards from 4 GiB, because the kernel image is at the bottom. Places where boot loaders put the initrd come last.
         later: List[int] = []
         for low, high in reversed(common(free, [(0, _HIGH)])):
             for boundary in range(align_down(high - wanted, step), align_up(low + lead, step) - 1, -step):
@@ -316,7 +352,10 @@ class _Field:
         yield from later
 
     def _crash_room(self, free: Sequence[Range]) -> List[int]:
-        """How crashkernel= fares in free, a number each: 2 where it asks to be, 1 elsewhere, 0 nowhere. From the top, as the kernel"""
+        """Whether each request of crashkernel= fits into ``free``: 2 in the zone it asks for, 1 only elsewhere, 0 not at all.
+
+        Like the kernel, it takes the memory from the top.
+        """
         left = list(free)
         marks = []
         for crash in self.crashes:
@@ -339,7 +378,10 @@ class _Field:
 
 
 def _highest(limit: int, step: int, works: Any) -> int:
-    """The highest multiple of step up to limit for which works() is true, when smaller ones work too; 0 for none."""
+    """The highest multiple of ``step``, up to ``limit``, for which works() is true; 0 when it is true for no multiple.
+
+    When works() is true for a multiple, it must be true for all smaller ones.
+    """
     low, high = 0, max(limit, 0) // step
     while low < high:
         middle = (low + high + 1) // 2
@@ -348,49 +390,49 @@ def _highest(limit: int, step: int, works: Any) -> int:
 
 
 def elsewhere(wish: Wish, block_size: int) -> str:
-    """What to do where memmap= can't help: device tree, or an NVDIMM."""
+    """What the operator can do where memmap= does not work: use the device tree, or an NVDIMM."""
     step = format_size(block_size) if block_size else "one memory block"
     size = align_up(max(wish.size, 1), block_size) + LEAD if block_size else wish.size + LEAD
     return (
-        f"Take {size // MIB}M out of the memory nodes of the device tree, starting 2 MiB below a multiple of {step}, and describe it as "
-        f'compatible = "pmem-region"; or give the machine an NVDIMM of {size // MIB}M that starts 2 MiB below a multiple of {step}. See '
-        "docs/operators.md"
+        f"Remove a range of {size // MIB}M that starts 2 MiB below a multiple of {step} from the memory nodes of the device tree, and "
+        f'describe it in a node with compatible = "pmem-region". Or give the machine an NVDIMM of {size // MIB}M that starts 2 MiB below '
+        f"a multiple of {step}. See docs/operators.md"
     )
 
 
-def _explain(machine: Machine, wish: Wish, places: Sequence[Place], field_: _Field, kept: bool) -> List[str]:
-    """The plan in sentences."""
+def _explain(machine: Machine, wish: Wish, places: Sequence[Place], memory: _FreeMemory, kept: bool) -> List[str]:
+    """The plan in sentences for the operator."""
     sentences = []
     gained = sum(place.size - place.lead for place in places)
     for place in places:
         data = format_range(place.start + place.lead, place.size - place.lead)
         blocks = (place.size - place.lead) // machine.block_size
         sentences.append(
-            f"{place.word} sets {format_range(place.start, place.size)} aside: {format_size(place.lead)} for the namespace's info "
-            f"block, then {data}, which is {blocks} whole memory block{'s' if blocks > 1 else ''} of {format_size(machine.block_size)}."
+            f"{place.word} reserves {format_range(place.start, place.size)}: {format_size(place.lead)} for the namespace's info block, "
+            f"then {data}, which is {blocks} whole memory block{'s' if blocks > 1 else ''} of {format_size(machine.block_size)}."
         )
     sentences.append(
-        f"Gained as RAM: {format_size(gained)}. Lost: {format_size(sum(place.lead for place in places))}, and no memory block."
+        f"Gained as RAM: {format_size(gained)}. Lost: {format_size(sum(place.lead for place in places))}, but no memory block."
     )
     if gained > wish.size:
-        sentences.append(f"{format_size(wish.size)} were asked for; that is no whole number of blocks, so it was rounded up.")
+        sentences.append(f"The request of {format_size(wish.size)} is not a whole number of memory blocks, so it was rounded up.")
     if kept:
-        sentences.append("This is reserved already and does what is asked for, so it stays.")
+        sentences.append("This memory is reserved already and fulfils the request, so the reservation stays as it is.")
     elif all(place.start >= _HIGH for place in places):
-        sentences.append("It lies above 4 GiB: memory below is precious (ZONE_DMA32), and the kernel image and the initrd sit there.")
+        sentences.append("It is above 4 GiB. Memory below 4 GiB is scarce (ZONE_DMA32), and the kernel image and the initrd are there.")
     else:
-        sentences.append("It lies below 4 GiB, because there is no such place above; in the middle, between kernel image and initrd.")
+        sentences.append("It is below 4 GiB, because no place above 4 GiB is large enough. It is between the kernel image and the initrd.")
     if wish.node is not None:
-        sentences.append(f"All of it is on NUMA node {wish.node}, as asked for.")
+        sentences.append(f"All of it is on NUMA node {wish.node}, as requested.")
     if wish.lead != LEAD:
-        sentences.append(f"It starts {format_size(wish.lead)} below the boundary, so ndctl takes it without the region's align being set.")
-    rest = field_.ram_bytes - sum(place.size for place in places)
-    sentences.append(f"{format_size(rest)} of {format_size(field_.ram_bytes)} of RAM stay the kernel's own at all times.")
+        sentences.append(f"It starts {format_size(wish.lead)} below the boundary, so ndctl accepts it with the region's default align.")
+    rest = memory.ram_bytes - sum(place.size for place in places)
+    sentences.append(f"{format_size(rest)} of {format_size(memory.ram_bytes)} of RAM are not reserved.")
     sentences.append(
-        f"{len(places) + field_.said.kaslr_entries} of the {ENTRIES} memmap= entries that KASLR can avoid are used; "
-        "with more it switches itself off."
+        f"{len(places) + memory.arguments.kaslr_entries} of the {ENTRIES} memmap= entries that KASLR can avoid are used. "
+        f"With more than {ENTRIES}, the kernel turns KASLR off."
     )
-    if field_.crashes:
-        room = "and it keeps its room" if all(field_.crash_room) else "which has no room on this machine with or without this plan"
-        sentences.append(f"crashkernel= asks for {format_size(sum(one.size for one in field_.crashes))}, {room}.")
+    if memory.crashes:
+        room = "and there is still room for it" if all(memory.crash_room) else "which has no room on this machine with or without this plan"
+        sentences.append(f"crashkernel= asks for {format_size(sum(one.size for one in memory.crashes))}, {room}.")
     return sentences

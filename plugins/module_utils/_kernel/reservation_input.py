@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the planner needs to know of the live machine."""
+"""Reads the facts about the live machine that the planner of reservations needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from .reservation import Machine
 
 
 def read_machine(sysfs: Sysfs, architecture: str = "") -> Machine:
-    """Read it below the root of sysfs. architecture: as ``uname -m``; that of this machine when empty. Never fails: the planner refuses."""
+    """Read the machine's RAM, block size, NUMA nodes and command line below the root of ``sysfs``.
+
+    ``architecture`` is written as ``uname -m`` prints it; when it is empty, that of this machine is used. This never fails. When a
+    fact can't be read, the planner refuses to plan.
+    """
     try:
         size = MemoryBlocks(sysfs).block_size()
         nodes = read_nodes(sysfs)

@@ -56,5 +56,7 @@ def test_plan_from_facts():
 
 
 def test_plan_refuses_in_words():
-    with pytest.raises(AnsibleFilterError, match=r"less than one block never comes back.*The nearest plan that works: hotpmem_size 2048M"):
+    with pytest.raises(
+        AnsibleFilterError, match=r"less than one block can't become RAM again.*The nearest plan that works: hotpmem_size 2048M"
+    ):
         plan_reservation(DMESG, "1G", "2G")

@@ -38,7 +38,7 @@ def test_only_what_kaslr_avoids_counts():
 
 @pytest.mark.parametrize("word", ["memmap=oops", "memmap=1M!", "memmap=!1G"])
 def test_unknown_forms_are_refused(word):
-    with pytest.raises(HotpmemError, match="of no known form"):
+    with pytest.raises(HotpmemError, match="has an unknown form"):
         lines.memory_words(word)
 
 

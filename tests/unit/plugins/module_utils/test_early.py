@@ -81,14 +81,17 @@ def test_plan(host):
 @pytest.mark.parametrize(
     "change, reason",
     [
-        ({"paths": ()}, "there is no item"),
-        ({"paths": (ITEM, "/var/cache/x")}, "/var/cache/x is on no tmpfs"),
+        ({"paths": ()}, "no items are configured"),
+        ({"paths": (ITEM, "/var/cache/x")}, "/var/cache/x is not on a tmpfs"),
         ({"mounts": MOUNTS + "31 22 254:1 / /var rw - ext4 /dev/vdb rw\n"}, "/var/lib/hotpmem is not on the root file system"),
         ({"mounts": MOUNTS.replace("30 22", "29 22 254:2 / /srv rw - ext4 /dev/vdc rw\n30 29")}, "on a directory of the root file system"),
-        ({"mounts": MOUNTS.replace("30 22", "29 22 0:39 / /srv/state rw - autofs systemd-1 rw\n30 29")}, "is mounted when it is used"),
+        (
+            {"mounts": MOUNTS.replace("30 22", "29 22 0:39 / /srv/state rw - autofs systemd-1 rw\n30 29")},
+            "systemd mounts /srv/state on first access",
+        ),
         (
             {"above": ABOVE.replace("srv.mount\nLoadState=not-found", "srv.mount\nLoadState=loaded")},
-            "srv.mount mounts something on the way",
+            "srv.mount mounts a file system above an item",
         ),
         ({"reload": "yes"}, "systemctl daemon-reload"),
         ({"unit": (0, UNIT.replace("x-systemd.before=x", "x-systemd.automount"), "")}, "only systemd understands"),
@@ -96,9 +99,12 @@ def test_plan(host):
         ({"unit": (0, UNIT.replace("Type=tmpfs", "Type=ramfs"), "")}, "/srv/state has no mount unit"),
         ({"unit": (0, UNIT.replace("huge=", "size=%t,huge="), "")}, "only systemd understands"),
         ({"unit": (0, UNIT.replace("nofail", "noauto"), "")}, "only systemd understands"),
-        ({"tmpfiles": (0, TMPFILES.replace("d /srv/state/cache", "D /srv/state/cache"), "")}, "tmpfiles.d has /srv/state/cache"),
-        ({"tmpfiles": (1, "", "Unknown option")}, "systemd-tmpfiles does not show"),
-        ({"selinux": "# x\nSELINUX=permissive\n"}, "SELinux labels what is restored"),
+        (
+            {"tmpfiles": (0, TMPFILES.replace("d /srv/state/cache", "D /srv/state/cache"), "")},
+            "tmpfiles.d for /srv/state/cache could change",
+        ),
+        ({"tmpfiles": (1, "", "Unknown option")}, "systemd-tmpfiles --cat-config failed"),
+        ({"selinux": "# x\nSELINUX=permissive\n"}, "SELinux must label the restored files"),
     ],
 )
 def test_why_not(host, change, reason):
@@ -184,4 +190,6 @@ def test_what_the_initrd_is_told(host):
     # Made again when the mount is another one; and for items that are not for it, one that leaves them to their unit.
     host.runner.answers["systemctl cat -- /srv/state"] = (0, UNIT.replace("640M", "1G"), "")
     assert initrd(ITEM).ready() == ""
-    assert "the restore waits for its unit: /var/x is on no tmpfs" in initrd("/var/x").build()["said"]
+    assert (
+        "hotpmem-restore.service restores the items, because the initrd can't: /var/x is not on a tmpfs" in initrd("/var/x").build()["said"]
+    )

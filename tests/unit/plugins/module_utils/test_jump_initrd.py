@@ -103,7 +103,7 @@ def test_made_once_with_the_stock_configuration_but_for_modules(host):
         "conf.d/zzz-hotpmem": "MODULES=dep",
     }
     assert (made["changed"], made["initrd"], made["bytes"], made["stock_bytes"]) == (True, ji.INITRD, 4, 12)
-    assert made["said"] == "the jump takes a host-only initrd, 4 B instead of 12 B"
+    assert made["said"] == "the jump uses a host-only initrd of 4 B instead of the stock initrd of 12 B"
     assert host.initrd.ready() == ji.INITRD and left_over(host) == []
     again = host.initrd.build(again=True)
     assert (again["changed"], again["initrd"], len(host.makes)) == (False, ji.INITRD, 1)
@@ -127,7 +127,7 @@ def test_made_again_when_what_it_depends_on_has_changed(host, name):
     "change, reason",
     [
         ({"size": 0}, "empty"),
-        ({"size": 12}, "no smaller"),
+        ({"size": 12}, "not smaller"),
         ({"made": listing([name for name in NEEDED if name != "jbd2"] + ["nd_pmem"])}, "lacks jbd2,"),
         ({"made": listing(NEEDED)}, "lacks nd_pmem,"),
         ({"made": "etc\n" + "\n".join(listing([*NEEDED, "nd_pmem"]).splitlines()[1:])}, "no /init"),
@@ -138,7 +138,7 @@ def test_what_could_not_start_the_machine_is_not_used(host, change, reason):
     for name, value in change.items():
         setattr(host, name, value)
     made = host.initrd.build()
-    assert made["initrd"] is None and reason in made["said"] and made["said"].startswith("the jump takes the stock initrd")
+    assert made["initrd"] is None and reason in made["said"] and made["said"].startswith("the jump uses the stock initrd")
     assert (host.initrd.ready(), host.initrd.due, left_over(host)) == ("", False, [])
     assert not host.sysfs.exists(ji.INITRD)
     # Not tried again in each handoff, but when somebody asks for it.
@@ -149,9 +149,9 @@ def test_what_could_not_start_the_machine_is_not_used(host, change, reason):
 @pytest.mark.parametrize(
     "name, text, reason",
     [
-        ("/proc/self/mountinfo", "22 1 0:21 / / rw - btrfs /dev/vda rw", "no disk of its own"),
-        ("/proc/self/mountinfo", "22 1 0:21 / / rw - nfs4 server:/root rw", "no disk of its own"),
-        ("/proc/self/mountinfo", "", "no disk of its own"),
+        ("/proc/self/mountinfo", "22 1 0:21 / / rw - btrfs /dev/vda rw", "not on a single disk"),
+        ("/proc/self/mountinfo", "22 1 0:21 / / rw - nfs4 server:/root rw", "not on a single disk"),
+        ("/proc/self/mountinfo", "", "not on a single disk"),
         ("/proc/modules", "ext4 1 0 - Live 0x0\nvirtio_blk 1 0\nvendor 1 0\n", None),
         (f"/lib/modules/{RELEASE}/modules.dep", "kernel/fs/ext4/ext4.ko:\n", "driver virtio_blk of the root file system"),
         (STOCK, None, "no stock initrd"),
@@ -195,7 +195,7 @@ def test_the_handoff_makes_it_and_loads_it(machine):
     calls = []
     handoff = build(kernel="", initrd="", jump_initrd="host_only")
     engine.jump_initrd.ready = lambda: "/boot/initrd" if calls else ""
-    engine.jump_initrd.build = lambda: calls.append(1) or {"said": "the jump takes a host-only initrd"}
+    engine.jump_initrd.build = lambda: calls.append(1) or {"said": "the jump uses a host-only initrd"}
     release = one.fake.get("/proc/sys/kernel/osrelease")
     for name in (f"vmlinuz-{release}", f"initrd.img-{release}"):
         with open(one.fake.path(f"/boot/{name}"), "w", encoding="utf-8") as file:
@@ -204,7 +204,7 @@ def test_the_handoff_makes_it_and_loads_it(machine):
     handoff.say = lines.append
     assert handoff.plan()[:2] == ["make a host-only initrd", f"load /boot/vmlinuz-{release} with /boot/initrd.img-{release}"]
     handoff.run()
-    assert calls == [1] and "the jump takes a host-only initrd" in lines
+    assert calls == [1] and "the jump uses a host-only initrd" in lines
     assert any(act.startswith(f"kexec -s -l /boot/vmlinuz-{release} --initrd=/boot/initrd ") for act in one.acts)
 
 

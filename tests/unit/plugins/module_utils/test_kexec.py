@@ -171,7 +171,7 @@ def test_without_a_map_it_is_checked(host):
     root, _release, runner, kexec = host
     with open(f"{root}/proc/iomem", "w", encoding="utf-8") as file:
         file.write(IOMEM.replace("Persistent", "Reserved").replace("kmem", "x"))
-    assert "does not tell" in kexec.load(replace(kexec.target(None, None, None), check=False))
+    assert "does not show where persistent memory is" in kexec.load(replace(kexec.target(None, None, None), check=False))
     assert [call[:2] for call in runner.calls] == [["kexec", "-s"]]
 
 
@@ -194,7 +194,7 @@ def test_all_problems_at_once(tmp_path, recorder):
     assert len(problems) == 6
     told = kexec.problems(kexec.target("/k", "", "root=/dev/vda"), without_initrd=True, may_lose_memmap=True)
     assert not any("memmap" in problem or "initrd" in problem for problem in told)
-    assert "the kernel /k is not there" in told
+    assert "the kernel /k does not exist" in told
 
 
 @pytest.mark.parametrize(

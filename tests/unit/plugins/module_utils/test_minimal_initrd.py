@@ -52,7 +52,7 @@ def read_archive(data):
 
 
 class Minimal(Host):
-    """A host whose jump takes a minimal initrd."""
+    """A host whose jump uses a minimal initrd."""
 
     def __init__(self, root, recorder):
         super().__init__(root, recorder)
@@ -88,7 +88,7 @@ def host(tmp_path, recorder):
 
 def test_what_is_in_it(host):
     made = host.initrd.build()
-    assert made["said"].startswith("the jump takes a minimal initrd, ") and host.initrd.ready() == ji.INITRD
+    assert made["said"].startswith("the jump uses a minimal initrd of ") and host.initrd.ready() == ji.INITRD
     with open(host.sysfs.path(ji.INITRD), "rb") as file:
         found = read_archive(file.read())
     assert os.stat(host.sysfs.path(ji.INITRD)).st_mode & 0o777 == 0o600
@@ -135,29 +135,33 @@ MOUNTS = "22 1 254:0 / / rw - {0} /dev/vda rw\n"
 @pytest.mark.parametrize(
     "name, content, reason",
     [
-        ("/dev/vda", superblock(uuid=bytes(16)), "no ext4 file system with a UUID"),
-        ("/dev/vda", superblock("xfs"), "no ext4 file system with a UUID"),
-        ("/dev/vdb", superblock(), "/dev/vdb has a root file system with the same UUID"),
+        ("/dev/vda", superblock(uuid=bytes(16)), "has no ext4 file system with a UUID"),
+        ("/dev/vda", superblock("xfs"), "has no ext4 file system with a UUID"),
+        ("/dev/vdb", superblock(), "/dev/vdb holds a file system with the same UUID as the root file system"),
         ("/proc/self/mountinfo", MOUNTS.format("btrfs").encode(), "the root file system is btrfs"),
-        ("/proc/self/mountinfo", (MOUNTS.format("ext4") + "23 22 254:1 / /usr rw - ext4 /dev/vdb rw\n").encode(), "/usr is a file system"),
-        (Minimal.stock_name, b"small", "no smaller"),
+        (
+            "/proc/self/mountinfo",
+            (MOUNTS.format("ext4") + "23 22 254:1 / /usr rw - ext4 /dev/vdb rw\n").encode(),
+            "/usr is a separate file system",
+        ),
+        (Minimal.stock_name, b"small", "not smaller"),
     ],
 )
 def test_when_there_is_none(host, name, content, reason):
     host.data(name, content)
     made = host.initrd.build()
-    assert made["initrd"] is None and reason in made["said"] and made["said"].startswith("the jump takes the stock initrd")
+    assert made["initrd"] is None and reason in made["said"] and made["said"].startswith("the jump uses the stock initrd")
     assert host.sysfs.list("/var/lib/hotpmem") == ["jump-initrd.json"]
 
 
 def test_a_command_of_modprobe_d_is_not_guessed(host):
     host.runner.answers["modprobe"] = (0, f"install /bin/setup; modprobe --ignore-install virtio_blk\n{LOAD_KEYS}\n", "")
-    assert "loads a module by a command: /bin/setup" in host.initrd.build()["said"]
+    assert "loads a module with a command (/bin/setup" in host.initrd.build()["said"]
 
 
 def test_a_module_that_would_not_be_loaded(host):
     host.runner.answers["modprobe"] = (0, DEPENDS["ext4"], "")
-    assert "modprobe does not say how libnvdimm, nd_pmem, virtio_blk, virtio_pci is loaded" in host.initrd.build()["said"]
+    assert "modprobe does not show how to load libnvdimm, nd_pmem, virtio_blk, virtio_pci" in host.initrd.build()["said"]
 
 
 @pytest.mark.parametrize("system", ["ext2", "ext3", "ext4", "xfs"])
