@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""After the boot: what became of each item, hot-add once nobody needs the image any more, and the record of the cycle."""
+"""The steps after the boot: report the outcome of each item, hot-add the memory when the image is not needed, record the cycle."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from .engine import Engine
 from .hotplug import Transition
 from .node_settings import Settings
 
-CYCLE = "/var/lib/hotpmem/cycle.json"  # the last cycle, for the report
-CYCLES = "/var/lib/hotpmem/cycles"  # the last ones, a file each
-_SAVED_BEFORE = f"{RUN}/saved-before.json"  # SAVED of the boot before, once this one has hot-added
+CYCLE = "/var/lib/hotpmem/cycle.json"  # the record of the last cycle, for the report
+CYCLES = "/var/lib/hotpmem/cycles"  # the records of the last KEEP cycles, one file each
+_SAVED_BEFORE = f"{RUN}/saved-before.json"  # a copy of the previous boot's SAVED, written when this boot has hot-added the memory
 RESTORE_UNIT = "hotpmem-restore.service"
-KEEP = 20
+KEEP = 20  # records of cycles
 _STAMPS = ("Firmware", "Loader", "InitRD", "Userspace", "Finish")
 
 
 class Held(HotpmemError):
-    """An item that must not start cold was not restored: its unit is down and the image is kept."""
+    """An item with cold_start false was not restored. Its unit stays stopped, and the image is kept."""
 
 
 class AfterBoot:
-    """What the boot that runs now has done with the state, and what is left to do."""
+    """What the current boot has done with the saved state, and what is left to do."""
 
     def __init__(self, engine: Engine, settings: Settings, services: Services) -> None:
         self.engine = engine
@@ -43,18 +43,21 @@ class AfterBoot:
 
     @property
     def result(self) -> Optional[Dict[str, Any]]:
-        """The copy helper's result, why there was none, or None when hotpmem-restore.service did not run in this boot."""
+        """The copy helper's result, or the reason why no restore was tried.
+
+        None when hotpmem-restore.service has not run in this boot.
+        """
         return self.records.read_json(RESTORE)
 
     @property
     def due(self) -> bool:
-        """True when this boot had state to restore, or lost some."""
+        """True when this boot had state to restore, whether or not that worked."""
         restored = any(entry.get("status") == "restored" for entry in (self.result or {}).get("items") or [])
         return restored or self.records.exists(f"{RUN}/due")
 
     @property
     def device(self) -> str:
-        """Where the restore looked, for a message."""
+        """The device on which the restore looked for the image, for messages; ``DEVICE`` when it is unknown."""
         device = (self.result or {}).get("device")
         try:
             return str(device or self.engine.hotplug.device_of(self.engine.namespaces.find(self.settings.namespace)) or "DEVICE")
@@ -62,7 +65,7 @@ class AfterBoot:
             return "DEVICE"
 
     def outcomes(self) -> List[Dict[str, Any]]:
-        """One an item; none when nothing was due. ``down`` means that its unit is held down now."""
+        """One outcome for each item; empty when no restore was due. ``down`` means that the item's unit is being held down now."""
         result = self.result
         if result is None or not self.due:
             return []
@@ -77,30 +80,35 @@ class AfterBoot:
             [kept.to_dict() for kept in self.settings.items], dict(result, items=list(entries.values())), saved=bool(self.last_save)
         )
         for outcome in outcomes:
-            # cold-start lets a held item go.
+            # hotpmem-node cold-start has removed the hold.
             if outcome["status"] == "down" and not self.records.exists(f"{HOLD}/{outcome['name']}"):
                 outcome["status"] = "cold"
         return outcomes
 
     def hot_add(self) -> Transition:
-        """Make the memory System RAM, unless somebody still needs what is on it. Raises Held or HotpmemError."""
+        """Make the memory System RAM again, unless an item still needs the image on it.
+
+        Raises Held when an item with cold_start false was not restored, and HotpmemError when the hot-add fails.
+        """
         down = [outcome for outcome in self.outcomes() if outcome["status"] == "down"]
-        names = " ".join(outcome["name"] for outcome in down)
         if down:
+            reasons = "; ".join(f"the item {one['name']} was not restored ({one['reason']}), and its cold_start is false" for one in down)
+            kept = "Its unit stays" if len(down) == 1 else "Their units stay"
+            names = " ".join(outcome["name"] for outcome in down)
             raise Held(
                 "Cannot hot-add the memory",
-                "; ".join(f"{one['name']} was not restored ({one['reason']}), and its cold_start is false" for one in down)
-                + ": its unit stays down and what is on the device is kept",
-                f"Look at the image (pmem-state verify --device {self.device}), then run: hotpmem-node cold-start {names}",
+                f"{reasons}. {kept} stopped, and the content of the device is kept",
+                f"Check the image with pmem-state verify --device {self.device}. To start without the state and give up the image, run "
+                f"hotpmem-node cold-start {names}",
                 down=[outcome["name"] for outcome in down],
             )
         image = (self.result or {}).get("image") or {}
-        # Restored, or given up with its reason said: no longer worth keeping. Anything else is.
+        # These images need not be kept: they were restored, or the outcomes report why they were not. All other images are kept.
         force = self.settings.force or image.get("state") in ("valid", "damaged", "consumed")
         before = self.memory()
         found = self.engine.namespaces.find(self.settings.namespace)
         move = self.engine.hotplug.hot_add(found, self.settings.offline_timeout, force)
-        self.records.write(SERVING, "State is in service since hotpmem-node hot-added the memory.\n")
+        self.records.write(SERVING, "The services have used their state since hotpmem-node hot-added the memory.\n")
         if move.changes and self.due:
             timeline = self.timeline(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
             self.record(before, {"timeline": timeline, **spans(timeline)})
@@ -108,7 +116,10 @@ class AfterBoot:
         return move
 
     def _turn_over(self) -> None:
-        """What was said of the end of the last boot must not be taken for the end of this one, should that be a power cut."""
+        """Move the records about the end of the previous boot to /run.
+
+        Otherwise the next boot would read them as the end of this one if this one ends with a power cut.
+        """
         last = self.records.read_json(SHUTDOWN)
         if last is not None:
             self.records.write_json(f"{RUN}/shutdown.json", last)
@@ -119,24 +130,24 @@ class AfterBoot:
 
     @property
     def last_save(self) -> Dict[str, Any]:
-        """The record of the save that ended in the boot before; empty when there is none."""
+        """The record of the save at the end of the previous boot; empty when that boot saved nothing."""
         last = self.records.read_json(_SAVED_BEFORE) or self.records.read_json(SAVED) or {}
         return {} if last.get("boot_id_before") == boot_id(self.engine.sysfs) else last
 
     @property
     def last_end(self) -> str:
-        """How the boot before ended, as far as it said; the empty string when it said nothing."""
+        """What the previous boot recorded about its shutdown; the empty string when it recorded nothing."""
         last = self.records.read_json(f"{RUN}/shutdown.json") or self.records.read_json(SHUTDOWN) or {}
         return str(last.get("said") or "")
 
     def manager(self) -> Dict[str, str]:
-        """systemd's stamps of this boot."""
+        """systemd's time stamps of this boot, in microseconds of CLOCK_MONOTONIC (org.freedesktop.systemd1(5))."""
         return self.services.properties([f"{name}TimestampMonotonic" for name in _STAMPS])
 
     def timeline(self, hot_added: int) -> Dict[str, Any]:
-        """Phases of the cycle that brought this boot. hot_added: CLOCK_BOOTTIME in ns.
+        """The phases of the cycle that led to this boot. ``hot_added`` is CLOCK_BOOTTIME in ns.
 
-        systemd's stamps are of CLOCK_MONOTONIC, in us; in a boot that never slept it is CLOCK_BOOTTIME.
+        systemd's stamps are CLOCK_MONOTONIC in microseconds. It equals CLOCK_BOOTTIME while the machine has not been suspended.
         """
         result = self.result or {}
         manager = self.manager()
@@ -144,13 +155,13 @@ class AfterBoot:
         user = manager.get("UserspaceTimestampMonotonic", "0")
         if user.isdigit() and int(user):
             times["userspace_start"] = int(user) * 1000
-        # What units waited for, whatever came of it: an initrd may have restored long before, or still be at it.
+        # Units wait for this service, whatever its result. The initrd may have restored the items earlier, or may still be doing so.
         names = ("ExecMainStartTimestampMonotonic", "ExecMainExitTimestampMonotonic")
         unit = self.services.properties(names, RESTORE_UNIT)
         begun, ended = (int(unit.get(name) or 0) for name in names)
         if begun and ended:
             times.update(restoring=begun * 1000, restored=ended * 1000)
-        # When the first was started, all that it is ordered after being there, and when the last was ready.
+        # When the first unit was started, with its dependencies ready, and when the last unit was ready.
         names = ("InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
         units = [self.services.properties(names, unit) for unit in self.settings.units]
         starting, ready = ([int(one.get(name) or 0) for one in units] for name in names)
@@ -160,20 +171,23 @@ class AfterBoot:
                 times["units_starting"] = min(starting) * 1000
         image = result.get("image") or {}
         if "(reboot)" in str(self.last_save.get("method")):
-            # Through firmware: the counter began again, and nothing spans the two boots.
+            # The reboot went through firmware, which reset the cycle counter. No time spans the two boots.
             image = {}
         found = marks_of(image, result.get("clock"), self.engine.helper.clock(), times)
         return {**found, **summary(found["marks"], found["cycles_per_second"]), "systemd": systemd_times(manager)}
 
     def cold_start(self, names: List[str], start: Callable[[List[str]], None]) -> List[str]:
-        """Let held items start without their state. Returns their names; raises HotpmemError for one that is not held."""
+        """Let held items start without their state: ``names``, or all of them when it is empty. Returns their names.
+
+        ``start`` starts a list of units. Raises HotpmemError for an item that is not held down.
+        """
         held = [kept.name for kept in self.settings.items if self.records.exists(f"{HOLD}/{kept.name}")]
         wrong = [name for name in names if name not in held]
         if wrong:
             raise HotpmemError(
-                f"Cannot start {', '.join(wrong)} cold",
-                f"nothing holds it down; held are: {', '.join(held) or 'none'}",
-                "See hotpmem-node status, and systemctl status of its unit",
+                f"Cannot start {', '.join(wrong)} without state",
+                f"only an item that is held down can be started this way; held down: {', '.join(held) or 'none'}",
+                "Run hotpmem-node outcome to see what became of each item, and systemctl status to see why its unit does not run",
             )
         chosen = names or held
         for name in chosen:
@@ -182,13 +196,16 @@ class AfterBoot:
         return chosen
 
     def memory(self) -> Dict[str, Any]:
-        """As pmem_info shows it."""
+        """The total and available memory, with the keys of pmem_info."""
         values = meminfo(self.engine.sysfs.get("/proc/meminfo"))
         total = values.get("MemTotal", 0)
         return {"total_bytes": total, "available_bytes": values.get("MemAvailable", 0), "total": format_size(total)}
 
     def record(self, before: Dict[str, Any], more: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Write the record of this cycle: what the play's post_boot writes, and a copy among the last ones."""
+        """Write the record of this cycle, with the keys that the role post_boot writes, and keep a copy in CYCLES.
+
+        ``before`` is memory() before the hot-add. ``more`` holds further keys.
+        """
         value = {
             **self.last_save,
             "boot_id": boot_id(self.engine.sysfs),
@@ -208,7 +225,10 @@ class AfterBoot:
 
 
 def spans(timeline: Dict[str, Any]) -> Dict[str, float]:
-    """What the report shows beside the phases: seconds from the save, and from the start of the kernel, until the units were ready."""
+    """Two times for the report, in seconds: from the end of the save, and from the start of the kernel, until the units were ready.
+
+    Empty when a mark for them is missing.
+    """
     marks, rate = timeline["marks"], timeline["cycles_per_second"]
     if "units_ready" not in marks or "saved" not in marks:
         return {}
@@ -219,7 +239,10 @@ def spans(timeline: Dict[str, Any]) -> Dict[str, float]:
 
 
 def clear_cold(records: Records, settings: Settings, failed: List[str]) -> None:
-    """An item whose unit is well takes no cold start from an earlier crash. failed: units in the state failed."""
+    """Remove the mark for a cold start, left by an earlier crash, from each item whose unit has not failed.
+
+    ``failed`` lists the units in systemd's state failed.
+    """
     for kept in settings.items:
         if kept.unit not in failed:
             records.remove(os.path.join(COLD, kept.name))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The parts of the engine put together for one host."""
+"""Puts the parts of the engine together for one host."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ from .preflight import Preflight
 
 
 class Engine:
-    """root: where /sys, /proc and /dev are. helper: path of the copy helper. road: where the image goes, see _moves.
+    """All parts that work on one host.
 
-    jump_initrd, early, network: kind of the initrd that a jump may have of its own, and what that is to do, see _jump_initrd.
+    ``root`` is the directory that holds /sys, /proc and /dev. ``helper`` is the path of the copy helper pmem-state. ``road``
+    selects where the image is saved; see hotplug.py. ``jump_initrd``, ``early`` and ``network`` set the kind of the jump's initrd
+    and what it does; see jump_initrd.py.
     """
 
     def __init__(
@@ -67,29 +69,37 @@ class Engine:
         )
 
     def device_of(self, what: str, device: str = "", namespace: str = "") -> Tuple[str, Optional[Namespace]]:
-        """(dax device, its namespace or None) from a device's name, or a namespace that must be in mode devdax."""
+        """The dax device to work on, and its namespace (or None), from the name of either.
+
+        ``device`` is used when it is given, else ``namespace``, else the only namespace. ``what`` starts the error message. Raises
+        HotpmemError unless the namespace has a dax device, that is, unless it is in mode devdax and enabled.
+        """
         if device:
             owner = next((one for one in self.namespaces.all() if one.chardev == device), None)
             return device, owner
         found = self.namespaces.find(namespace)
         if not found.chardev:
-            state = f"is {found.mode}" if found.mode != "devdax" else "is devdax but disabled"
+            state = f"is in mode {found.mode}" if found.mode != "devdax" else "is in mode devdax but disabled"
             raise HotpmemError(
                 what,
                 f"{found.name} {state}, so it has no dax device",
-                "Convert it first: pmem_namespace with mode: devdax",
+                "Convert it first, with the module pmem_namespace and mode: devdax",
                 namespace=found.to_dict(),
             )
         return found.chardev, found
 
     def state_device(self, what: str, device: str = "", namespace: str = "") -> str:
-        """device, or when it is left out the one of namespace (else of the only one): raw, or devdax and bound to device_dax."""
+        """The device that can hold an image: ``device``, else that of ``namespace``, else that of the only namespace.
+
+        The namespace must be raw, or devdax and bound to the driver device_dax; otherwise this raises HotpmemError. ``what`` starts
+        the error message.
+        """
         if device:
             return device
         found = self.namespaces.find(namespace)
         device = self.hotplug.device_of(found)
         if not device:
-            in_use = " and System RAM" if found.chardev and self.dax.driver_of(found.chardev) == "kmem" else ""
-            said = f"{found.name} is {found.mode}{in_use}, so it has no device that can hold an image"
-            raise HotpmemError(what, said, "Hot-remove it first: pmem_hotplug with state: removed")
+            in_use = " and in use as System RAM" if found.chardev and self.dax.driver_of(found.chardev) == "kmem" else ""
+            said = f"{found.name} is in mode {found.mode}{in_use}, so it has no device that can hold an image"
+            raise HotpmemError(what, said, "Hot-remove it first, with the module pmem_hotplug and state: removed")
         return device

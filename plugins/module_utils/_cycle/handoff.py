@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The handoff: from a machine in service to the jump, and back into service when anything fails before it.
+"""The handoff: it takes a running machine to the jump, or back into service when a step before the jump fails.
 
-Before (services up): preflight, kernel loaded, memory removed. Inside (services down): stop, save, jump. What
-fails is put back at once: services first, then memory. See docs/architecture.md#handoff.
+While the services run, it does the preflight, loads the kernel and hot-removes the memory. Then it stops the services, saves the
+state and jumps. When a step fails, it puts everything back at once: first the services, then the memory.
+See docs/architecture.md#handoff.
 """
 
 from __future__ import annotations
@@ -28,11 +29,15 @@ STAGES = ("preflight", "kexec_load", "hot_remove", "stop", "save", "jump")
 
 
 class Interrupted(BaseException):
-    """A signal asked the handoff to end. Not an Exception: nothing on the way may take it for a failure of its own."""
+    """A signal asked the handoff to end. It is a BaseException, so that no ``except Exception`` handles it like a failed step."""
 
 
 class HandoffFailed(HotpmemError):
-    """It did not jump. ``stuck``: what could not be put back, as (sentence, command); empty: all is as before."""
+    """The handoff failed before the jump.
+
+    ``stuck`` lists what could not be put back, as pairs of a sentence and the command that fixes it. When it is empty, everything
+    is as before.
+    """
 
     def __init__(self, what: str, said: str, todo: str, stuck: List[Tuple[str, str]], **details: Any) -> None:
         self.stuck = stuck
@@ -40,14 +45,15 @@ class HandoffFailed(HotpmemError):
 
 
 def boottime_ns() -> int:
-    """CLOCK_BOOTTIME, in ns."""
+    """CLOCK_BOOTTIME in ns (clock_gettime(2))."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def jump_target(engine: Engine, settings: Settings) -> Target:
-    """What a handoff jumps to: what the settings name, and the running kernel's for everything that they leave out.
+    """The kernel, initrd and command line that a handoff jumps to.
 
-    The handoff takes it, and preflight and status judge it. An initrd of the collection's own counts once it has been built.
+    What the settings leave out comes from the running kernel. The handoff uses this target, and preflight and status check the
+    same one. The collection's own initrd is used once it has been built.
     """
     initrd = engine.jump_initrd.ready() if settings.own_initrd else settings.initrd
     target = engine.kexec.target(settings.kernel or None, initrd or None, settings.command_line or None)
@@ -55,7 +61,11 @@ def jump_target(engine: Engine, settings: Settings) -> Target:
 
 
 class Handoff:
-    """One handoff. say: gets a line at each step. now: CLOCK_BOOTTIME in ns. shield: called before putting back, to hold off signals."""
+    """One handoff.
+
+    ``say`` gets a line at each step. ``now`` returns CLOCK_BOOTTIME in ns. ``shield`` is called before everything is put back; it
+    blocks further signals.
+    """
 
     def __init__(
         self,
@@ -85,15 +95,18 @@ class Handoff:
 
     @property
     def namespace(self) -> Namespace:
-        """The namespace that the settings name, read now. Raises HotpmemError."""
+        """The namespace that the settings select, read again at each call. Raises HotpmemError when it is not found."""
         return self.engine.namespaces.find(self.settings.namespace)
 
     def target(self) -> Target:
-        """The kernel, initrd and command line to jump to."""
+        """The kernel, initrd and command line to jump to; see jump_target()."""
         return jump_target(self.engine, self.settings)
 
     def preflight(self) -> Dict[str, Any]:
-        """The numbers; raises HotpmemError with every reason against it. Changes nothing."""
+        """Check that a handoff can work, and change nothing. Returns the numbers of Preflight.require().
+
+        Raises HotpmemError with all reasons against the handoff.
+        """
         one = self.settings
         numbers = self.engine.preflight.require(one.namespace, one.state_items, one.reserve, True, self.target())
         found = self.namespace
@@ -102,20 +115,20 @@ class Handoff:
         if image:
             raise HotpmemError(
                 "This host is not ready",
-                f"{device} holds a state image ({image}) that was not restored, and a save would replace it",
-                f"Restore it (pmem-state restore --device {device}), or give it up: hotpmem-node hot-add --force",
+                f"{device} holds a state image ({image}) that was not restored, and a save would overwrite it",
+                f"Restore it with pmem-state restore --device {device}, or discard it with hotpmem-node hot-add --force",
                 image=image,
             )
-        # What it would refuse is refused here, before anything is touched and there is something to put back.
+        # The hot-remove would refuse the same things. Find out now, before there is anything to put back.
         planned = self.engine.hotplug.plan_remove(found, one.force)
         self.was_ram = planned.before["mode"] == "system-ram"
         return numbers
 
     def plan(self) -> List[str]:
-        """What run() would do, in order. Changes nothing; raises what run() would refuse for."""
+        """The steps that run() would do, in order. Changes nothing, and raises the same HotpmemError as preflight()."""
         self.preflight()
         one, target = self.settings, self.target()
-        steps = [f"make {self.engine.jump_initrd.words}"] if self.settings.own_initrd and self.engine.jump_initrd.due else []
+        steps = [f"build {self.engine.jump_initrd.words}"] if self.settings.own_initrd and self.engine.jump_initrd.due else []
         steps += [] if self.engine.kexec.is_loaded(target) else [f"load {target.kernel} with {target.initrd or 'no initrd'}"]
         steps += self.engine.hotplug.plan_remove(self.namespace, one.force).changes
         if self.jump.stops:
@@ -126,9 +139,10 @@ class Handoff:
         return steps + [self.jump.words]
 
     def run(self) -> None:
-        """Do it. Returns once the jump is on its way (method systemd), or not at all. Raises HandoffFailed, everything put back.
+        """Do the handoff. With the method systemd it returns once the machine is going down; with the method fast it does not return.
 
-        What preflight refuses is raised as it is: nothing was touched.
+        Raises HotpmemError when preflight refuses; nothing was changed then. Raises HandoffFailed when a later step fails, after
+        everything was put back.
         """
         self._enter("preflight")
         self.preflight()
@@ -144,15 +158,20 @@ class Handoff:
             self.shield()
             if self.services.stopping():
                 if self.stage == "jump":
-                    # The shutdown that was asked for.
+                    # This is the shutdown that the jump itself started.
                     return
-                # Somebody shuts the machine down: hotpmem-save.service, which ends after this, does what is left to do.
-                said = "the machine is shutting down meanwhile; the state is saved by hotpmem-save.service"
-                raise HandoffFailed(f"Handoff ended at {self.stage}", said, "Nothing is left to do", [], stage=self.stage) from error
-            raise self.put_back(HotpmemError("Handoff was interrupted", str(error), "Run it again when you are ready")) from error
+                # Somebody else shuts the machine down. hotpmem-save.service, which systemd stops after this, saves the state.
+                said = "the machine is being shut down, and hotpmem-save.service saves the state during the shutdown"
+                raise HandoffFailed(
+                    f"Handoff ended at {self.stage}", said, "You don't need to do anything", [], stage=self.stage
+                ) from error
+            raise self.put_back(HotpmemError("Handoff was interrupted", f"it received {error}", "")) from error
 
     def take_up(self) -> bool:
-        """Where a handoff of this boot stood that was killed (out of memory, SIGKILL); False when there is none to put back."""
+        """Read the stage of a handoff of this boot that was killed, for example by the out-of-memory killer.
+
+        Returns False when there is nothing to put back.
+        """
         record = self.records.read_json(HANDOFF) or {}
         if record.get("exit") is not None or record.get("boot_id") != boot_id(self.engine.sysfs) or record.get("stage") not in STAGES:
             return False
@@ -167,9 +186,9 @@ class Handoff:
         self.records.write_json(HANDOFF, dict(record, boot_id=boot_id(self.engine.sysfs), exit=None))
 
     def _before(self) -> None:
-        """Services up."""
+        """The steps while the services run: load the kernel, hot-remove the memory."""
         one, kexec = self.settings, self.engine.kexec
-        # Written now so that there is little left to write when the services are down.
+        # Write dirty data to the disks now, so that little is left to write when the services are down.
         self.engine.runner.run(["sync"], timeout=60)
         self._enter("kexec_load")
         if self.settings.own_initrd:
@@ -187,18 +206,18 @@ class Handoff:
         self.was_up = self.services.active([*self.jump.stops, *one.units])
         clear_cold(self.records, one, self.services.failed(one.units))
         self.clock = self.engine.helper.clock()
-        # On the disk before the services go down: without it the next boot takes an image for a stale one. From here
-        # to the stop a unit that restarts by itself would stay down (role unit_guard), so this comes last.
-        self.records.announce("Saved by hotpmem-node; restored, and removed, by hotpmem-restore.service.\n")
+        # This file must be on the disk before the services stop; without it the next boot treats the image as out of date. While it
+        # exists, a unit that systemd restarts would stay down (role unit_guard). So this is the last step before the stop.
+        self.records.announce("hotpmem-node saves the state. hotpmem-restore.service restores it and removes this file.\n")
 
     def _inside(self) -> None:
-        """Services down: every line here is down time."""
+        """The steps while the services are down: stop them, save the state. Every line here adds to the down time."""
         one = self.settings
         self._enter("stop")
         for unit in self.jump.stops:
             self.services.stop([unit])
         self.marks["stopping"] = self.now()
-        # To the microsecond: systemctl takes its time until systemd hears of it.
+        # systemd's time stamp is more exact, because systemctl needs some time before it reaches systemd.
         began = self.services.stop(one.units)
         self.marks["stopping"] = max(self.marks["stopping"], began)
         self.marks["units_stopped"] = self.now()
@@ -213,7 +232,10 @@ class Handoff:
             self.records.write(SAVED_HERE, "")
 
     def put_back(self, error: HotpmemError) -> HandoffFailed:
-        """Services first, memory after; whatever fails, the rest is done all the same. Returns the error to raise."""
+        """Put everything back after ``error``: first the services, then the memory. Returns the error to raise.
+
+        When one step fails, the others are still done.
+        """
         self.shield()
         what = f"Handoff failed at {self.stage.replace('_', ' ')}"
         self.say(f"{what}: putting everything back")
@@ -227,14 +249,16 @@ class Handoff:
 
         self.records.remove(SAVED_HERE)
         attempt(self.jump.undo, "a file system is still read-only", "mount -o remount,rw /")
-        # On the disk before the units go on: should the machine crash before the image is gone, nothing takes them back in time.
-        attempt(lambda: self.records.remove(PENDING, sync=True), "a restore is still due", f"rm {PENDING}")
+        # This must be on the disk before the units run again. If the machine then crashes while the image still exists, the next
+        # boot does not restore it over newer state.
+        attempt(lambda: self.records.remove(PENDING, sync=True), "the mark for a restore was not removed", f"rm {PENDING}")
         units = [unit for unit in self.was_up if unit not in self.jump.stops] + [one for one in self.jump.stops if one in self.was_up]
         attempt(lambda: self.services.start(units), f"{', '.join(units)} did not start", f"systemctl start {' '.join(units)}")
         down = (self.now() - self.marks["stopping"]) / 1e9 if "stopping" in self.marks else 0.0
         attempt(self._unload, "the kernel is still loaded for kexec", "kexec -s -u")
         if STAGES.index(self.stage) >= STAGES.index("hot_remove"):
-            # By force: an image on it is older than the state that the units use now. But not what was there before this handoff.
+            # Use force, because the units now use newer state than the image that this handoff wrote. Don't use it when the device
+            # was not System RAM before and the hot-remove did not succeed: what it holds is older than this handoff.
             force = self.was_ram or bool(self.device)
             attempt(
                 lambda: self.engine.hotplug.hot_add(self.namespace, self.settings.offline_timeout, force),
@@ -242,17 +266,17 @@ class Handoff:
                 "hotpmem-node hot-add --force",
             )
         self.records.remove(DEVICE)
-        again = f"Then: hotpmem-node handoff --method {self.settings.method}"
+        todo = f"{error.todo.rstrip('.')}. " if error.todo else ""
+        todo += f"To try again, run: hotpmem-node handoff --method {self.settings.method}"
         if stuck:
             state = "NOT put back: " + "; ".join(sentence for sentence, _command in stuck)
-            todo = f"Run: {'; '.join(command for _sentence, command in stuck)}. {error.todo}. {again}"
+            todo = f"To put it back, run: {'; '.join(command for _sentence, command in stuck)}. {todo}"
         else:
-            state = "the units run, the memory is System RAM and no kernel is loaded, as before"
-            todo = f"{error.todo.rstrip('.')}. {again}"
+            state = "Everything is as before: the units run, the memory is System RAM and no kernel is loaded for kexec"
         if down:
-            state += f"; the units were down for {down:.1f} s"
+            state += f". The units were down for {down:.1f} s"
         details = dict(error.details, stage=self.stage, down_seconds=round(down, 3), not_put_back=[one for one, _command in stuck])
-        return HandoffFailed(what, f"{error.what}: {error.said}. {state}", todo, stuck, **details)
+        return HandoffFailed(what, f"{error.what}: {error.said.rstrip('.')}. {state}", todo, stuck, **details)
 
     def _unload(self) -> None:
         if self.engine.kexec.loaded:
@@ -260,7 +284,7 @@ class Handoff:
 
 
 def saved_record(result: Dict[str, Any], method: str) -> Dict[str, Any]:
-    """What the record of the cycle will say of a save, from the helper's result."""
+    """The keys about the save in the record of the cycle, from the copy helper's result. Sizes are in bytes, times in seconds."""
     image = result.get("image") or {}
     return {
         "boot_id_before": image.get("boot_id"),

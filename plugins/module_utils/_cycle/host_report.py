@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All there is to know about a host, without changing anything and without ever failing: what can't be read is a warning."""
+"""Gathers all facts about a host. It changes nothing and never fails: a fact that can't be read becomes a warning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOOLS = ("ndctl", "daxctl", "kexec")
 
 
 class HostReport:
-    """Gathers facts. ``warnings`` holds what could not be had, and why."""
+    """Gathers the facts about one host. ``warnings`` lists what could not be read, and why."""
 
     def __init__(self, sysfs: Sysfs, runner: Runner, helper: Helper) -> None:
         self.sysfs = sysfs
@@ -34,9 +34,13 @@ class HostReport:
         self.warnings: List[str] = []
 
     def gather(self, wanted: str = "", device: str = "") -> Dict[str, Any]:
-        """The facts. wanted: which namespace ``selected`` describes. device: where to look for an image instead."""
+        """Return the facts.
+
+        ``wanted`` selects the namespace that ``selected`` describes. ``device`` is the device on which to look for an image; by
+        default it is that of the selected namespace.
+        """
         if os.geteuid() != 0:
-            self.warnings.append("This is not root: addresses, image and leaks can't be read. Run as root (become: true).")
+            self.warnings.append("Only root can read addresses, the image and leaked memory. Run this as root (become: true).")
         facts: Dict[str, Any] = {
             "regions": self._try(lambda: [one.to_dict() for one in self.namespaces.regions()], []),
             "namespaces": self._try(lambda: [one.to_dict() for one in self.namespaces.all()], []),
@@ -53,7 +57,9 @@ class HostReport:
         facts["selected"] = self._try(lambda: self._selected(wanted), None)
         facts["kexec"] = self._try(self._kexec, {})
         facts["image"] = self._image(device, facts)
-        facts["warnings"] = self.warnings + [f"{leak['sentence']}. Only a reboot gives it back." for leak in facts["leaks"]]
+        facts["warnings"] = self.warnings + [
+            f"{leak['sentence']}. Only a reboot makes this memory available again." for leak in facts["leaks"]
+        ]
         return facts
 
     def _try(self, read: Callable[[], Any], default: Any) -> Any:
@@ -99,7 +105,7 @@ class HostReport:
         return tools
 
     def _selected(self, wanted: str) -> Dict[str, Any]:
-        """The namespace meant, with what its dax device is used for. ``driver`` is null unless it is devdax and bound."""
+        """The selected namespace, and how its dax device is used. ``driver`` is null unless the namespace is devdax and bound."""
         namespace = self.namespaces.find(wanted)
         facts = dict(namespace.to_dict(), driver=None, online_bytes=0)
         if namespace.chardev:
@@ -129,7 +135,7 @@ class HostReport:
         }
 
     def _image(self, device: str, facts: Dict[str, Any]) -> Dict[str, Any]:
-        """The image's header on device, else on the device of the selected namespace: of either road."""
+        """The header of the image on ``device``, else on the device of the selected namespace (of the raw or the dax road)."""
         selected = facts["selected"] or {}
         if not device and selected.get("mode") == "raw" and selected.get("blockdev"):
             device = f"/dev/{selected['blockdev']}"

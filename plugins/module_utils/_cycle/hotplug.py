@@ -1,16 +1,17 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The two moves of a cycle, whole: System RAM -> a device for the state image, and back.
+"""Hot-remove and hot-add of a namespace: from System RAM to a device for the state image, and back.
 
-Each is all or nothing where the kernel lets it be. Two roads lead to that device (docs/decisions/0005-two-roads.md):
+Each either succeeds or is undone, as far as the kernel allows. Two roads lead to the device
+(docs/decisions/0005-two-roads.md):
 
-- raw: the namespace is converted to raw, and back to devdax.
-- dax: it stays devdax. The image lies on the dax device itself, in memory that was RAM before and will be RAM again.
+- raw: the namespace is converted to mode raw, and back to devdax.
+- dax: the namespace stays devdax. The image is on the dax device itself, in memory that is System RAM before and after.
 
-A conversion zeroes the header of an image; on the dax road nothing does unless we do. So there is one rule here, on the way out of
-System RAM and on the way in: the device holds no image, and that was read back.
+A conversion zeroes the header of an image. On the dax road nothing does that, so this code has to. Therefore, whenever memory
+leaves or enters System RAM on that road, this code makes sure that the device holds no image, and reads it back to verify that.
 
-The modules memblock_offline, dax_kmem and pmem_namespace offer the steps one by one; all use the same classes below this.
+The modules memblock_offline, dax_kmem and pmem_namespace offer the single steps. They use the same lower classes as this file.
 """
 
 from __future__ import annotations
@@ -27,15 +28,17 @@ from .._memory.namespace_conversion import Converter, Plan, refuse_lost_uuid
 from .._memory.system_ram import SystemRam
 
 ROADS = ("raw", "dax")
-_MODE = {"raw": "raw", "dax": "devdax"}  # of the namespace while an image is on it
-_POLICY = "movable"  # only blocks in ZONE_MOVABLE can be counted on to go offline again
+_MODE = {"raw": "raw", "dax": "devdax"}  # the mode of the namespace while it holds an image
+_POLICY = "movable"  # only memory blocks in ZONE_MOVABLE are likely to go offline again
 
 
 @dataclass
 class Transition:
-    """What a move takes, and what became of it. changes: sentences; empty when there is nothing to do.
+    """A planned or finished hot-remove or hot-add.
 
-    device: where an image can be at the moment, or the empty string. before, after: mode and online_bytes; after is foretold by a plan.
+    ``changes`` lists the steps as verb phrases; it is empty when there is nothing to do. ``device`` is the device that can hold an
+    image now, or the empty string. ``before`` and ``after`` hold ``mode`` and ``online_bytes``; a plan predicts ``after``.
+    ``blocks`` are numbers of memory blocks.
     """
 
     namespace: Namespace
@@ -47,7 +50,7 @@ class Transition:
     online_bytes: int = 0
 
     def to_dict(self) -> Dict[str, Any]:
-        """For results."""
+        """The transition as module results."""
         return {
             "changed": bool(self.changes),
             "changes": self.changes,
@@ -61,7 +64,10 @@ class Transition:
 
 
 class HotPlug:
-    """Hot-remove and hot-add of a namespace, by a road. The caller has just read the namespace (Namespaces.find)."""
+    """Hot-remove and hot-add of a namespace, on one road.
+
+    The methods take a namespace that the caller has just read with Namespaces.find().
+    """
 
     def __init__(
         self, namespaces: Namespaces, dax: Dax, system_ram: SystemRam, converter: Converter, *, copy: StateCopy, road: str = ROADS[0]
@@ -74,7 +80,10 @@ class HotPlug:
         self.road = road
 
     def device_of(self, found: Namespace) -> str:
-        """The device on which an image of either road can be read now; the empty string while there is none (System RAM, say)."""
+        """The device on which an image of either road can be read now.
+
+        The empty string when the namespace has no such device, for example because its memory is System RAM.
+        """
         if found.mode == "raw" and found.blockdev:
             return f"/dev/{found.blockdev}"
         if found.chardev and self.dax.driver_of(found.chardev) == "device_dax":
@@ -82,21 +91,21 @@ class HotPlug:
         return ""
 
     def capacity_of(self, found: Namespace) -> int:
-        """Bytes of the device that an image would be saved to: on the dax road, without the info block."""
+        """The size in bytes of the device that would hold the image. On the dax road it does not include the info block."""
         if self.road == "raw":
             return found.size
         return self.dax.read(found.chardev).size if found.chardev else max(found.size - LEAD, 0)
 
     def check_name(self, found: Namespace) -> None:
-        """Raise when a cycle would replace the uuid that the operator asked for it by.
+        """Raise HotpmemError when the operator selected the namespace by a uuid that a cycle would replace.
 
-        On the raw road each cycle converts the namespace, on the dax road only the first one may.
+        On the raw road each cycle converts the namespace. On the dax road only the first cycle may do so.
         """
         if self.road == "raw" or found.mode != _MODE[self.road]:
             refuse_lost_uuid(found, _MODE[self.road])
 
     def plan_remove(self, found: Namespace, force: bool = False) -> Transition:
-        """What hot_remove would do. Reads only; raises HotpmemError when it would be refused."""
+        """What hot_remove() would do. It only reads. Raises HotpmemError when hot_remove() would refuse."""
         move = self._standing(found)
         driver = self._plan_kmem(move)
         self._plan_device(move, driver, force)
@@ -105,10 +114,10 @@ class HotPlug:
         return move
 
     def hot_remove(self, found: Namespace, timeout: float, force: bool = False) -> Transition:
-        """Take the memory out of System RAM and make it a device for an image. timeout: seconds for taking all blocks offline.
+        """Remove the memory from System RAM, and make the namespace a device that can hold an image.
 
-        force: what the namespace holds may be lost, when it was not System RAM. When a step fails, those before it are undone. Raises
-        HotpmemError.
+        ``timeout`` is in seconds and applies to taking all memory blocks offline. ``force`` allows the loss of what a namespace
+        holds that is not System RAM. Raises HotpmemError when a step fails, after undoing the steps before it.
         """
         move = self.plan_remove(found, force)
         if move.changes:
@@ -125,22 +134,28 @@ class HotPlug:
             driver = "nd_pmem" if self.road == "raw" else "device_dax"
             raise HotpmemError(
                 f"Cannot hot-remove {move.namespace.name}",
-                f"the namespace is {move.namespace.mode}, but it has no device to save to",
-                f"Load the driver {driver}; dmesg says why it refuses the namespace",
+                f"the namespace is in mode {move.namespace.mode}, but the kernel made no device for it to save to",
+                f"Load the driver {driver}, and look in the output of dmesg for the reason why it refuses the namespace",
             )
         return move
 
     def plan_add(self, found: Namespace, force: bool) -> Transition:
-        """What hot_add would do. force: an image that was not restored, or a signature, may be lost. Raises HotpmemError."""
+        """What hot_add() would do. It only reads. Raises HotpmemError when hot_add() would refuse.
+
+        ``force`` allows the loss of an image that was not restored, or of a file system signature.
+        """
         return self._plan_add(found, force)[0]
 
     def _plan_add(self, found: Namespace, force: bool) -> Tuple[Transition, Plan]:
-        """The move, and the conversion that it begins with."""
+        """The transition, and the plan of the conversion that it starts with."""
         move = self._standing(found)
         plan = self.converter.plan(found, "devdax", "mem")
         self.converter.allow(plan, force)
         if plan.changes:
-            move.changes += [f"make {found.name} devdax", "hand its dax device to kmem and bring its memory blocks online (movable)"]
+            move.changes += [
+                f"convert {found.name} to devdax",
+                "bind its dax device to kmem, and bring its memory blocks online (movable)",
+            ]
             move.after = {"mode": "system-ram", "online_bytes": self.system_ram.gain_of(found)}
             return move, plan
         shape = self.system_ram.shape(found.chardev, found.size)
@@ -149,7 +164,7 @@ class HotPlug:
             self._refuse_image(shape.device, force)
         move.changes = self.system_ram.ram_changes(shape, _POLICY)
         if self.road == "dax" and shape.device.driver != "kmem":
-            move.changes.insert(0, f"make sure that no image is left on {found.chardev}")
+            move.changes.insert(0, f"make sure that {found.chardev} holds no state image")
         move.blocks = [block.number for block in shape.blocks]
         move.online_bytes = shape.to_dict()["online_bytes"]
         if move.changes:
@@ -157,7 +172,11 @@ class HotPlug:
         return move, plan
 
     def hot_add(self, found: Namespace, timeout: float, force: bool) -> Transition:
-        """Make the namespace devdax and its memory System RAM, movable. timeout: seconds for the blocks. Raises HotpmemError."""
+        """Convert the namespace to devdax, and add its memory to System RAM as movable.
+
+        ``timeout`` is in seconds and applies to bringing the memory blocks online. ``force`` is as for plan_add(). Raises
+        HotpmemError.
+        """
         move, plan = self._plan_add(found, force)
         if not move.changes:
             return move
@@ -179,18 +198,21 @@ class HotPlug:
         return Transition(found, self.device_of(found), now, now)
 
     def _outline(self, found: Namespace) -> Dict[str, Any]:
-        """What before and after compare."""
+        """The mode and online_bytes of a namespace, for ``before`` and ``after``."""
         if not found.chardev:
             return {"mode": found.mode, "online_bytes": 0}
         shape = self.system_ram.shape(found.chardev, found.size).to_dict()
         return {"mode": shape["mode"], "online_bytes": shape["online_bytes"]}
 
     def _conversion(self, found: Namespace) -> Plan:
-        """To what this road saves on. Only while kmem does not hold it: ndctl would refuse."""
+        """The plan to convert the namespace to the mode in which this road saves.
+
+        The dax device must not be bound to kmem, because ndctl would refuse the conversion.
+        """
         return self.converter.plan(found, _MODE[self.road], "mem" if self.road == "dax" else "")
 
     def _plan_kmem(self, move: Transition) -> str:
-        """Add what it takes to get the dax device from kmem. Returns the driver that holds it now."""
+        """Add the steps that unbind the dax device from kmem. Returns the name of the driver that it is bound to now."""
         found = move.namespace
         if not found.chardev:
             return ""
@@ -202,11 +224,11 @@ class HotPlug:
             move.online_bytes = sum(block.size for block in todo)
             if todo:
                 move.changes.append(f"take the memory blocks {', '.join(map(str, move.blocks))} offline")
-            move.changes.append(f"take {found.chardev} away from kmem")
+            move.changes.append(f"unbind {found.chardev} from kmem")
         return shape.device.driver
 
     def _plan_device(self, move: Transition, driver: str, force: bool) -> None:
-        """Add what makes a device of it. Raises HotpmemError when something would be lost that may not be."""
+        """Add the steps that make the namespace a device for an image. Raises HotpmemError when they would destroy something."""
         found, was_ram = move.namespace, driver == "kmem"
         converts = found.mode != _MODE[self.road]
         if not was_ram:
@@ -215,14 +237,14 @@ class HotPlug:
             converts = bool(plan.changes)
         if converts:
             refuse_lost_uuid(found, _MODE[self.road])
-            move.changes.append(f"make {found.name} {_MODE[self.road]}")
+            move.changes.append(f"convert {found.name} to {_MODE[self.road]}")
         elif self.road == "dax" and not driver:
             move.changes.append(f"bind {found.chardev} to device_dax")
         if self.road == "dax" and (was_ram or converts):
-            move.changes.append("make sure that no image is left on it")
+            move.changes.append("make sure that it holds no state image")
 
     def _take_from_kmem(self, found: Namespace, timeout: float) -> bool:
-        """To device_dax, all blocks offline before. False when kmem does not hold it."""
+        """Take all memory blocks offline and bind the dax device to device_dax. Returns False when it is not bound to kmem."""
         if not found.chardev or self.dax.driver_of(found.chardev) != "kmem":
             return False
         shape = self.system_ram.shape(found.chardev, found.size)
@@ -234,7 +256,10 @@ class HotPlug:
         return True
 
     def _make_device(self, found: Namespace, was_ram: bool, force: bool) -> None:
-        """Bring the namespace to where this road saves. was_ram: its content was RAM until a moment ago, and nothing in it is kept."""
+        """Make the namespace a device to which this road can save.
+
+        ``was_ram`` means that its memory was System RAM until now, so nothing in it needs to be kept.
+        """
         plan = self._conversion(found)
         self.converter.allow(plan, force or was_ram)
         found = self.converter.apply(plan)
@@ -244,52 +269,53 @@ class HotPlug:
         if device.driver != "device_dax":
             self.dax.to_device_dax(device)
         if was_ram or plan.argv:
-            # RAM, or what lay on the namespace in another mode, could look like anything.
+            # Old content of RAM, or of the namespace in another mode, could look like an image.
             self.copy.clear(f"/dev/{device.name}")
         else:
             self._refuse_image(device, force)
 
     def _refuse_image(self, device: DaxDevice, force: bool) -> str:
-        """What image would be lost, in a few words; raises when there is one and it may not be."""
+        """Describe the image that would be lost in a few words; empty when the device holds no such image.
+
+        Raises HotpmemError when the device holds an image and ``force`` is False.
+        """
         image = self.converter.image_of(f"/dev/{device.name}")
         if image and not force:
             lost = f"the state image on /dev/{device.name} ({image}), which has not been restored"
-            raise HotpmemError(
-                f"Cannot use {device.name}", f"it would destroy: {lost}", "Set force: true when that may be lost", destroys=[lost]
-            )
+            raise HotpmemError(f"Cannot use {device.name}", f"it would destroy: {lost}", "To discard it, set force: true", destroys=[lost])
         return image
 
     def _let_go_of_image(self, device: DaxDevice, force: bool, converted: bool) -> None:
-        """Before kmem gets the device. Raises HotpmemError: then it may not.
+        """Make sure that the device holds no image before it is bound to kmem. Raises HotpmemError when it must not be bound.
 
-        A header that lies in no whole memory block is not overwritten by what uses the RAM. A later boot would find it, older by all that
-        the services did meanwhile.
+        The header may be outside of all whole memory blocks. Then the use as RAM does not overwrite it, and a later boot would find
+        an image whose state is out of date.
         """
         if converted and self.road != "dax":
             return
         if device.driver != "device_dax":
-            # Bound to nothing, it can't be read.
+            # A dax device that is not bound to a driver can't be read.
             self.dax.to_device_dax(device)
-        # After a conversion there is no image that could be meant: it was judged before.
+        # After a conversion nobody needs the image: the plan was checked for one before.
         image = self._refuse_image(device, force or converted)
         if image or self.road == "dax":
             self.copy.clear(f"/dev/{device.name}")
 
     def _online_again(self, error: HotpmemError, before: List[Any]) -> HotpmemError:
-        """to_device_dax refused: the blocks go back to what they were. Returns the error that says so."""
+        """Bring the memory blocks back to their former state after to_device_dax() failed. Returns the error to raise."""
         done, stuck = self.dax.blocks.put_back(before)
-        outcome = f"put back {len(done)} memory blocks"
+        outcome = f"{len(done)} memory blocks were put back to their former state"
         if stuck:
-            outcome += f"; NOT put back: {', '.join(str(one['block']) for one in stuck)}"
-        return HotpmemError(
-            error.what, f"{error.said}; {outcome}", error.todo, **dict(error.details, rolled_back=done, not_rolled_back=stuck)
-        )
+            outcome += f"; these were NOT put back: {', '.join(str(one['block']) for one in stuck)}"
+        said = f"{error.said.rstrip('.')}; {outcome}"
+        return HotpmemError(error.what, said, error.todo, **dict(error.details, rolled_back=done, not_rolled_back=stuck))
 
     def _added_again(self, error: HotpmemError, found: Namespace, timeout: float) -> HotpmemError:
-        """It could not be made a device: System RAM again. Returns the error that says what became of it."""
+        """Make the memory System RAM again after _make_device() failed. Returns the error to raise, with the result of that."""
         try:
             self.hot_add(self.namespaces.reread(found), timeout, force=True)
             outcome, back = "the memory is System RAM again", True
         except HotpmemError as second:
             outcome, back = f"the memory could NOT be made System RAM again ({second.said})", False
-        return HotpmemError(error.what, f"{error.said}; {outcome}", error.todo, **dict(error.details, memory_back=back))
+        said = f"{error.said.rstrip('.')}; {outcome}"
+        return HotpmemError(error.what, said, error.todo, **dict(error.details, memory_back=back))

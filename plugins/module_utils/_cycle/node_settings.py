@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host was told to keep, and how: /etc/hotpmem/node.json, written by the role node_agent.
+"""The settings of a host: /etc/hotpmem/node.json, which the role node_agent writes.
 
-Read by the agent and by nothing else; the names are those of the inventory variables, without ``hotpmem_``. Seconds and bytes.
+Only the agent reads this file. The keys are the names of the inventory variables without ``hotpmem_``. Times are in seconds, and
+sizes in bytes.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from .hotplug import ROADS
 SETTINGS = "/etc/hotpmem/node.json"
 METHODS = ("systemd", "fast")
 JUMP_INITRDS = ("default", *KINDS)
-_TODO = "Write it again with the role node_agent, or mend it by hand: its keys are the parameters of that role"
+_TODO = "Apply the role node_agent again, or correct the file by hand; its keys are the parameters of that role"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """An item with the unit that uses it. unit is empty for none; cold_start False: rather down than without its state."""
+    """An item and the systemd unit that uses it. An empty ``unit`` means that no unit uses it.
+
+    With ``cold_start`` False, the unit stays stopped when its state can't be restored.
+    """
 
     name: str
     path: str
@@ -33,13 +37,13 @@ class Kept:
     cold_start: bool = True
 
     def to_dict(self) -> Dict[str, Any]:
-        """As in the inventory."""
+        """The item with the keys of the inventory."""
         return {"name": self.name, "path": self.path, "unit": self.unit or None, "cold_start": self.cold_start}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings with their defaults. Timeouts in seconds, reserve in bytes."""
+    """All settings with their defaults. Timeouts are in seconds, and ``reserve`` is in bytes."""
 
     items: List[Kept] = field(default_factory=list)
     namespace: str = ""
@@ -63,28 +67,28 @@ class Settings:
 
     @property
     def state_items(self) -> List[Item]:
-        """As the copy helper takes them."""
+        """The items in the form that the copy helper takes."""
         return [Item(kept.name, kept.path) for kept in self.items]
 
     @property
     def own_initrd(self) -> bool:
         """True when the jump uses an initrd that the collection builds.
 
-        An operator who names a kernel or an initrd gets that one. A minimal initrd knows only the root file system that is mounted now, so
-        it is not used with another command line.
+        When the settings contain a kernel or an initrd, the jump uses that instead. A minimal initrd can mount only the present root
+        file system, so it is not used when the settings contain a command line.
         """
         named = self.initrd or self.kernel or (self.jump_initrd == "minimal" and self.command_line)
         return self.jump_initrd != "default" and not named
 
     @property
     def units(self) -> List[str]:
-        """Units of the items, each once, in the order of the items."""
+        """The units of the items, each once, in the order of the items."""
         return list(dict.fromkeys(kept.unit for kept in self.items if kept.unit))
 
 
 def _kept(entries: Any) -> List[Kept]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError("items is no list of objects")
+        raise ValueError("items is not a list of objects")
     items_from(entries, need_path=True)
     return [
         Kept(str(entry["name"]), str(entry["path"]), str(entry.get("unit") or ""), entry.get("cold_start") is not False)
@@ -93,7 +97,7 @@ def _kept(entries: Any) -> List[Kept]:
 
 
 def _value(name: str, value: Any, default: Any) -> Any:
-    """value as the type of default. Raises ValueError."""
+    """``value``, checked against the type of ``default``. Raises ValueError when it has another type or is not valid."""
     if name == "reserve":
         return parse_size(value)
     if isinstance(default, bool):
@@ -102,23 +106,26 @@ def _value(name: str, value: Any, default: Any) -> Any:
         return value
     if isinstance(default, (int, float)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-            raise ValueError(f"{name} is no positive number of seconds")
+            raise ValueError(f"{name} is not a positive number of seconds")
         return value
     if isinstance(default, list):
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-            raise ValueError(f"{name} is no list of words")
+            raise ValueError(f"{name} is not a list of strings")
         return value
     return "" if value is None else str(value)
 
 
 def from_dict(values: Dict[str, Any], where: str = SETTINGS) -> Settings:
-    """Settings from a mapping. Raises HotpmemError: a misspelt key must not pass for a default."""
+    """Settings from a mapping. ``where`` is the file's name for messages.
+
+    Raises HotpmemError for a value that is not valid, and for an unknown key: a misspelt key must not silently mean the default.
+    """
     what = f"Cannot use the settings in {where}"
     defaults = Settings()
     known = {one.name for one in fields(Settings)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise HotpmemError(what, f"there is no setting {', '.join(unknown)}; there are: {', '.join(sorted(known))}", _TODO)
+        raise HotpmemError(what, f"unknown setting {', '.join(unknown)}; the settings are: {', '.join(sorted(known))}", _TODO)
     try:
         settings = Settings(
             **{name: _kept(value) if name == "items" else _value(name, value, getattr(defaults, name)) for name, value in values.items()}
@@ -131,12 +138,16 @@ def from_dict(values: Dict[str, Any], where: str = SETTINGS) -> Settings:
         ("jump_initrd", settings.jump_initrd, JUMP_INITRDS),
     ):
         if value not in known_values:
-            raise HotpmemError(what, f"{name} is {value!r}, not one of {', '.join(known_values)}", _TODO)
+            raise HotpmemError(what, f"{name} is {value!r}, but it must be one of {', '.join(known_values)}", _TODO)
     return settings
 
 
 def load(path: str = SETTINGS, missing: Optional[Settings] = None) -> Settings:
-    """Settings from a file. missing: what to return when there is none. Raises HotpmemError."""
+    """Settings from a file.
+
+    ``missing`` is returned when the file does not exist; without it, that is an error. Raises HotpmemError when the file can't be
+    read or is not valid.
+    """
     what = f"Cannot read the settings in {path}"
     try:
         with open(path, encoding="utf-8") as file:
@@ -144,11 +155,12 @@ def load(path: str = SETTINGS, missing: Optional[Settings] = None) -> Settings:
     except FileNotFoundError as error:
         if missing is not None:
             return missing
-        raise HotpmemError(what, "the file is not there", "Install the agent with the role node_agent, or name another file") from error
+        todo = "Install the agent with the role node_agent, or give the path of another settings file"
+        raise HotpmemError(what, "the file does not exist", todo) from error
     except OSError as error:
         raise HotpmemError(what, error.strerror or str(error), "Run as root") from error
     except ValueError as error:
-        raise HotpmemError(what, f"it is not JSON ({error})", _TODO) from error
+        raise HotpmemError(what, f"the file is not valid JSON ({error})", _TODO) from error
     if not isinstance(values, dict):
-        raise HotpmemError(what, "it holds no JSON object", _TODO)
+        raise HotpmemError(what, "the file does not contain a JSON object", _TODO)
     return from_dict(values, path)

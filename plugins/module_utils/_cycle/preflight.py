@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Is this host ready for a cycle? Every reason against it at once, with numbers, before anything is touched."""
+"""Checks whether a host is ready for a cycle. It reports all reasons against it at once, with numbers, and changes nothing."""
 
 from __future__ import annotations
 
@@ -21,49 +21,55 @@ _VERSION = "pmem-state"
 
 
 def memory_reasons(available: int, removed: int, reserve: int, swap: int = 0) -> List[str]:
-    """Would enough memory stay? tmpfs is no part of MemAvailable, so nothing but the removed bytes has to be subtracted.
+    """The reason when too little memory would stay available after a hot-remove; else empty. All numbers are in bytes.
 
-    Free swap is named, not counted: writing memory out to it may take longer than the deadline, and services would read it back.
+    MemAvailable (proc_meminfo(5)) does not include tmpfs, so only the removed bytes have to be subtracted from it. Free swap is
+    mentioned but not counted. Writing memory to swap may take longer than the deadline, and services would have to read it back.
     """
     left = available - removed
     if left >= reserve:
         return []
-    said = f"; {format_size(swap)} of swap are free, and don't count" if swap else ""
+    said = f"; the {format_size(swap)} of swap that is free does not count" if swap else ""
     return [
         f"only {format_size(max(left, 0))} of memory would stay available after removing {format_size(removed)}: "
-        f"{format_size(available)} are available now, and {format_size(reserve)} must stay (short by {format_size(reserve - left)}{said})"
+        f"{format_size(available)} is available now, and {format_size(reserve)} must stay available (short by "
+        f"{format_size(reserve - left)}{said})"
     ]
 
 
 def zone_reasons(blocks: Sequence[Block]) -> List[str]:
-    """Blocks that hot-remove would most likely fail on."""
+    """The reason when a hot-remove would most likely fail, because memory blocks are not in ZONE_MOVABLE; else empty."""
     stuck = [block for block in blocks if block.online and block.zone != "Movable"]
     if not stuck:
         return []
     listed = ", ".join(f"{block.number} ({format_range(block.start, block.size)}, zone {block.zone or 'none'})" for block in stuck)
     return [
-        f"{len(stuck)} of {len(blocks)} memory blocks are not in zone Movable and can't be counted on to go offline: {listed}; "
-        "reboot, and bring them online movable"
+        f"{len(stuck)} of {len(blocks)} memory blocks are not in zone Movable and may refuse to go offline: {listed}; "
+        "reboot, and bring them online as movable (online_movable)"
     ]
 
 
 def fit_reasons(plan: Dict[str, Any], capacity: int) -> List[str]:
-    """From the result of the helper's plan."""
+    """The reason when the state does not fit, from the result of the copy helper's plan; else empty. capacity is in bytes."""
     if plan["exit"] == DONE:
         return []
     if plan["exit"] == REFUSED and plan.get("refused") in (None, "does_not_fit"):
         needed = int(plan.get("needed_bytes") or 0)
         space = int(plan.get("capacity_bytes") or capacity)
         short = format_size(max(needed - space, 0))
-        return [f"the state does not fit: it may need {format_size(needed)}, the region holds {format_size(space)} (short by {short})"]
+        return [
+            f"the state does not fit: it may need {format_size(needed)}, and the region has room for {format_size(space)} "
+            f"(short by {short})"
+        ]
     error = plan.get("error") or {}
-    return [f"the helper can't plan the save: {error.get('said') or plan.get('refused') or 'exit code ' + str(plan['exit'])}"]
+    return [f"the copy helper can't plan the save: {error.get('said') or plan.get('refused') or 'exit code ' + str(plan['exit'])}"]
 
 
 class Preflight:
-    """Gathers the numbers and asks each part for its reasons. Changes nothing. capacity_of: bytes for the image on a namespace.
+    """Gathers the numbers, and asks each part for its reasons against a cycle. It changes nothing.
 
-    check_name: raises when a cycle would replace the uuid that the operator asked for the namespace by.
+    ``capacity_of`` returns the size in bytes that an image on a namespace may have. ``check_name`` raises HotpmemError when a cycle
+    would replace the uuid by which the operator selected the namespace.
     """
 
     def __init__(
@@ -88,7 +94,11 @@ class Preflight:
     def check(
         self, wanted: str, items: Sequence[Item], reserve: int, with_kexec: bool, target: Optional[Target] = None
     ) -> Tuple[List[str], Dict[str, Any]]:
-        """(reasons against a cycle, numbers). reserve: bytes that must stay available. target: what to jump to, else the running kernel."""
+        """Return the reasons against a cycle, and the numbers.
+
+        ``wanted`` selects the namespace. ``reserve`` is the memory in bytes that must stay available. With ``with_kexec``, it also
+        checks the ``target`` of the jump, by default the running kernel.
+        """
         reasons: List[str] = []
         memory = meminfo(self.sysfs.get("/proc/meminfo"))
         available = memory.get("MemAvailable", 0)
@@ -122,13 +132,13 @@ class Preflight:
     def require(
         self, wanted: str, items: Sequence[Item], reserve: int, with_kexec: bool, target: Optional[Target] = None
     ) -> Dict[str, Any]:
-        """check(), and HotpmemError with every reason at once when there is one. Returns the numbers."""
+        """As check(), but raise HotpmemError with all reasons when there are any. Returns the numbers."""
         reasons, numbers = self.check(wanted, items, reserve, with_kexec, target)
         if reasons:
             raise HotpmemError(
                 "This host is not ready",
                 "; ".join(reasons),
-                "Nothing was touched. Put these right and try again",
+                "Nothing was changed. Fix every problem listed, then try again",
                 ok=False,
                 reasons=reasons,
                 numbers=numbers,
@@ -151,13 +161,13 @@ class Preflight:
         for item in items:
             path = self.sysfs.path(item.path)
             if not os.path.lexists(path):
-                reasons.append(f"the item {item.name} is missing: {item.path} is not there")
+                reasons.append(f"the item {item.name} is missing: {item.path} does not exist")
             elif not os.access(path, os.R_OK):
                 reasons.append(f"the item {item.name} can't be read: {item.path}")
             elif os.path.normpath(item.path) in mounts:
                 reasons.append(
-                    f"the item {item.name} is a mount point ({item.path}), and a restored item is renamed into place: keep a "
-                    "directory inside it"
+                    f"the item {item.name} is a mount point ({item.path}), which the restore can't replace by a rename; use a directory "
+                    "below it as the item"
                 )
         return reasons
 
@@ -167,13 +177,15 @@ class Preflight:
         except HotpmemError as error:
             return [f"the copy helper can't be used: {error.said}. Install it with the role state_helper"]
         if not version.startswith(_VERSION):
-            return [f"{self.helper.path} is not the copy helper: it calls itself {version!r}"]
+            return [
+                f"{self.helper.path} is not the copy helper pmem-state: it calls itself {version!r}; install it with the role state_helper"
+            ]
         if not items or not capacity:
             return []
         try:
             plan = self.helper.call("plan", items=items, capacity=capacity, timeout=600)
         except HotpmemError as error:
-            return [f"the helper can't plan the save: {error.said}"]
+            return [f"the copy helper can't plan the save: {error.said}"]
         numbers["needed_bytes"] = plan.get("needed_bytes")
         numbers["capacity_bytes"] = plan.get("capacity_bytes") or capacity
         return fit_reasons(plan, capacity)

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Save at an orderly shutdown that nobody handed off: after the state units stopped, before the file systems go.
+"""Saves the state at an orderly shutdown without a handoff: after the state units have stopped, before file systems are unmounted.
 
-Never longer than its deadline, and never in the way: what can't be saved is said, and the machine goes down all the same.
+It ends before its deadline and never blocks the shutdown. When the state can't be saved, it records the reason, and the machine
+shuts down all the same.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from .handoff import saved_record
 from .node_settings import Settings
 
 GOES_ON = ("kexec", "reboot")
-_RESERVED = 5.0  # seconds kept back for ending in order
+_RESERVED = 5.0  # seconds before the deadline at which the save must end
 
 
 class ShutdownSave:
-    """One shutdown. clock: seconds, for the deadline."""
+    """The save of one shutdown. ``clock`` returns seconds, for the deadline."""
 
     def __init__(self, engine: Engine, settings: Settings, services: Services, clock: Callable[[], float] = time.monotonic) -> None:
         self.engine = engine
@@ -35,9 +36,10 @@ class ShutdownSave:
         self.records = Records(engine.sysfs)
 
     def run(self, deadline: float) -> Dict[str, Any]:
-        """Save when there is something to save. deadline: seconds from now. Returns ``saved`` and ``said``; raises HotpmemError.
+        """Save the state when this shutdown needs that. ``deadline`` is in seconds from now.
 
-        What was done, or why nothing was, is kept for the next boot to say.
+        Returns ``saved`` and ``said``, a sentence; raises HotpmemError when the save fails. Records the result, so that the next boot
+        can report it.
         """
         try:
             answer = self._run(self.clock() + deadline)
@@ -52,10 +54,10 @@ class ShutdownSave:
         one = self.settings
         end = self.services.end()
         if end not in GOES_ON:
-            said = f"nothing to do at {end}: memory does not outlive it" if end else "the machine is not shutting down"
+            said = f"nothing to do at {end}, because memory loses its content" if end else "the machine is not shutting down"
             return {"end": end, "saved": False, "said": said}
         if not one.items:
-            return {"end": end, "saved": False, "said": "there are no items to keep"}
+            return {"end": end, "saved": False, "said": "no items are configured"}
         what = "Cannot save at shutdown"
         found = self.engine.namespaces.find(one.namespace)
         device = self.engine.hotplug.device_of(found)
@@ -63,24 +65,26 @@ class ShutdownSave:
             image = self.engine.copy.info(device)
             if image["image"]["state"] == "valid":
                 if self.engine.copy.same_boot(image, "boot_id"):
-                    return {"end": end, "saved": True, "said": f"{device} holds the state of this boot already: the handoff saved it"}
-                said = f"{device} holds an image that was not restored, and it is kept; the state of this boot is not saved"
-                raise HotpmemError(what, said, "After the boot: hotpmem-node status says what to do about the image")
+                    return {"end": end, "saved": True, "said": f"the state of this boot is on {device} already: the handoff saved it"}
+                said = f"{device} holds an image that was not restored. The image is kept, and the state of this boot is not saved"
+                raise HotpmemError(what, said, "After the next boot, run hotpmem-node status to see what to do about the image")
         running = self.services.active(one.units)
         if running:
-            said = f"{', '.join(running)} still runs: what it writes would not be saved"
-            raise HotpmemError(what, said, "Find out why it did not stop before hotpmem-save.service: systemctl list-dependencies --after")
+            said = f"these units are still running: {', '.join(running)}. What they write from now on would not be saved"
+            todo = "Find out why they did not stop before hotpmem-save.service, with systemctl list-dependencies --after"
+            raise HotpmemError(what, said, todo)
         clear_cold(self.records, one, self.services.failed(one.units))
         clock = self.engine.helper.clock()
         marks = {"units_stopped": time.clock_gettime_ns(time.CLOCK_BOOTTIME)}
         left = until - self.clock() - _RESERVED
-        # Half at most: a page that can't be moved must not eat the time of the save, and both must end before the deadline.
+        # Use at most half of the time, so that a page that can't be moved leaves time for the save. Both must end before the deadline.
         move = self.engine.hotplug.hot_remove(found, max(min(one.offline_timeout, left / 2), 1.0), one.force)
         self.records.note_place(move.device, move.namespace.start, self.engine.hotplug.road)
         left = until - self.clock() - _RESERVED
         if left <= 0:
-            raise HotpmemError(what, "removing the memory used up the time", "Raise shutdown_timeout", end=end)
-        self.records.announce("Saved at shutdown by hotpmem-save.service; hotpmem-restore.service restores and removes this file.\n")
+            todo = "Increase hotpmem_shutdown_timeout, and apply the role node_agent again"
+            raise HotpmemError(what, "the hot-remove of the memory left no time for the save", todo, end=end)
+        self.records.announce("hotpmem-save.service saves the state. hotpmem-restore.service restores it and removes this file.\n")
         result = self.engine.helper.call(
             "save", move.device, one.state_items, timeout=min(one.copy_timeout, left), marks=marks, clock=clock
         )

@@ -82,7 +82,7 @@ def test_it_took_its_road(host: Any) -> None:
     restored = json.loads(host.file("/run/hotpmem/restore.json").content_string)
     assert restored["device"].startswith({"raw": "/dev/pmem", "dax": "/dev/dax"}[road])
     # An image that was restored is gone before its memory is RAM; a raw namespace was converted for that.
-    converted = host.run("journalctl -b -u hotpmem-hot-add --output=cat --grep='make namespace.* devdax'").rc == 0
+    converted = host.run("journalctl -b -u hotpmem-hot-add --output=cat --grep='convert namespace.* to devdax'").rc == 0
     assert converted == (road == "raw")
 
 

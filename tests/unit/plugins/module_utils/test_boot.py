@@ -139,7 +139,7 @@ def test_what_must_not_be_lost_stays(booted):
     assert boot.cold_start([], started.extend) == ["must"] and started == ["must.service"]
     assert [outcome["status"] for outcome in boot.outcomes()] == ["restored", "cold"]
     assert boot.hot_add().changes
-    with pytest.raises(HotpmemError, match="nothing holds it down; held are: none"):
+    with pytest.raises(HotpmemError, match="only an item that is held down can be started this way; held down: none"):
         boot.cold_start(["must"], started.extend)
 
 
@@ -205,7 +205,7 @@ def agent(machine, tmp_path, monkeypatch, *argv):
 def test_handoff_by_command(machine, tmp_path, monkeypatch):
     one = machine[0]
     code, facts = agent(machine, tmp_path, monkeypatch, "handoff", "--check")
-    assert code == 0 and facts["steps"][-1] == "systemctl kexec" and one.acts == []
+    assert code == 0 and facts["steps"][-1] == "run systemctl kexec" and one.acts == []
     one.fails["systemctl kexec"] = (1, "", "no way")
     log = tmp_path / "jump.log"
     code, facts = agent(machine, tmp_path, monkeypatch, "handoff", "--log", str(log))

@@ -202,7 +202,7 @@ def test_the_handoff_makes_it_and_loads_it(machine):
             file.write("x")
     lines = []
     handoff.say = lines.append
-    assert handoff.plan()[:2] == ["make a host-only initrd", f"load /boot/vmlinuz-{release} with /boot/initrd.img-{release}"]
+    assert handoff.plan()[:2] == ["build a host-only initrd", f"load /boot/vmlinuz-{release} with /boot/initrd.img-{release}"]
     handoff.run()
     assert calls == [1] and "the jump uses a host-only initrd" in lines
     assert any(act.startswith(f"kexec -s -l /boot/vmlinuz-{release} --initrd=/boot/initrd ") for act in one.acts)

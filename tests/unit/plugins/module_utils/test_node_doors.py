@@ -176,7 +176,7 @@ def test_the_same_reasons(host):
 
 def test_preflight_looks_at_the_kernel_that_is_named(host):
     host("6.1-e820-raw")
-    with pytest.raises(HotpmemError, match=r"the kernel /boot/other is not there; the initrd /boot/other\.img is not there"):
+    with pytest.raises(HotpmemError, match=r"the kernel /boot/other does not exist; the initrd /boot/other\.img does not exist"):
         module(pmem_preflight.act, kernel="/boot/other", initrd="/boot/other.img")
 
 
@@ -193,7 +193,7 @@ def test_check_changes_nothing(host):
     fake, runner, engine = host("6.1-e820-system_ram")
     code, facts = agent(engine, "hot-remove", "--check")
     assert (code, facts["check"], facts["blocks"], fake.writes, runner.calls) == (0, True, [8, 9, 10, 11], [], [])
-    assert facts["changes"] == ["take the memory blocks 8, 9, 10, 11 offline", "take dax0.0 away from kmem", "make namespace0.0 raw"]
+    assert facts["changes"] == ["take the memory blocks 8, 9, 10, 11 offline", "unbind dax0.0 from kmem", "convert namespace0.0 to raw"]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_check_changes_nothing(host):
     [
         (["fly"], 1, "invalid choice"),
         ([], 1, "required"),
-        (["preflight", "--settings", "/nonexistent/node.json"], 1, "the file is not there"),
+        (["preflight", "--settings", "/nonexistent/node.json"], 1, "the file does not exist"),
     ],
 )
 def test_usage(capsys, argv, code, said):

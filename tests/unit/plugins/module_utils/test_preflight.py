@@ -33,7 +33,7 @@ def test_meminfo():
             300 * M,
             512 * M,
             256 * M,
-            "would stay available after removing 512 MiB: 300 MiB are available now, and 256 MiB must stay (short by 468 MiB)",
+            "would stay available after removing 512 MiB: 300 MiB is available now, and 256 MiB must stay available (short by 468 MiB)",
         ),
         (100 * M, 0, 256 * M, "short by 156 MiB"),
     ],
@@ -45,7 +45,7 @@ def test_memory(available, removed, reserve, said):
 
 def test_swap_is_named_and_not_counted():
     (reason,) = pf.memory_reasons(500 * M, 512 * M, 64 * M, 1024 * M)
-    assert "short by 76 MiB; 1 GiB of swap are free, and don't count" in reason
+    assert "short by 76 MiB; the 1 GiB of swap that is free does not count" in reason
     assert pf.memory_reasons(600 * M, 512 * M, 64 * M, 1024 * M) == []
 
 
@@ -66,7 +66,7 @@ def test_zones():
         ({"exit": 0}, None),
         (
             {"exit": 5, "refused": "does_not_fit", "needed_bytes": 600 * M, "capacity_bytes": 512 * M},
-            "may need 600 MiB, the region holds 512 MiB (short by 88 MiB)",
+            "may need 600 MiB, and the region has room for 512 MiB (short by 88 MiB)",
         ),
         ({"exit": 5, "refused": "mount_point", "error": {"said": "/srv is a mount point"}}, "/srv is a mount point"),
         ({"exit": 2, "error": None}, "exit code 2"),

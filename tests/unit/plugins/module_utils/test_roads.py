@@ -187,7 +187,7 @@ def test_after_the_boot(dax):
     boot.records.write_json(RESTORE, {"exit": 0, "image": {"state": "consumed"}, "items": items})
     one.image = {"state": "consumed"}
     kmem_only_without_image(one, engine)
-    assert boot.hot_add().changes[0] == "make sure that no image is left on dax0.0"
+    assert boot.hot_add().changes[0] == "make sure that dax0.0 holds no state image"
     assert online(engine) == ["online_movable"] * 4
 
 
@@ -224,7 +224,7 @@ def test_a_host_that_changes_its_road_is_brought_over(machine, old, new):
     kmem_only_without_image(one, engine)
     mode = {"raw": "raw", "dax": "devdax"}[new]
     move = engine.hotplug.hot_remove(engine.namespaces.find(), 10)
-    assert move.after == {"mode": mode, "online_bytes": 0} and f"make namespace0.0 {mode}" in move.changes
+    assert move.after == {"mode": mode, "online_bytes": 0} and f"convert namespace0.0 to {mode}" in move.changes
     assert engine.hotplug.hot_remove(engine.namespaces.find(), 10).changes == []
     engine.hotplug.hot_add(engine.namespaces.find(), 10, force=False)
     assert online(engine) == ["online_movable"] * 4
@@ -292,7 +292,7 @@ def test_save_at_shutdown(dax):
     assert "to /dev/dax0.0" in save.run(100)["said"] and one.fake.get(PLACE) == "0x3fe00000 dax"
     assert "the handoff saved it" in save.run(100)["said"]
     one.image = dict(OLD)
-    with pytest.raises(HotpmemError, match=r"/dev/dax0\.0 holds an image that was not restored, and it is kept"):
+    with pytest.raises(HotpmemError, match=r"/dev/dax0\.0 holds an image that was not restored\. The image is kept"):
         save.run(100)
 
 

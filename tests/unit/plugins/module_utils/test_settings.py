@@ -34,18 +34,18 @@ def test_what_the_role_writes(tmp_path):
 @pytest.mark.parametrize(
     "text, said",
     [
-        ('{"offline_timout": 3}', "there is no setting offline_timout; there are: command_line, copy_timeout"),
-        ('{"offline_timeout": 0}', "offline_timeout is no positive number"),
-        ('{"offline_timeout": true}', "offline_timeout is no positive number"),
-        ('{"fast_stop": "db"}', "fast_stop is no list"),
+        ('{"offline_timout": 3}', "unknown setting offline_timout; the settings are: command_line, copy_timeout"),
+        ('{"offline_timeout": 0}', "offline_timeout is not a positive number"),
+        ('{"offline_timeout": true}', "offline_timeout is not a positive number"),
+        ('{"fast_stop": "db"}', "fast_stop is not a list"),
         ('{"force": "yes"}', "force is neither true nor false"),
-        ('{"method": "warp"}', "method is 'warp', not one of systemd, fast"),
-        ('{"road": "sea"}', "road is 'sea', not one of raw, dax"),
+        ('{"method": "warp"}', "method is 'warp', but it must be one of systemd, fast"),
+        ('{"road": "sea"}', "road is 'sea', but it must be one of raw, dax"),
         ('{"items": [{"name": "a"}]}', "the item a has no path"),
-        ('{"items": ["a"]}', "no list of objects"),
+        ('{"items": ["a"]}', "items is not a list of objects"),
         ('{"reserve": "much"}', "'much' is not a size"),
-        ("[]", "no JSON object"),
-        ("{", "it is not JSON"),
+        ("[]", "the file does not contain a JSON object"),
+        ("{", "the file is not valid JSON"),
     ],
 )
 def test_refusals(tmp_path, text, said):
@@ -56,6 +56,6 @@ def test_refusals(tmp_path, text, said):
 
 
 def test_a_missing_file_is_an_error_unless_defaults_are_given(tmp_path):
-    with pytest.raises(HotpmemError, match=r"is not there.*role node_agent"):
+    with pytest.raises(HotpmemError, match=r"the file does not exist.*role node_agent"):
         st.load(str(tmp_path / "none"))
     assert st.load(str(tmp_path / "none"), st.Settings()) == st.Settings()
