@@ -261,7 +261,7 @@ class Handoff:
             state = "NOT put back: " + "; ".join(sentence for sentence, _command in stuck)
             todo = f"Run: {'; '.join(command for _sentence, command in stuck)}. {error.todo}. {again}"
         else:
-            state = "the units run, the memory is System RAM and no kernel is loaded, as before"
+            state = "The units run, the memory is System RAM and no kernel is loaded, as before"
             todo = f"{error.todo.rstrip('.')}. {again}"
         if down:
             state += f"; the units were down for {down:.1f} s"

@@ -206,7 +206,7 @@ def agent(machine, tmp_path, monkeypatch, *argv):
 def test_handoff_by_command(machine, tmp_path, monkeypatch):
     one = machine[0]
     code, facts = agent(machine, tmp_path, monkeypatch, "handoff", "--check")
-    assert code == 0 and facts["steps"][-1] == "systemctl kexec" and one.acts == []
+    assert code == 0 and facts["steps"][-1] == "run systemctl kexec" and one.acts == []
     one.fails["systemctl kexec"] = (1, "", "no way")
     log = tmp_path / "jump.log"
     code, facts = agent(machine, tmp_path, monkeypatch, "handoff", "--log", str(log))

@@ -176,7 +176,7 @@ def test_the_same_reasons(host):
 
 def test_preflight_looks_at_the_kernel_that_is_named(host):
     host("6.1-e820-raw")
-    with pytest.raises(HotpmemError, match=r"the kernel /boot/other is not there; the initrd /boot/other\.img is not there"):
+    with pytest.raises(HotpmemError, match=r"the kernel /boot/other does not exist; the initrd /boot/other\.img does not exist"):
         module(pmem_preflight.act, kernel="/boot/other", initrd="/boot/other.img")
 
 
