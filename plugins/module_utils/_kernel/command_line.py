@@ -1,9 +1,12 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the memory arguments of a kernel command line, and edits only the collection's own arguments in one. No I/O.
+"""Reads the memory arguments of a kernel command line, and edits the collection's own.
 
-Sources: Documentation/admin-guide/kernel-parameters.txt (memmap=, mem=), Documentation/admin-guide/kdump/kdump.rst
-(crashkernel=), arch/x86/boot/compressed/kaslr.c (which memmap= entries KASLR counts).
+It never changes other arguments. It does no I/O.
+
+Sources: Documentation/admin-guide/kernel-parameters.txt (memmap=, mem=),
+Documentation/admin-guide/kdump/kdump.rst (crashkernel=), arch/x86/boot/compressed/kaslr.c (which
+memmap= entries KASLR counts).
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ _LOW = 256 * MIB  # what crashkernel=SIZE,high also reserves below 4 GiB, unless
 class Memmap:
     """One ``SIZE!START`` of a memmap= argument. start and size are in bytes.
 
-    kind is ``!`` (persistent memory), ``$`` (reserved), ``#`` (ACPI data), ``@`` (RAM) or ``%`` (changed type).
+    kind is ``!`` (persistent memory), ``$`` (reserved), ``#`` (ACPI data), ``@`` (RAM) or ``%``
+    (changed type).
     """
 
     start: int
@@ -36,9 +40,10 @@ class Memmap:
 
 @dataclass(frozen=True)
 class Crash:
-    """One request of crashkernel=. size and start are in bytes; The kernel chooses the address when start = None.
+    """One request of crashkernel=.
 
-    place is ``low`` (below 4 GiB), ``high`` (above) or ``any``.
+    ``size`` and ``start`` are in bytes. The kernel chooses the address when ``start`` has no value
+    (None). place is ``low`` (below 4 GiB), ``high`` (above) or ``any``.
     """
 
     size: int
@@ -50,7 +55,8 @@ class Crash:
 class MemoryWords:
     """The memory arguments of a command line.
 
-    limit is the address in bytes from which RAM is not used (mem=), or None. exact is True for memmap=exactmap.
+    limit is the address in bytes from which RAM is not used (mem=), or None. exact is True for
+    memmap=exactmap.
     """
 
     memmaps: Tuple[Memmap, ...]
@@ -69,7 +75,10 @@ class MemoryWords:
 
 
 def words(command_line: str) -> List[str]:
-    """The arguments of a kernel command line. White space inside double quotes does not end an argument."""
+    """The arguments of a kernel command line.
+
+    White space inside double quotes does not end an argument.
+    """
     return _WORD.findall(command_line)
 
 
@@ -85,7 +94,10 @@ def lost_memmaps(running: str, command_line: str) -> List[str]:
 
 
 def memory_words(command_line: str) -> MemoryWords:
-    """Read memmap= and mem=. Raises HotpmemError for a memmap= in an unknown form, because its range must not be guessed."""
+    """Read memmap= and mem=.
+
+    Raises HotpmemError for a memmap= in an unknown form, because its range must not be guessed.
+    """
     memmaps: List[Memmap] = []
     limit: Optional[int] = None
     exact = False
@@ -113,7 +125,10 @@ def memory_words(command_line: str) -> MemoryWords:
 
 
 def crash_requests(command_line: str, ram: int) -> List[Crash]:
-    """What crashkernel= reserves on a machine with ``ram`` bytes of RAM. A value in an unknown form counts as 512 MiB anywhere."""
+    """What crashkernel= reserves on a machine with ``ram`` bytes of RAM.
+
+    A value in an unknown form counts as 512 MiB anywhere.
+    """
     found: List[Crash] = []
     low: Optional[int] = None
     for word in words(command_line):
@@ -144,7 +159,10 @@ def crash_requests(command_line: str, ram: int) -> List[Crash]:
 
 
 def _of_ranges(text: str, ram: int) -> int:
-    """The size in bytes that ``1G-4G:192M,4G-:256M`` gives for ``ram`` bytes of RAM; 0 when no range matches."""
+    """The size in bytes that ``1G-4G:192M,4G-:256M`` gives for ``ram`` bytes of RAM.
+
+    0 when no range matches.
+    """
     for part in text.split(","):
         span, _colon, size = part.partition(":")
         first, _dash, last = span.partition("-")
@@ -161,7 +179,10 @@ def _size_or(text: str, default: int) -> int:
 
 
 def memmap_word(start: int, size: int) -> str:
-    """The argument in its shortest exact form, for example ``memmap=514M!1022M``. start and size are in bytes."""
+    """The argument in its shortest exact form, for example ``memmap=514M!1022M``.
+
+    ``start`` and ``size`` are in bytes.
+    """
     return f"memmap={_short(size)}!{_short(start)}"
 
 
@@ -175,9 +196,10 @@ def _short(number: int) -> str:
 def merge(command_line: str, ours: Sequence[str], wanted: Sequence[str]) -> Tuple[str, List[str]]:
     """Replace the collection's arguments in a kernel command line, and no others.
 
-    ``ours`` lists the arguments that the collection added before, as recorded; each stands for one occurrence. ``wanted`` lists
-    those that the new line must have; it is empty to undo. When somebody else added a wanted argument, it stays theirs, so that
-    undoing leaves it. Returns the new line, and the arguments in it that belong to the collection.
+    ``ours`` lists the arguments that the collection added before, as recorded; each stands for one
+    occurrence. ``wanted`` lists those that the new line must have; it is empty to undo. When
+    somebody else added a wanted argument, it stays theirs, so that undoing leaves it. Returns the
+    new line, and the arguments in it that belong to the collection.
     """
     remaining = list(ours)
     kept: List[str] = []

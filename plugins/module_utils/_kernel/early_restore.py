@@ -1,10 +1,13 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Decides whether the jump's initrd can restore the state while systemd starts, and what it has to mount for that.
+"""Decides whether the jump's initrd can restore the state while systemd starts.
 
-systemd uses one CPU for the first part of its start, and the other CPUs are idle. The initrd mounts each tmpfs that holds an item,
-as its mount unit would, and systemd adopts the mount (systemd.mount(5)). The initrd restores only items on a tmpfs: at that time
-the root file system is not checked yet and may be read-only. Every other item waits for hotpmem-restore.service.
+It also finds out what the initrd has to mount for that.
+
+systemd uses one CPU for the first part of its start, and the other CPUs are idle. The initrd mounts
+each tmpfs that holds an item, as its mount unit would, and systemd adopts the mount
+(systemd.mount(5)). The initrd restores only items on a tmpfs: at that time the root file system is
+not checked yet and may be read-only. Every other item waits for hotpmem-restore.service.
 """
 
 from __future__ import annotations
@@ -22,8 +25,13 @@ from .minimal_initrd import Cannot
 
 # What the restore reads and runs. These directories must be available before any unit starts.
 NEEDED = ("/etc/hotpmem", "/var/lib/hotpmem", "/usr/local/lib/hotpmem", "/usr/bin", "/bin")
+<<<<<<< ours
 MAX_MOUNTS = 16  # init/early_plan.h
 _PATIENCE = 20.0  # seconds that systemctl and systemd-tmpfiles may take to answer
+=======
+MAX_MOUNTS = 16  # early.h
+_TIMEOUT = 20.0  # seconds that systemctl and systemd-tmpfiles may take to answer
+>>>>>>> theirs
 _RECURSIVE = "DRZTAH"  # line types of tmpfiles.d(5) that also remove or change what a directory contains
 _CREATING = "dvqQ"  # line types that create a directory when it is missing, and set its owner and mode
 _SPECIFIER = re.compile(r"%(.)")
@@ -37,9 +45,10 @@ def above(path: str, directory: str) -> bool:
 
 
 def mount_of(path: str, mounts: Sequence[Dict[str, str]]) -> Dict[str, str]:
-    """The mount that holds ``path``, out of those that sysfs.mounted() returned; empty when no mount holds it.
+    """The mount that holds ``path``, out of those that sysfs.mounted() returned.
 
-    Of several mounts on the same directory it is the last one, which covers the others.
+    It is empty when no mount holds the path. Of several mounts on the same directory it is the last
+    one, which covers the others.
     """
     found: Dict[str, str] = {}
     for mount in mounts:
@@ -54,9 +63,9 @@ def _to_root(path: str) -> List[str]:
 
 
 def mount_section(text: str) -> Dict[str, str]:
-    """The keys of the [Mount] sections in the output of ``systemctl cat``, which prints the unit file and then its drop-ins.
+    """The keys of the [Mount] sections in the output of ``systemctl cat``.
 
-    The last value of a key wins.
+    That prints the unit file, and then its drop-ins. The last value of a key wins.
     """
     keys: Dict[str, str] = {}
     section = ""
@@ -76,11 +85,13 @@ def kernel_options(options: str) -> str:
 
 
 def tmpfiles_touch(configuration: str, path: str, mount_point: str) -> str:
-    """The first path in a tmpfiles.d(5) configuration that may change the item at ``path``; the empty string when none does.
+    """The first path in a tmpfiles.d(5) configuration whose line may change the item at ``path``.
 
-    Such a line names the item itself, something inside it, or a directory between the mount point and the item. A line that
-    changes a directory with its contents also counts. A line that only creates a missing directory (type d) does no harm: the
-    helper replaces an item with one rename, so either of the two finds the directory that the other created.
+    The empty string when no line may change it. Such a line names the item itself, something inside
+    it, or a directory between the mount point and the item. A line that changes a directory with
+    its contents also counts. A line that only creates a missing directory (type d) does no harm:
+    the helper replaces an item with one rename, so either of the two finds the directory that the
+    other created.
     """
     item, mounted_at = _parts(path), _parts(mount_point)
     for line in configuration.splitlines():
@@ -104,7 +115,10 @@ def _parts(path: str) -> List[str]:
 
 
 class EarlyRestore:
-    """The early restore of one host. ``paths`` are those of the items; ``helper`` is the path of pmem-state."""
+    """The early restore of one host.
+
+    ``paths`` are those of the items; ``helper`` is the path of pmem-state.
+    """
 
     def __init__(self, sysfs: Sysfs, runner: Runner, paths: Sequence[str], helper: str) -> None:
         self.sysfs = sysfs
@@ -116,11 +130,13 @@ class EarlyRestore:
     def plan(self) -> List[str]:
         """The lines of the plan for /init, which roles/state_helper/files/src/init/init.c reads.
 
-        Raises Cannot with the reason when the initrd can't restore the items. Raises HotpmemError when systemctl fails.
+        Raises Cannot with the reason when the initrd can't restore the items. Raises HotpmemError
+        when systemctl fails.
         """
         if not self.paths:
             raise Cannot("no items are configured")
-        # A kernel may have SELinux but no policy, as on Debian. systemd loads the policy that this file names (selinux_config(5)).
+        # A kernel may have SELinux but no policy, as on Debian. systemd loads the policy that this
+        # file names (selinux_config(5)).
         if re.search(r"^\s*SELINUX\s*=\s*(enforcing|permissive)\b", self.sysfs.get("/etc/selinux/config"), re.MULTILINE):
             raise Cannot("SELinux must label the restored files, and its policy is not loaded at that time")
         mounts = mounted(self.sysfs)
@@ -143,14 +159,17 @@ class EarlyRestore:
         return [*lines, f"restore {self.helper}"]
 
     def _options(self, target: str, mounts: Sequence[Dict[str, str]]) -> str:
-        """The options of the mount unit of ``target``, as the kernel takes them. Raises Cannot when the initrd can't use them."""
+        """The options of the mount unit of ``target``, as the kernel takes them.
+
+        Raises Cannot when the initrd can't use them.
+        """
         if mount_of(posixpath.dirname(target), mounts).get("target") != "/":
             raise Cannot(f"{target} is not mounted on a directory of the root file system")
         if any(mount["type"] == "autofs" and mount["target"] == target for mount in mounts):
             raise Cannot(f"systemd mounts {target} on first access (automount), and it refuses to do so when {target} is already mounted")
         if self.services.properties(["NeedDaemonReload"], target) != {"NeedDaemonReload": "no"}:
             raise Cannot(f"the mount unit of {target} has changed on disk; run systemctl daemon-reload")
-        done = self.runner.run(["systemctl", "cat", "--", target], timeout=_PATIENCE)
+        done = self.runner.run(["systemctl", "cat", "--", target], timeout=_TIMEOUT)
         keys = mount_section(done.stdout) if done.rc == 0 else {}
         if keys.get("Type") != "tmpfs" or keys.get("Where") != target:
             raise Cannot(f"{target} has no mount unit and no line in /etc/fstab that mounts a tmpfs there")
@@ -161,15 +180,21 @@ class EarlyRestore:
         return options
 
     def _no_mounts_above(self, paths: Sequence[str]) -> None:
-        """Raise Cannot when the next boot will mount something at or above one of ``paths``, although nothing is mounted there now."""
+        """Raise Cannot when the next boot will mount something at or above one of ``paths``.
+
+        Such a unit counts even when nothing is mounted there now.
+        """
         names = {part for path in paths for part in _to_root(path)}
         for unit in self.services.show(["Id", "LoadState"], sorted(names)):
             if unit.get("LoadState") == "loaded":
                 raise Cannot(f"the unit {unit.get('Id')} mounts a file system above an item, or above a file that the restore needs")
 
     def _tmpfiles(self, places: Mapping[str, str]) -> None:
-        """Raise Cannot when systemd-tmpfiles would change a restored item. ``places`` maps each item to its mount point."""
-        done = self.runner.run(["systemd-tmpfiles", "--cat-config"], timeout=_PATIENCE)
+        """Raise Cannot when systemd-tmpfiles would change a restored item.
+
+        ``places`` maps each item to its mount point.
+        """
+        done = self.runner.run(["systemd-tmpfiles", "--cat-config"], timeout=_TIMEOUT)
         if done.rc != 0:
             raise Cannot(f"systemd-tmpfiles --cat-config failed ({done.words})")
         for path, target in places.items():

@@ -1,14 +1,18 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Builds a smaller initrd for the jump, because the kernel reads, checks, unpacks and runs the initrd while the services are down.
+"""Builds a smaller initrd for the jump.
 
-There are two kinds. ``host_only`` is made like the stock initrd, by the same program and with the same configuration, but holds
-only the drivers of this machine. ``minimal`` holds a small /init and the modules that the root file system needs; see
-minimal_initrd.py. Only kexec uses either of them: the file lies where no boot loader looks, and the stock initrd is not changed.
+The services are down while the initrd is read, checked, unpacked and run, so its size counts.
 
-Each must be able to start the machine from power-on, too. It must be smaller than the stock initrd and must hold the drivers of
-the root file system. It must also hold the drivers of persistent memory: those in the stock initrd (``host_only``), or those that
-are loaded (``minimal``). When a check fails or can't be done, the jump uses the stock initrd.
+There are two kinds. ``host_only`` is made like the stock initrd, by the same program and with the
+same configuration, but holds only the drivers of this machine. ``minimal`` holds a small /init and
+the modules that the root file system needs; see minimal_initrd.py. Only kexec uses either of them:
+the file lies where no boot loader looks, and the stock initrd is not changed.
+
+Each must be able to start the machine from power-on, too. It must be smaller than the stock initrd
+and must hold the drivers of the root file system. It must also hold the drivers of persistent
+memory: those in the stock initrd (``host_only``), or those that are loaded (``minimal``). When a
+check fails or can't be done, the jump uses the stock initrd.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ PMEM = ("libnvdimm", "nd_e820", "nfit", "nd_pmem")
 DAX = ("dax_pmem", "device_dax")  # needed on the dax road, which saves to a dax device
 _WHAT = "Cannot use a special initrd for the jump"
 _TODO = "The jump uses the stock initrd. To try again, run hotpmem-node jump-initrd --again"
-_PATIENCE = 300.0  # seconds that making or listing an initrd may take
+_TIMEOUT = 300.0  # seconds that making or listing an initrd may take
 
 
 def modules_in(listing: str) -> Set[str]:
@@ -50,9 +54,10 @@ def modules_in(listing: str) -> Set[str]:
 
 
 def with_dependencies(names: List[str], modules_dep: str) -> Set[str]:
-    """``names`` and all modules that they need, from the text of modules.dep, which lists every dependency of a module.
+    """``names`` and all modules that they need, from the text of modules.dep.
 
-    Raises KeyError for a module that modules.dep does not list.
+    modules.dep lists every direct and indirect dependency of a module. Raises KeyError for a module
+    that modules.dep does not list.
     """
     table = {}
     for line in modules_dep.splitlines():
@@ -68,8 +73,9 @@ def _refuse(said: str) -> HotpmemError:
 class JumpInitrd:
     """The jump's initrd for the running kernel release: one file, and a record of what it was made from.
 
-    The keyword parameters apply to the minimal kind. ``helper`` is the path of pmem-state. ``dax`` tells whether the image is on a
-    dax device. ``early`` lists the paths that the initrd restores itself. ``network`` tells whether it loads network drivers.
+    The keyword parameters apply to the minimal kind. ``helper`` is the path of pmem-state. ``dax``
+    tells whether the image is on a dax device. ``early`` lists the paths that the initrd restores
+    itself. ``network`` tells whether it loads network drivers.
     """
 
     def __init__(
@@ -105,22 +111,31 @@ class JumpInitrd:
         return self.sysfs.get("/proc/sys/kernel/osrelease")
 
     def ready(self) -> str:
-        """Its path when it exists and was made from the present files and settings, else the empty string."""
+        """The path of the initrd when it was made from the present files and settings.
+
+        The empty string when it was not, or when it does not exist.
+        """
         record = self._record()
         same = record.get("initrd") and record["initrd"] == self._identity(INITRD) and record.get("made_of") == self._made_of()
         return INITRD if same else ""
 
     @property
     def due(self) -> bool:
-        """True when build() would make it: it was not tried with the present files and settings yet, or the result is gone."""
+        """True when build() would make the initrd.
+
+        That is so when it was not tried with the present files and settings yet, or when the result
+        is gone.
+        """
         record = self._record()
         return record.get("made_of") != self._made_of() or bool(record.get("initrd") and not self.ready())
 
     def build(self, again: bool = False) -> Dict[str, Any]:
-        """Make it when that is due. Never raises HotpmemError, because the jump can use the stock initrd instead.
+        """Make the initrd when that is due.
 
-        ``again`` tries once more although the same attempt failed before. Returns ``changed``, ``initrd`` (its path, or None for
-        the stock initrd), ``bytes``, ``stock_bytes`` and ``said``, a sentence for the operator.
+        Never raises HotpmemError, because the jump can use the stock initrd instead. ``again``
+        tries once more although the same attempt failed before. Returns ``changed``, ``initrd``
+        (its path, or None for the stock initrd), ``bytes``, ``stock_bytes`` and ``said``, a
+        sentence for the operator.
         """
         before = self._record()
         if not self.due and (self.ready() or not again):
@@ -143,13 +158,17 @@ class JumpInitrd:
         return self.records.read_json(RECORD) or {}
 
     def _made_of(self) -> Dict[str, Any]:
-        """What it depends on. The stock initrd stands for its configuration and modules, because it is rebuilt when they change."""
+        """What it depends on.
+
+        The stock initrd stands for its configuration and modules, because it is rebuilt when they
+        change.
+        """
         files = [self.kexec.default(KERNELS), self.kexec.default(INITRDS), f"/lib/modules/{self.release}/modules.dep"]
         made_of = {"kind": self.kind, "release": self.release, "root": self._root()}
         if self.kind == "minimal":
             files.append(self.helper)
             made_of["modules"] = self._pmem_modules()
-            made_of["early"], made_of["not_early"] = self._beside
+            made_of["early"], made_of["not_early"] = self._early_plan
         return {**made_of, "files": [self._identity(name) for name in files]}
 
     def _identity(self, name: str) -> Dict[str, Any]:
@@ -189,17 +208,18 @@ class JumpInitrd:
         modules = [*self._root_modules(), *self._pmem_modules()]
         maker = MinimalInitrd(self.sysfs, self.runner, self.helper)
         try:
-            data = maker.contents(system, os.path.basename(place), modules, self._beside[0], f"{INITRD}.part")
+            data = maker.contents(system, os.path.basename(place), modules, self._early_plan[0], f"{INITRD}.part")
         except Cannot as error:
             raise _refuse(str(error)) from error
         with open(self.sysfs.path(new), "wb") as file:
             file.write(data)
 
     @functools.cached_property
-    def _beside(self) -> Tuple[List[str], str]:
-        """The lines of the plan for what runs while systemd starts, and the reason when that does not include the restore.
+    def _early_plan(self) -> Tuple[List[str], str]:
+        """The lines of the plan for what the initrd does while systemd starts.
 
-        It is read once, because it has to ask systemd.
+        The second value is the reason when that does not include the restore, else empty. It is
+        read once, because it has to ask systemd.
         """
         network = interfaces(self.sysfs) if self.network else []
         try:
@@ -210,7 +230,10 @@ class JumpInitrd:
             return network, error.said
 
     def _pmem_modules(self) -> List[str]:
-        """The loaded modules of persistent memory: /dev/pmem0 or /dev/dax0.0 must exist when userspace starts."""
+        """The loaded modules of persistent memory.
+
+        /dev/pmem0 or /dev/dax0.0 must exist when userspace starts.
+        """
         loaded = self._loaded()
         return [name for name in (*PMEM, *(DAX if self.dax else ())) if name in loaded]
 
@@ -223,9 +246,9 @@ class JumpInitrd:
             argv, lister = ["dracut", "--force", "--hostonly", new, self.release], "lsinitrd"
         else:
             raise _refuse("neither mkinitramfs (with /etc/initramfs-tools) nor dracut is installed")
-        self.runner.check(argv, _WHAT, _TODO, timeout=_PATIENCE)
+        self.runner.check(argv, _WHAT, _TODO, timeout=_TIMEOUT)
         self._compare(new, stock)
-        self._verify(new, stock, needed, lambda name: self.runner.check([lister, name], _WHAT, _TODO, timeout=_PATIENCE).stdout)
+        self._verify(new, stock, needed, lambda name: self.runner.check([lister, name], _WHAT, _TODO, timeout=_TIMEOUT).stdout)
 
     def _compare(self, new: str, stock: str) -> None:
         """Raise HotpmemError unless the new initrd is smaller than the stock one."""
@@ -236,7 +259,10 @@ class JumpInitrd:
             raise _refuse(f"the new initrd ({format_size(sizes[0])}) is not smaller than the stock one ({format_size(sizes[1])})")
 
     def _verify(self, new: str, stock: str, needed: Set[str], listing: Callable[[str], str]) -> None:
-        """Raise HotpmemError unless the new initrd can start this machine. ``listing`` returns the list of an initrd's files."""
+        """Raise HotpmemError unless the new initrd can start this machine.
+
+        ``listing`` returns the list of an initrd's files.
+        """
         text = listing(new)
         if not any("init" in line.split() for line in text.splitlines()):
             raise _refuse("the new initrd has no /init")
@@ -247,7 +273,8 @@ class JumpInitrd:
     def _configure(self) -> None:
         """Copy the stock configuration and set MODULES=dep.
 
-        The hooks are linked, not copied: /var may be mounted noexec, and mkinitramfs silently skips a hook that it can't run.
+        The hooks are linked, not copied: /var may be mounted noexec, and mkinitramfs silently skips
+        a hook that it can't run.
         """
         folder = self.sysfs.path(CONFIGURATION)
         self._clean()
@@ -280,16 +307,20 @@ class JumpInitrd:
         return found
 
     def _needed(self) -> Set[str]:
-        """The modules that the root file system needs. Raises HotpmemError when modules.dep does not list one."""
+        """The modules that the root file system needs.
+
+        Raises HotpmemError when modules.dep does not list one.
+        """
         try:
             return with_dependencies(self._root_modules(), self.sysfs.get(f"/lib/modules/{self.release}/modules.dep"))
         except KeyError as error:
             raise _refuse(f"the driver {error.args[0]} of the root file system is not listed in this kernel's modules.dep") from error
 
     def _root_modules(self) -> List[str]:
-        """The modules for the root file system: its file system, and the drivers from its disk up to the bus. None are built-in ones.
+        """The loaded modules that the root file system needs.
 
-        Raises HotpmemError when the root file system is not on one disk.
+        They are the module of its file system, and the drivers of its disk and of every device
+        above that in sysfs. Raises HotpmemError when the root file system is not on one disk.
         """
         _number, system, place = self._root()
         if not place.startswith("/devices/") or place.startswith("/devices/virtual/"):

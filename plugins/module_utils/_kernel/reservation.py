@@ -1,12 +1,15 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans where to reserve memory with memmap=SIZE!START so that all whole blocks of it can become System RAM again. No I/O.
+"""Plans where to reserve memory with memmap=SIZE!START. It does no I/O.
 
-With map=mem, the info block takes the first 2 MiB of a region, and kmem adds only whole memory blocks. Therefore a region starts
-2 MiB before a memory block boundary and ends on one.
+All of a reservation except a small lead can become System RAM again.
 
-Sources: drivers/nvdimm/pfn_devs.c (the info block), drivers/dax/kmem.c (whole blocks), arch/x86/kernel/e820.c (memmap=),
-arch/x86/boot/compressed/kaslr.c (four entries). docs/architecture.md has the measurements.
+With map=mem, the info block takes the first 2 MiB of a region, and kmem adds only whole memory
+blocks. Therefore a region starts 2 MiB before a memory block boundary and ends on one.
+
+Sources: drivers/nvdimm/pfn_devs.c (the info block), drivers/dax/kmem.c (whole blocks),
+arch/x86/kernel/e820.c (memmap=), arch/x86/boot/compressed/kaslr.c (four entries).
+docs/architecture.md has the measurements.
 """
 
 from __future__ import annotations
@@ -33,8 +36,8 @@ _CRASH_ALIGN = 16 * MIB
 class Machine:
     """The machine to plan for. Addresses and sizes are in bytes.
 
-    ``ram`` holds the usable ranges of the firmware's memory map, and ``nodes`` the ranges of each NUMA node. ``command_line`` is
-    that of the running kernel.
+    ``ram`` holds the usable ranges of the firmware's memory map, and ``nodes`` the ranges of each
+    NUMA node. ``command_line`` is that of the running kernel.
     """
 
     ram: Sequence[Range]
@@ -48,8 +51,8 @@ class Machine:
 class Wish:
     """The operator's request.
 
-    ``size`` is in bytes. ``lead`` is the distance in bytes from the start of a region to the block boundary, one of LEADS.
-    ``regions`` and ``share`` (percent of RAM) are limits.
+    ``size`` is in bytes. ``lead`` is the distance in bytes from the start of a region to the block
+    boundary, one of LEADS. ``regions`` and ``share`` (percent of RAM) are limits.
     """
 
     size: int
@@ -78,7 +81,7 @@ class Place:
         return memmap_word(self.start, self.size)
 
     def to_dict(self, block_size: int) -> Dict[str, Any]:
-        """For module results."""
+        """The region as module results. ``block_size`` is in bytes."""
         first = (self.start + self.lead) // block_size
         return {
             "memmap": self.word.partition("=")[2],
@@ -94,7 +97,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to reserve, and why. ``kept`` is True when an earlier plan already fulfils the request."""
+    """What to reserve, and why.
+
+    ``kept`` is True when an earlier plan already fulfils the request.
+    """
 
     machine: Machine
     wish: Wish
@@ -108,7 +114,7 @@ class Plan:
         return [place.word for place in self.places]
 
     def to_dict(self) -> Dict[str, Any]:
-        """For module results."""
+        """The plan as module results."""
         return {
             "memmap": [word.partition("=")[2] for word in self.words],
             "arguments": self.words,
@@ -125,8 +131,8 @@ class Plan:
 class Planner:
     """Plans reservations for one machine.
 
-    ``ours`` holds the arguments of an earlier plan, which a new plan may replace. ``gone`` holds arguments that were removed
-    already but are still in the running command line.
+    ``ours`` holds the arguments of an earlier plan, which a new plan may replace. ``gone`` holds
+    arguments that were removed already but are still in the running command line.
     """
 
     def __init__(self, machine: Machine, ours: Sequence[str] = (), gone: Sequence[str] = ()) -> None:
@@ -137,8 +143,8 @@ class Planner:
     def plan(self, wish: Wish) -> Plan:
         """Plan a reservation for the request ``wish``.
 
-        Raises HotpmemError when there is no suitable place. Its detail ``nearest`` is the nearest plan that works, as a dict, or
-        None.
+        Raises HotpmemError when there is no suitable place. Its detail ``nearest`` is the nearest
+        plan that works, as a dict, or None.
         """
         what = f"Cannot plan a reservation of {format_size(wish.size)}"
         self._check(what, wish)
@@ -211,7 +217,10 @@ class Planner:
                 raise HotpmemError(what, said, todo, nearest=None)
 
     def _present(self, wish: Wish, memory: _FreeMemory, wanted: int) -> Tuple[Place, ...]:
-        """The places of an earlier plan when they still fulfil the request, because a new plan needs a reboot; else empty."""
+        """The places of an earlier plan, if they still fulfil the request.
+
+        They are kept then, because a new plan would need a reboot. Empty otherwise.
+        """
         size = self.machine.block_size
         places = []
         for one in memory_words(" ".join(self.ours)).memmaps:
@@ -230,7 +239,8 @@ class Planner:
     def _refusal(self, what: str, said: str, wish: Wish, memory: _FreeMemory) -> HotpmemError:
         """The error to raise, with the nearest plan that works.
 
-        That plan has one memory block when less was requested, else the largest size that has a place.
+        That plan has one memory block when less was requested, else the largest size that has a
+        place.
         """
         size = self.machine.block_size
         limit = max(align_up(wish.size, size), size)
@@ -266,7 +276,8 @@ class _FreeMemory:
         self.machine, self.wish, self.arguments = machine, wish, arguments
         ram = common(machine.ram, [(0, arguments.limit)]) if arguments.limit is not None else list(machine.ram)
         self.ram_bytes = total(ram)
-        # The size that crashkernel= asks for depends on the amount of RAM, and the plan itself reduces that. Assume the larger size.
+        # The size that crashkernel= asks for depends on the amount of RAM, and the plan itself
+        # reduces that. Assume the larger size.
         requests = [crash_requests(machine.command_line, self.ram_bytes), crash_requests(machine.command_line, self.ram_bytes - wish.size)]
         self.crashes: List[Crash] = max(requests, key=lambda found: sum(one.size for one in found))
         fixed = [(one.start, one.start + one.size) for one in self.crashes if one.start is not None]
@@ -337,11 +348,13 @@ class _FreeMemory:
     def _starts(self, wanted: int, free: Sequence[Range]) -> Iterator[int]:
         """Possible start addresses of a region, the best first."""
         step, lead = self.machine.block_size, self.wish.lead
-        # Upwards from 4 GiB. A region at the very top of RAM would lower the end of RAM that the kernel sees. On large machines the
-        # size of a memory block depends on that end (probe_memory_block_size), so the next plan would differ from this one.
+        # Upwards from 4 GiB. A region at the very top of RAM would lower the end of RAM that the
+        # kernel sees. On large machines the size of a memory block depends on that end
+        # (probe_memory_block_size), so the next plan would differ from this one.
         for low, high in common(free, [(_HIGH, 1 << 64)]):
             yield from (boundary - lead for boundary in range(align_up(low + lead, step), high - wanted + 1, step))
-        # Then downwards from 4 GiB, because the kernel image is at the bottom. Places where boot loaders put the initrd come last.
+        # Then downwards from 4 GiB, because the kernel image is at the bottom. Places where boot
+        # loaders put the initrd come last.
         later: List[int] = []
         for low, high in reversed(common(free, [(0, _HIGH)])):
             for boundary in range(align_down(high - wanted, step), align_up(low + lead, step) - 1, -step):
@@ -352,9 +365,10 @@ class _FreeMemory:
         yield from later
 
     def _crash_room(self, free: Sequence[Range]) -> List[int]:
-        """Whether each request of crashkernel= fits into ``free``: 2 in the zone it asks for, 1 only elsewhere, 0 not at all.
+        """Whether each request of crashkernel= fits into ``free``.
 
-        Like the kernel, it takes the memory from the top.
+        Each number is 2 in the zone that it asks for, 1 only elsewhere, or 0 for not at all. Like
+        the kernel, it takes the memory from the top.
         """
         left = list(free)
         marks = []
@@ -378,9 +392,10 @@ class _FreeMemory:
 
 
 def _highest(limit: int, step: int, works: Any) -> int:
-    """The highest multiple of ``step``, up to ``limit``, for which works() is true; 0 when it is true for no multiple.
+    """The highest multiple of ``step``, up to ``limit``, for which works() is true.
 
-    When works() is true for a multiple, it must be true for all smaller ones.
+    0 when it is true for no multiple. When works() is true for a multiple, it must be true for all
+    smaller ones.
     """
     low, high = 0, max(limit, 0) // step
     while low < high:
