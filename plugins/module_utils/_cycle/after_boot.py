@@ -29,7 +29,10 @@ _STAMPS = ("Firmware", "Loader", "InitRD", "Userspace", "Finish")
 
 
 class Held(HotpmemError):
-    """An item with cold_start false was not restored. Its unit stays stopped, and the image is kept."""
+    """An item with cold_start false was not restored.
+
+    Its unit stays stopped, and the image is kept.
+    """
 
 
 class AfterBoot:
@@ -65,7 +68,10 @@ class AfterBoot:
             return "DEVICE"
 
     def outcomes(self) -> List[Dict[str, Any]]:
-        """One outcome for each item; empty when no restore was due. ``down`` means that the item's unit is being held down now."""
+        """One outcome for each item; empty when no restore was due.
+
+        ``down`` means that the item's unit is being held down now.
+        """
         result = self.result
         if result is None or not self.due:
             return []
@@ -88,7 +94,8 @@ class AfterBoot:
     def hot_add(self) -> Transition:
         """Make the memory System RAM again, unless an item still needs the image on it.
 
-        Raises Held when an item with cold_start false was not restored, and HotpmemError when the hot-add fails.
+        Raises Held when an item with cold_start false was not restored, and HotpmemError when the
+        hot-add fails.
         """
         down = [outcome for outcome in self.outcomes() if outcome["status"] == "down"]
         if down:
@@ -103,7 +110,8 @@ class AfterBoot:
                 down=[outcome["name"] for outcome in down],
             )
         image = (self.result or {}).get("image") or {}
-        # These images need not be kept: they were restored, or the outcomes report why they were not. All other images are kept.
+        # These images need not be kept: they were restored, or the outcomes report why they were
+        # not. All other images are kept.
         force = self.settings.force or image.get("state") in ("valid", "damaged", "consumed")
         before = self.memory()
         found = self.engine.namespaces.find(self.settings.namespace)
@@ -118,7 +126,8 @@ class AfterBoot:
     def _turn_over(self) -> None:
         """Move the records about the end of the previous boot to /run.
 
-        Otherwise the next boot would read them as the end of this one if this one ends with a power cut.
+        Otherwise the next boot would read them as the end of this one if this one ends with a power
+        cut.
         """
         last = self.records.read_json(SHUTDOWN)
         if last is not None:
@@ -147,7 +156,8 @@ class AfterBoot:
     def timeline(self, hot_added: int) -> Dict[str, Any]:
         """The phases of the cycle that led to this boot. ``hot_added`` is CLOCK_BOOTTIME in ns.
 
-        systemd's stamps are CLOCK_MONOTONIC in microseconds. It equals CLOCK_BOOTTIME while the machine has not been suspended.
+        systemd's stamps are CLOCK_MONOTONIC in microseconds. It equals CLOCK_BOOTTIME while the
+        machine has not been suspended.
         """
         result = self.result or {}
         manager = self.manager()
@@ -155,13 +165,15 @@ class AfterBoot:
         user = manager.get("UserspaceTimestampMonotonic", "0")
         if user.isdigit() and int(user):
             times["userspace_start"] = int(user) * 1000
-        # Units wait for this service, whatever its result. The initrd may have restored the items earlier, or may still be doing so.
+        # Units wait for this service, whatever its result. The initrd may have restored the items
+        # earlier, or may still be doing so.
         names = ("ExecMainStartTimestampMonotonic", "ExecMainExitTimestampMonotonic")
         unit = self.services.properties(names, RESTORE_UNIT)
         begun, ended = (int(unit.get(name) or 0) for name in names)
         if begun and ended:
             times.update(restoring=begun * 1000, restored=ended * 1000)
-        # When the first unit was started, with its dependencies ready, and when the last unit was ready.
+        # When the first unit was started, with its dependencies ready, and when the last unit was
+        # ready.
         names = ("InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
         units = [self.services.properties(names, unit) for unit in self.settings.units]
         starting, ready = ([int(one.get(name) or 0) for one in units] for name in names)
@@ -171,7 +183,8 @@ class AfterBoot:
                 times["units_starting"] = min(starting) * 1000
         image = result.get("image") or {}
         if "(reboot)" in str(self.last_save.get("method")):
-            # The reboot went through firmware, which reset the cycle counter. No time spans the two boots.
+            # The reboot went through firmware, which reset the cycle counter. No time spans the two
+            # boots.
             image = {}
         found = marks_of(image, result.get("clock"), self.engine.helper.clock(), times)
         return {**found, **summary(found["marks"], found["cycles_per_second"]), "systemd": systemd_times(manager)}

@@ -25,9 +25,10 @@ from .preflight import Preflight
 class Engine:
     """All parts that work on one host.
 
-    ``root`` is the directory that holds /sys, /proc and /dev. ``helper`` is the path of the copy helper pmem-state. ``road``
-    selects where the image is saved; see hotplug.py. ``jump_initrd``, ``early`` and ``network`` set the kind of the jump's initrd
-    and what it does; see jump_initrd.py.
+    ``root`` is the directory that holds /sys, /proc and /dev. ``helper`` is the path of the copy
+    helper pmem-state. ``road`` selects where the image is saved; see hotplug.py. ``jump_initrd``,
+    ``early`` and ``network`` set the kind of the jump's initrd and what it does; see
+    jump_initrd.py.
     """
 
     def __init__(
@@ -71,8 +72,9 @@ class Engine:
     def device_of(self, what: str, device: str = "", namespace: str = "") -> Tuple[str, Optional[Namespace]]:
         """The dax device to work on, and its namespace (or None), from the name of either.
 
-        ``device`` is used when it is given, else ``namespace``, else the only namespace. ``what`` starts the error message. Raises
-        HotpmemError unless the namespace has a dax device, that is, unless it is in mode devdax and enabled.
+        ``device`` is used when it is given, else ``namespace``, else the only namespace. ``what``
+        starts the error message. Raises HotpmemError unless the namespace has a dax device, that
+        is, unless it is in mode devdax and enabled.
         """
         if device:
             owner = next((one for one in self.namespaces.all() if one.chardev == device), None)
@@ -91,8 +93,8 @@ class Engine:
     def state_device(self, what: str, device: str = "", namespace: str = "") -> str:
         """The device that can hold an image: ``device``, else that of ``namespace``, else that of the only namespace.
 
-        The namespace must be raw, or devdax and bound to the driver device_dax; otherwise this raises HotpmemError. ``what`` starts
-        the error message.
+        The namespace must be raw, or devdax and bound to the driver device_dax; otherwise this
+        raises HotpmemError. ``what`` starts the error message.
         """
         if device:
             return device

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The handoff: it takes a running machine to the jump, or back into service when a step before the jump fails.
 
-While the services run, it does the preflight, loads the kernel and hot-removes the memory. Then it stops the services, saves the
-state and jumps. When a step fails, it puts everything back at once: first the services, then the memory.
-See docs/architecture.md#handoff.
+While the services run, it does the preflight, loads the kernel and hot-removes the memory. Then it
+stops the services, saves the state and jumps. When a step fails, it puts everything back at once:
+first the services, then the memory. See docs/architecture.md#handoff.
 """
 
 from __future__ import annotations
@@ -29,14 +29,17 @@ STAGES = ("preflight", "kexec_load", "hot_remove", "stop", "save", "jump")
 
 
 class Interrupted(BaseException):
-    """A signal asked the handoff to end. It is a BaseException, so that no ``except Exception`` handles it like a failed step."""
+    """A signal asked the handoff to end.
+
+    It is a BaseException, so that no ``except Exception`` handles it like a failed step.
+    """
 
 
 class HandoffFailed(HotpmemError):
     """The handoff failed before the jump.
 
-    ``stuck`` lists what could not be put back, as pairs of a sentence and the command that fixes it. When it is empty, everything
-    is as before.
+    ``stuck`` lists what could not be put back, as pairs of a sentence and the command that fixes
+    it. When it is empty, everything is as before.
     """
 
     def __init__(self, what: str, said: str, todo: str, stuck: List[Tuple[str, str]], **details: Any) -> None:
@@ -52,8 +55,9 @@ def boottime_ns() -> int:
 def jump_target(engine: Engine, settings: Settings) -> Target:
     """The kernel, initrd and command line that a handoff jumps to.
 
-    What the settings leave out comes from the running kernel. The handoff uses this target, and preflight and status check the
-    same one. The collection's own initrd is used once it has been built.
+    What the settings leave out comes from the running kernel. The handoff uses this target, and
+    preflight and status check the same one. The collection's own initrd is used once it has been
+    built.
     """
     initrd = engine.jump_initrd.ready() if settings.own_initrd else settings.initrd
     target = engine.kexec.target(settings.kernel or None, initrd or None, settings.command_line or None)
@@ -63,8 +67,8 @@ def jump_target(engine: Engine, settings: Settings) -> Target:
 class Handoff:
     """One handoff.
 
-    ``say`` gets a line at each step. ``now`` returns CLOCK_BOOTTIME in ns. ``shield`` is called before everything is put back; it
-    blocks further signals.
+    ``say`` gets a line at each step. ``now`` returns CLOCK_BOOTTIME in ns. ``shield`` is called
+    before everything is put back; it blocks further signals.
     """
 
     def __init__(
@@ -95,7 +99,10 @@ class Handoff:
 
     @property
     def namespace(self) -> Namespace:
-        """The namespace that the settings select, read again at each call. Raises HotpmemError when it is not found."""
+        """The namespace that the settings select, read again at each call.
+
+        Raises HotpmemError when it is not found.
+        """
         return self.engine.namespaces.find(self.settings.namespace)
 
     def target(self) -> Target:
@@ -107,11 +114,11 @@ class Handoff:
 
         Raises HotpmemError with all reasons against the handoff.
         """
-        one = self.settings
-        numbers = self.engine.preflight.require(one.namespace, one.state_items, one.reserve, True, self.target())
+        settings = self.settings
+        numbers = self.engine.preflight.require(settings.namespace, settings.state_items, settings.reserve, True, self.target())
         found = self.namespace
         device = self.engine.hotplug.device_of(found)
-        image = self.engine.converter.image_of(device) if device and not one.force else ""
+        image = self.engine.converter.image_of(device) if device and not settings.force else ""
         if image:
             raise HotpmemError(
                 "This host is not ready",
@@ -119,30 +126,35 @@ class Handoff:
                 f"Restore it with pmem-state restore --device {device}, or discard it with hotpmem-node hot-add --force",
                 image=image,
             )
-        # The hot-remove would refuse the same things. Find out now, before there is anything to put back.
-        planned = self.engine.hotplug.plan_remove(found, one.force)
+        # The hot-remove would refuse the same things. Find out now, before there is anything to put
+        # back.
+        planned = self.engine.hotplug.plan_remove(found, settings.force)
         self.was_ram = planned.before["mode"] == "system-ram"
         return numbers
 
     def plan(self) -> List[str]:
-        """The steps that run() would do, in order. Changes nothing, and raises the same HotpmemError as preflight()."""
+        """The steps that run() would do, in order.
+
+        Changes nothing, and raises the same HotpmemError as preflight().
+        """
         self.preflight()
-        one, target = self.settings, self.target()
-        steps = [f"build {self.engine.jump_initrd.words}"] if self.settings.own_initrd and self.engine.jump_initrd.due else []
+        settings, target = self.settings, self.target()
+        steps = [f"build {self.engine.jump_initrd.words}"] if settings.own_initrd and self.engine.jump_initrd.due else []
         steps += [] if self.engine.kexec.is_loaded(target) else [f"load {target.kernel} with {target.initrd or 'no initrd'}"]
-        steps += self.engine.hotplug.plan_remove(self.namespace, one.force).changes
+        steps += self.engine.hotplug.plan_remove(self.namespace, settings.force).changes
         if self.jump.stops:
             steps.append(f"stop {', '.join(self.jump.stops)}")
-        if one.units:
-            steps.append(f"stop {', '.join(one.units)}")
-        steps.append(f"save {', '.join(kept.name for kept in one.items) or 'nothing'}")
+        if settings.units:
+            steps.append(f"stop {', '.join(settings.units)}")
+        steps.append(f"save {', '.join(kept.name for kept in settings.items) or 'nothing'}")
         return steps + [self.jump.words]
 
     def run(self) -> None:
-        """Do the handoff. With the method systemd it returns once the machine is going down; with the method fast it does not return.
+        """Do the handoff.
 
-        Raises HotpmemError when preflight refuses; nothing was changed then. Raises HandoffFailed when a later step fails, after
-        everything was put back.
+        With the method systemd it returns once the machine is going down. With the method fast it
+        does not return. Raises HotpmemError when preflight refuses; nothing was changed then.
+        Raises HandoffFailed when a later step fails, after everything was put back.
         """
         self._enter("preflight")
         self.preflight()
@@ -160,7 +172,8 @@ class Handoff:
                 if self.stage == "jump":
                     # This is the shutdown that the jump itself started.
                     return
-                # Somebody else shuts the machine down. hotpmem-save.service, which systemd stops after this, saves the state.
+                # Somebody else shuts the machine down. hotpmem-save.service, which systemd stops
+                # after this, saves the state.
                 said = "the machine is being shut down, and hotpmem-save.service saves the state during the shutdown"
                 raise HandoffFailed(
                     f"Handoff ended at {self.stage}", said, "You don't need to do anything", [], stage=self.stage
@@ -187,8 +200,9 @@ class Handoff:
 
     def _before(self) -> None:
         """The steps while the services run: load the kernel, hot-remove the memory."""
-        one, kexec = self.settings, self.engine.kexec
-        # Write dirty data to the disks now, so that little is left to write when the services are down.
+        settings, kexec = self.settings, self.engine.kexec
+        # Write dirty data to the disks now, so that little is left to write when the services are
+        # down.
         self.engine.runner.run(["sync"], timeout=60)
         self._enter("kexec_load")
         if self.settings.own_initrd:
@@ -199,36 +213,41 @@ class Handoff:
             if said:
                 self.say(said)
         self._enter("hot_remove")
-        move = self.engine.hotplug.hot_remove(self.namespace, one.offline_timeout, one.force)
+        move = self.engine.hotplug.hot_remove(self.namespace, settings.offline_timeout, settings.force)
         self.device = move.device
         self.records.note_place(self.device, move.namespace.start, self.engine.hotplug.road)
         self.jump.mark = lambda: self.engine.helper.mark("jump", self.device)
-        self.was_up = self.services.active([*self.jump.stops, *one.units])
-        clear_cold(self.records, one, self.services.failed(one.units))
+        self.was_up = self.services.active([*self.jump.stops, *settings.units])
+        clear_cold(self.records, settings, self.services.failed(settings.units))
         self.clock = self.engine.helper.clock()
-        # This file must be on the disk before the services stop; without it the next boot treats the image as out of date. While it
-        # exists, a unit that systemd restarts would stay down (role unit_guard). So this is the last step before the stop.
+        # This file must be on the disk before the services stop; without it the next boot treats
+        # the image as out of date. While it exists, a unit that systemd restarts would stay down
+        # (role unit_guard). So this is the last step before the stop.
         self.records.announce("hotpmem-node saves the state. hotpmem-restore.service restores it and removes this file.\n")
 
     def _inside(self) -> None:
-        """The steps while the services are down: stop them, save the state. Every line here adds to the down time."""
-        one = self.settings
+        """The steps while the services are down: stop them, save the state.
+
+        Every line here adds to the down time.
+        """
+        settings = self.settings
         self._enter("stop")
         for unit in self.jump.stops:
             self.services.stop([unit])
         self.marks["stopping"] = self.now()
-        # systemd's time stamp is more exact, because systemctl needs some time before it reaches systemd.
-        began = self.services.stop(one.units)
+        # systemd's time stamp is more exact, because systemctl needs some time before it reaches
+        # systemd.
+        began = self.services.stop(settings.units)
         self.marks["stopping"] = max(self.marks["stopping"], began)
         self.marks["units_stopped"] = self.now()
         self._enter("save")
-        if one.items:
+        if settings.items:
             result = self.engine.helper.call(
-                "save", self.device, one.state_items, timeout=one.copy_timeout, marks=self.marks, clock=self.clock
+                "save", self.device, settings.state_items, timeout=settings.copy_timeout, marks=self.marks, clock=self.clock
             )
             if result["exit"] != DONE:
                 raise failure(f"Cannot save to {self.device}", result)
-            self.records.write_json(SAVED, saved_record(result, one.method))
+            self.records.write_json(SAVED, saved_record(result, settings.method))
             self.records.write(SAVED_HERE, "")
 
     def put_back(self, error: HotpmemError) -> HandoffFailed:
@@ -249,16 +268,17 @@ class Handoff:
 
         self.records.remove(SAVED_HERE)
         attempt(self.jump.undo, "a file system is still read-only", "mount -o remount,rw /")
-        # This must be on the disk before the units run again. If the machine then crashes while the image still exists, the next
-        # boot does not restore it over newer state.
+        # This must be on the disk before the units run again. If the machine then crashes while the
+        # image still exists, the next boot does not restore it over newer state.
         attempt(lambda: self.records.remove(PENDING, sync=True), "the mark for a restore was not removed", f"rm {PENDING}")
         units = [unit for unit in self.was_up if unit not in self.jump.stops] + [one for one in self.jump.stops if one in self.was_up]
         attempt(lambda: self.services.start(units), f"{', '.join(units)} did not start", f"systemctl start {' '.join(units)}")
         down = (self.now() - self.marks["stopping"]) / 1e9 if "stopping" in self.marks else 0.0
         attempt(self._unload, "the kernel is still loaded for kexec", "kexec -s -u")
         if STAGES.index(self.stage) >= STAGES.index("hot_remove"):
-            # Use force, because the units now use newer state than the image that this handoff wrote. Don't use it when the device
-            # was not System RAM before and the hot-remove did not succeed: what it holds is older than this handoff.
+            # Use force, because the units now use newer state than the image that this handoff
+            # wrote. Don't use it when the device was not System RAM before and the hot-remove did
+            # not succeed: what it holds is older than this handoff.
             force = self.was_ram or bool(self.device)
             attempt(
                 lambda: self.engine.hotplug.hot_add(self.namespace, self.settings.offline_timeout, force),
@@ -284,7 +304,10 @@ class Handoff:
 
 
 def saved_record(result: Dict[str, Any], method: str) -> Dict[str, Any]:
-    """The keys about the save in the record of the cycle, from the copy helper's result. Sizes are in bytes, times in seconds."""
+    """The keys about the save in the record of the cycle, from the copy helper's result.
+
+    Sizes are in bytes, times in seconds.
+    """
     image = result.get("image") or {}
     return {
         "boot_id_before": image.get("boot_id"),

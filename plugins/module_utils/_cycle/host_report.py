@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Gathers all facts about a host. It changes nothing and never fails: a fact that can't be read becomes a warning."""
+"""Gathers all facts about a host.
+
+It changes nothing and never fails: a fact that can't be read becomes a warning.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,8 @@ class HostReport:
     def gather(self, wanted: str = "", device: str = "") -> Dict[str, Any]:
         """Return the facts.
 
-        ``wanted`` selects the namespace that ``selected`` describes. ``device`` is the device on which to look for an image; by
-        default it is that of the selected namespace.
+        ``wanted`` selects the namespace that ``selected`` describes. ``device`` is the device on
+        which to look for an image; by default it is that of the selected namespace.
         """
         if os.geteuid() != 0:
             self.warnings.append("Only root can read addresses, the image and leaked memory. Run this as root (become: true).")
@@ -105,7 +108,10 @@ class HostReport:
         return tools
 
     def _selected(self, wanted: str) -> Dict[str, Any]:
-        """The selected namespace, and how its dax device is used. ``driver`` is null unless the namespace is devdax and bound."""
+        """The selected namespace, and how its dax device is used.
+
+        ``driver`` is null unless the namespace is devdax and bound.
+        """
         namespace = self.namespaces.find(wanted)
         facts = dict(namespace.to_dict(), driver=None, online_bytes=0)
         if namespace.chardev:

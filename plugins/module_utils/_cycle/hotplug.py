@@ -6,12 +6,15 @@ Each either succeeds or is undone, as far as the kernel allows. Two roads lead t
 (docs/decisions/0005-two-roads.md):
 
 - raw: the namespace is converted to mode raw, and back to devdax.
-- dax: the namespace stays devdax. The image is on the dax device itself, in memory that is System RAM before and after.
+- dax: the namespace stays devdax. The image is on the dax device itself, in memory that is System
+  RAM before and after.
 
-A conversion zeroes the header of an image. On the dax road nothing does that, so this code has to. Therefore, whenever memory
-leaves or enters System RAM on that road, this code makes sure that the device holds no image, and reads it back to verify that.
+A conversion zeroes the header of an image. On the dax road nothing does that, so this code has to.
+Therefore, whenever memory leaves or enters System RAM on that road, this code makes sure that the
+device holds no image, and reads it back to verify that.
 
-The modules memblock_offline, dax_kmem and pmem_namespace offer the single steps. They use the same lower classes as this file.
+The modules memblock_offline, dax_kmem and pmem_namespace offer the single steps. They use the same
+lower classes as this file.
 """
 
 from __future__ import annotations
@@ -36,9 +39,10 @@ _POLICY = "movable"  # only memory blocks in ZONE_MOVABLE are likely to go offli
 class Transition:
     """A planned or finished hot-remove or hot-add.
 
-    ``changes`` lists the steps as verb phrases; it is empty when there is nothing to do. ``device`` is the device that can hold an
-    image now, or the empty string. ``before`` and ``after`` hold ``mode`` and ``online_bytes``; a plan predicts ``after``.
-    ``blocks`` are numbers of memory blocks.
+    ``changes`` lists the steps as verb phrases; it is empty when there is nothing to do. ``device``
+    is the device that can hold an image now, or the empty string. ``before`` and ``after`` hold
+    ``mode`` and ``online_bytes``; a plan predicts ``after``. ``blocks`` are numbers of memory
+    blocks.
     """
 
     namespace: Namespace
@@ -82,7 +86,8 @@ class HotPlug:
     def device_of(self, found: Namespace) -> str:
         """The device on which an image of either road can be read now.
 
-        The empty string when the namespace has no such device, for example because its memory is System RAM.
+        The empty string when the namespace has no such device, for example because its memory is
+        System RAM.
         """
         if found.mode == "raw" and found.blockdev:
             return f"/dev/{found.blockdev}"
@@ -91,7 +96,10 @@ class HotPlug:
         return ""
 
     def capacity_of(self, found: Namespace) -> int:
-        """The size in bytes of the device that would hold the image. On the dax road it does not include the info block."""
+        """The size in bytes of the device that would hold the image.
+
+        On the dax road it does not include the info block.
+        """
         if self.road == "raw":
             return found.size
         return self.dax.read(found.chardev).size if found.chardev else max(found.size - LEAD, 0)
@@ -99,13 +107,17 @@ class HotPlug:
     def check_name(self, found: Namespace) -> None:
         """Raise HotpmemError when the operator selected the namespace by a uuid that a cycle would replace.
 
-        On the raw road each cycle converts the namespace. On the dax road only the first cycle may do so.
+        On the raw road each cycle converts the namespace. On the dax road only the first cycle may
+        do so.
         """
         if self.road == "raw" or found.mode != _MODE[self.road]:
             refuse_lost_uuid(found, _MODE[self.road])
 
     def plan_remove(self, found: Namespace, force: bool = False) -> Transition:
-        """What hot_remove() would do. It only reads. Raises HotpmemError when hot_remove() would refuse."""
+        """What hot_remove() would do.
+
+        It only reads. Raises HotpmemError when hot_remove() would refuse.
+        """
         move = self._standing(found)
         driver = self._plan_kmem(move)
         self._plan_device(move, driver, force)
@@ -116,8 +128,9 @@ class HotPlug:
     def hot_remove(self, found: Namespace, timeout: float, force: bool = False) -> Transition:
         """Remove the memory from System RAM, and make the namespace a device that can hold an image.
 
-        ``timeout`` is in seconds and applies to taking all memory blocks offline. ``force`` allows the loss of what a namespace
-        holds that is not System RAM. Raises HotpmemError when a step fails, after undoing the steps before it.
+        ``timeout`` is in seconds and applies to taking all memory blocks offline. ``force`` allows
+        the loss of what a namespace holds that is not System RAM. Raises HotpmemError when a step
+        fails, after undoing the steps before it.
         """
         move = self.plan_remove(found, force)
         if move.changes:
@@ -134,8 +147,8 @@ class HotPlug:
             driver = "nd_pmem" if self.road == "raw" else "device_dax"
             raise HotpmemError(
                 f"Cannot hot-remove {move.namespace.name}",
-                f"the namespace is in mode {move.namespace.mode}, but the kernel made no device for it to save to",
-                f"Load the driver {driver}, and look in the output of dmesg for the reason why it refuses the namespace",
+                f"the namespace is in mode {move.namespace.mode}, but it has no device that can hold an image",
+                f"Load the driver {driver}. If it is loaded, look in the output of dmesg why it refuses the namespace",
             )
         return move
 
@@ -174,8 +187,8 @@ class HotPlug:
     def hot_add(self, found: Namespace, timeout: float, force: bool) -> Transition:
         """Convert the namespace to devdax, and add its memory to System RAM as movable.
 
-        ``timeout`` is in seconds and applies to bringing the memory blocks online. ``force`` is as for plan_add(). Raises
-        HotpmemError.
+        ``timeout`` is in seconds and applies to bringing the memory blocks online. ``force`` is as
+        for plan_add(). Raises HotpmemError.
         """
         move, plan = self._plan_add(found, force)
         if not move.changes:
@@ -212,7 +225,10 @@ class HotPlug:
         return self.converter.plan(found, _MODE[self.road], "mem" if self.road == "dax" else "")
 
     def _plan_kmem(self, move: Transition) -> str:
-        """Add the steps that unbind the dax device from kmem. Returns the name of the driver that it is bound to now."""
+        """Add the steps that unbind the dax device from kmem.
+
+        Returns the name of the driver that it is bound to now.
+        """
         found = move.namespace
         if not found.chardev:
             return ""
@@ -228,7 +244,10 @@ class HotPlug:
         return shape.device.driver
 
     def _plan_device(self, move: Transition, driver: str, force: bool) -> None:
-        """Add the steps that make the namespace a device for an image. Raises HotpmemError when they would destroy something."""
+        """Add the steps that make the namespace a device for an image.
+
+        Raises HotpmemError when they would destroy something.
+        """
         found, was_ram = move.namespace, driver == "kmem"
         converts = found.mode != _MODE[self.road]
         if not was_ram:
@@ -244,7 +263,10 @@ class HotPlug:
             move.changes.append("make sure that it holds no state image")
 
     def _take_from_kmem(self, found: Namespace, timeout: float) -> bool:
-        """Take all memory blocks offline and bind the dax device to device_dax. Returns False when it is not bound to kmem."""
+        """Take all memory blocks offline and bind the dax device to device_dax.
+
+        Returns False when it is not bound to kmem.
+        """
         if not found.chardev or self.dax.driver_of(found.chardev) != "kmem":
             return False
         shape = self.system_ram.shape(found.chardev, found.size)
@@ -258,7 +280,8 @@ class HotPlug:
     def _make_device(self, found: Namespace, was_ram: bool, force: bool) -> None:
         """Make the namespace a device to which this road can save.
 
-        ``was_ram`` means that its memory was System RAM until now, so nothing in it needs to be kept.
+        ``was_ram`` means that its memory was System RAM until now, so nothing in it needs to be
+        kept.
         """
         plan = self._conversion(found)
         self.converter.allow(plan, force or was_ram)
@@ -288,8 +311,8 @@ class HotPlug:
     def _let_go_of_image(self, device: DaxDevice, force: bool, converted: bool) -> None:
         """Make sure that the device holds no image before it is bound to kmem. Raises HotpmemError when it must not be bound.
 
-        The header may be outside of all whole memory blocks. Then the use as RAM does not overwrite it, and a later boot would find
-        an image whose state is out of date.
+        The header may be outside of all whole memory blocks. Then the use as RAM does not overwrite
+        it, and a later boot would find an image whose state is out of date.
         """
         if converted and self.road != "dax":
             return
@@ -302,7 +325,10 @@ class HotPlug:
             self.copy.clear(f"/dev/{device.name}")
 
     def _online_again(self, error: HotpmemError, before: List[Any]) -> HotpmemError:
-        """Bring the memory blocks back to their former state after to_device_dax() failed. Returns the error to raise."""
+        """Bring the memory blocks back to their former state after to_device_dax() failed.
+
+        Returns the error to raise.
+        """
         done, stuck = self.dax.blocks.put_back(before)
         outcome = f"{len(done)} memory blocks were put back to their former state"
         if stuck:
@@ -311,7 +337,10 @@ class HotPlug:
         return HotpmemError(error.what, said, error.todo, **dict(error.details, rolled_back=done, not_rolled_back=stuck))
 
     def _added_again(self, error: HotpmemError, found: Namespace, timeout: float) -> HotpmemError:
-        """Make the memory System RAM again after _make_device() failed. Returns the error to raise, with the result of that."""
+        """Make the memory System RAM again after _make_device() failed.
+
+        Returns the error to raise, with the result of that.
+        """
         try:
             self.hot_add(self.namespaces.reread(found), timeout, force=True)
             outcome, back = "the memory is System RAM again", True

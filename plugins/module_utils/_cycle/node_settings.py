@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The settings of a host: /etc/hotpmem/node.json, which the role node_agent writes.
 
-Only the agent reads this file. The keys are the names of the inventory variables without ``hotpmem_``. Times are in seconds, and
-sizes in bytes.
+Only the agent reads this file. The keys are the names of the inventory variables without
+``hotpmem_``. Times are in seconds, and sizes in bytes.
 """
 
 from __future__ import annotations
@@ -74,8 +74,9 @@ class Settings:
     def own_initrd(self) -> bool:
         """True when the jump uses an initrd that the collection builds.
 
-        When the settings contain a kernel or an initrd, the jump uses that instead. A minimal initrd can mount only the present root
-        file system, so it is not used when the settings contain a command line.
+        When the settings contain a kernel or an initrd, the jump uses that instead. A minimal
+        initrd can mount only the present root file system, so it is not used when the settings
+        contain a command line.
         """
         named = self.initrd or self.kernel or (self.jump_initrd == "minimal" and self.command_line)
         return self.jump_initrd != "default" and not named
@@ -97,7 +98,10 @@ def _kept(entries: Any) -> List[Kept]:
 
 
 def _value(name: str, value: Any, default: Any) -> Any:
-    """``value``, checked against the type of ``default``. Raises ValueError when it has another type or is not valid."""
+    """``value``, checked against the type of ``default``.
+
+    Raises ValueError when it has another type or is not valid.
+    """
     if name == "reserve":
         return parse_size(value)
     if isinstance(default, bool):
@@ -118,7 +122,8 @@ def _value(name: str, value: Any, default: Any) -> Any:
 def from_dict(values: Dict[str, Any], where: str = SETTINGS) -> Settings:
     """Settings from a mapping. ``where`` is the file's name for messages.
 
-    Raises HotpmemError for a value that is not valid, and for an unknown key: a misspelt key must not silently mean the default.
+    Raises HotpmemError for a value that is not valid, and for an unknown key: a misspelt key must
+    not silently mean the default.
     """
     what = f"Cannot use the settings in {where}"
     defaults = Settings()
@@ -145,8 +150,8 @@ def from_dict(values: Dict[str, Any], where: str = SETTINGS) -> Settings:
 def load(path: str = SETTINGS, missing: Optional[Settings] = None) -> Settings:
     """Settings from a file.
 
-    ``missing`` is returned when the file does not exist; without it, that is an error. Raises HotpmemError when the file can't be
-    read or is not valid.
+    ``missing`` is returned when the file does not exist; without it, that is an error. Raises
+    HotpmemError when the file can't be read or is not valid.
     """
     what = f"Cannot read the settings in {path}"
     try:
@@ -158,7 +163,7 @@ def load(path: str = SETTINGS, missing: Optional[Settings] = None) -> Settings:
         todo = "Install the agent with the role node_agent, or give the path of another settings file"
         raise HotpmemError(what, "the file does not exist", todo) from error
     except OSError as error:
-        raise HotpmemError(what, error.strerror or str(error), "Run as root") from error
+        raise HotpmemError(what, error.strerror or str(error), "Run this as root") from error
     except ValueError as error:
         raise HotpmemError(what, f"the file is not valid JSON ({error})", _TODO) from error
     if not isinstance(values, dict):

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks whether a host is ready for a cycle. It reports all reasons against it at once, with numbers, and changes nothing."""
+"""Checks whether a host is ready for a cycle.
+
+It reports all reasons against it at once, with numbers, and changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,9 @@ _VERSION = "pmem-state"
 def memory_reasons(available: int, removed: int, reserve: int, swap: int = 0) -> List[str]:
     """The reason when too little memory would stay available after a hot-remove; else empty. All numbers are in bytes.
 
-    MemAvailable (proc_meminfo(5)) does not include tmpfs, so only the removed bytes have to be subtracted from it. Free swap is
-    mentioned but not counted. Writing memory to swap may take longer than the deadline, and services would have to read it back.
+    MemAvailable (proc_meminfo(5)) does not include tmpfs, so only the removed bytes have to be
+    subtracted from it. Free swap is mentioned but not counted. Writing memory to swap may take
+    longer than the deadline, and services would have to read it back.
     """
     left = available - removed
     if left >= reserve:
@@ -68,8 +72,9 @@ def fit_reasons(plan: Dict[str, Any], capacity: int) -> List[str]:
 class Preflight:
     """Gathers the numbers, and asks each part for its reasons against a cycle. It changes nothing.
 
-    ``capacity_of`` returns the size in bytes that an image on a namespace may have. ``check_name`` raises HotpmemError when a cycle
-    would replace the uuid by which the operator selected the namespace.
+    ``capacity_of`` returns the size in bytes that an image on a namespace may have. ``check_name``
+    raises HotpmemError when a cycle would replace the uuid by which the operator selected the
+    namespace.
     """
 
     def __init__(
@@ -96,8 +101,9 @@ class Preflight:
     ) -> Tuple[List[str], Dict[str, Any]]:
         """Return the reasons against a cycle, and the numbers.
 
-        ``wanted`` selects the namespace. ``reserve`` is the memory in bytes that must stay available. With ``with_kexec``, it also
-        checks the ``target`` of the jump, by default the running kernel.
+        ``wanted`` selects the namespace. ``reserve`` is the memory in bytes that must stay
+        available. With ``with_kexec``, it also checks the ``target`` of the jump, by default the
+        running kernel.
         """
         reasons: List[str] = []
         memory = meminfo(self.sysfs.get("/proc/meminfo"))
@@ -132,7 +138,10 @@ class Preflight:
     def require(
         self, wanted: str, items: Sequence[Item], reserve: int, with_kexec: bool, target: Optional[Target] = None
     ) -> Dict[str, Any]:
-        """As check(), but raise HotpmemError with all reasons when there are any. Returns the numbers."""
+        """As check(), but raise HotpmemError with all reasons when there are any.
+
+        Returns the numbers.
+        """
         reasons, numbers = self.check(wanted, items, reserve, with_kexec, target)
         if reasons:
             raise HotpmemError(

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Saves the state at an orderly shutdown without a handoff: after the state units have stopped, before file systems are unmounted.
 
-It ends before its deadline and never blocks the shutdown. When the state can't be saved, it records the reason, and the machine
-shuts down all the same.
+It ends before its deadline and never blocks the shutdown. When the state can't be saved, it records
+the reason, and the machine shuts down all the same.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class ShutdownSave:
     def run(self, deadline: float) -> Dict[str, Any]:
         """Save the state when this shutdown needs that. ``deadline`` is in seconds from now.
 
-        Returns ``saved`` and ``said``, a sentence; raises HotpmemError when the save fails. Records the result, so that the next boot
-        can report it.
+        Returns ``saved`` and ``said``, a sentence; raises HotpmemError when the save fails. Records
+        the result, so that the next boot can report it.
         """
         try:
             answer = self._run(self.clock() + deadline)
@@ -51,15 +51,15 @@ class ShutdownSave:
         return answer
 
     def _run(self, until: float) -> Dict[str, Any]:
-        one = self.settings
+        settings = self.settings
         end = self.services.end()
         if end not in GOES_ON:
             said = f"nothing to do at {end}, because memory loses its content" if end else "the machine is not shutting down"
             return {"end": end, "saved": False, "said": said}
-        if not one.items:
+        if not settings.items:
             return {"end": end, "saved": False, "said": "no items are configured"}
         what = "Cannot save at shutdown"
-        found = self.engine.namespaces.find(one.namespace)
+        found = self.engine.namespaces.find(settings.namespace)
         device = self.engine.hotplug.device_of(found)
         if device:
             image = self.engine.copy.info(device)
@@ -68,17 +68,18 @@ class ShutdownSave:
                     return {"end": end, "saved": True, "said": f"the state of this boot is on {device} already: the handoff saved it"}
                 said = f"{device} holds an image that was not restored. The image is kept, and the state of this boot is not saved"
                 raise HotpmemError(what, said, "After the next boot, run hotpmem-node status to see what to do about the image")
-        running = self.services.active(one.units)
+        running = self.services.active(settings.units)
         if running:
             said = f"these units are still running: {', '.join(running)}. What they write from now on would not be saved"
             todo = "Find out why they did not stop before hotpmem-save.service, with systemctl list-dependencies --after"
             raise HotpmemError(what, said, todo)
-        clear_cold(self.records, one, self.services.failed(one.units))
+        clear_cold(self.records, settings, self.services.failed(settings.units))
         clock = self.engine.helper.clock()
         marks = {"units_stopped": time.clock_gettime_ns(time.CLOCK_BOOTTIME)}
         left = until - self.clock() - _RESERVED
-        # Use at most half of the time, so that a page that can't be moved leaves time for the save. Both must end before the deadline.
-        move = self.engine.hotplug.hot_remove(found, max(min(one.offline_timeout, left / 2), 1.0), one.force)
+        # Use at most half of the time, so that a page that can't be moved leaves time for the save.
+        # Both must end before the deadline.
+        move = self.engine.hotplug.hot_remove(found, max(min(settings.offline_timeout, left / 2), 1.0), settings.force)
         self.records.note_place(move.device, move.namespace.start, self.engine.hotplug.road)
         left = until - self.clock() - _RESERVED
         if left <= 0:
@@ -86,9 +87,9 @@ class ShutdownSave:
             raise HotpmemError(what, "the hot-remove of the memory left no time for the save", todo, end=end)
         self.records.announce("hotpmem-save.service saves the state. hotpmem-restore.service restores it and removes this file.\n")
         result = self.engine.helper.call(
-            "save", move.device, one.state_items, timeout=min(one.copy_timeout, left), marks=marks, clock=clock
+            "save", move.device, settings.state_items, timeout=min(settings.copy_timeout, left), marks=marks, clock=clock
         )
         if result["exit"] != DONE:
             raise failure(what, result)
         self.records.write_json(SAVED, saved_record(result, f"shutdown ({end})"))
-        return {"end": end, "saved": True, "said": f"saved {len(one.items)} items to {move.device}"}
+        return {"end": end, "saved": True, "said": f"saved {len(settings.items)} items to {move.device}"}

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Adds, replaces and removes the collection's kernel arguments in the boot loader's configuration.
 
-It never changes an argument that somebody else added. The file /var/lib/hotpmem/reservation.json records which arguments belong
-to the collection. With GRUB, the collection's own drop-in file shows them too.
+It never changes an argument that somebody else added. The file /var/lib/hotpmem/reservation.json
+records which arguments belong to the collection. With GRUB, the collection's own drop-in file shows
+them too.
 
-Sources: grub-mkconfig(8), grubby(8), kernel-install(8) for /etc/kernel/cmdline, and the Boot Loader Specification for the
-``options`` of type 1 entries.
+Sources: grub-mkconfig(8), grubby(8), kernel-install(8) for /etc/kernel/cmdline, and the Boot Loader
+Specification for the ``options`` of type 1 entries.
 """
 
 from __future__ import annotations
@@ -42,9 +43,10 @@ _HEADER = (
 class Change:
     """A planned change of the boot loader's configuration.
 
-    ``before`` and ``after`` are the collection's arguments. ``removed`` lists the memmap= arguments that are still in the running
-    command line but not in the next one. ``running`` is True when the running kernel already has exactly the wanted arguments.
-    ``files`` maps each path to its new text, or to None when the file is removed. ``commands`` run after the files are written.
+    ``before`` and ``after`` are the collection's arguments. ``removed`` lists the memmap= arguments
+    that are still in the running command line but not in the next one. ``running`` is True when the
+    running kernel already has exactly the wanted arguments. ``files`` maps each path to its new
+    text, or to None when the file is removed. ``commands`` run after the files are written.
     """
 
     loader: str
@@ -72,7 +74,10 @@ def joined(arguments: Sequence[str]) -> List[str]:
 
 
 class BootLoader:
-    """The boot loader of the system below a root directory. ``drop_in`` is the path of the GRUB drop-in."""
+    """The boot loader of the system below a root directory.
+
+    ``drop_in`` is the path of the GRUB drop-in.
+    """
 
     def __init__(self, sysfs: Sysfs, runner: Runner, drop_in: str = DROP_IN) -> None:
         self.sysfs = sysfs
@@ -82,7 +87,8 @@ class BootLoader:
     def detect(self) -> str:
         """The boot loader in use, one of LOADERS.
 
-        ``external`` means that this collection can't edit it, for example because a hypervisor passes the command line.
+        ``external`` means that this collection can't edit it, for example because a hypervisor
+        passes the command line.
         """
         if self.runner.which("grubby"):
             return "grubby"
@@ -102,7 +108,8 @@ class BootLoader:
     def plan(self, wanted: Sequence[str], loader: str = "auto") -> Change:
         """Plan the change after which the next boot has the ``wanted`` arguments, and no others of the collection.
 
-        It only reads. Raises HotpmemError when the boot loader can't be edited, or when editing would lose somebody's argument.
+        It only reads. Raises HotpmemError when the boot loader can't be edited, or when editing
+        would lose somebody's argument.
         """
         record = self.record()
         ours, wanted = record["arguments"], joined(wanted)
@@ -118,8 +125,12 @@ class BootLoader:
         return change
 
     def apply(self, change: Change) -> None:
-        """Write the files, then run the commands. When one of them fails, restore the files and raise HotpmemError."""
-        # Until this is done, both the old and the new arguments may be in the configuration. Record both in case it is interrupted.
+        """Write the files, then run the commands.
+
+        When one of them fails, restore the files and raise HotpmemError.
+        """
+        # Until this is done, both the old and the new arguments may be in the configuration. Record
+        # both in case it is interrupted.
         both = sorted(set(change.before) | set(change.after))
         old = {path: self._text(path) for path in change.files}
         if change.commands and RECORD in change.files:
@@ -137,7 +148,8 @@ class BootLoader:
                 )
         except (HotpmemError, OSError) as error:
             for path, text in old.items():
-                # grubby may have changed some entries before it failed. The record must keep the arguments it added.
+                # grubby may have changed some entries before it failed. The record must keep the
+                # arguments it added.
                 if path != RECORD or change.loader != "grubby":
                     self._write(path, text)
             if isinstance(error, OSError):
@@ -151,7 +163,10 @@ class BootLoader:
             self._write(RECORD, change.files[RECORD])
 
     def _grub(self, change: Change, wanted: List[str], _lacks: List[str]) -> None:
-        """Debian and its derivatives: plan the collection's own drop-in. An argument that is also set elsewhere does no harm."""
+        """Debian and its derivatives: plan the collection's own drop-in.
+
+        An argument that is also set elsewhere does no harm.
+        """
         change.after = list(wanted)
         stale = [word for word in wanted if self.sysfs.exists(GRUB_CFG) and word not in self.sysfs.get(GRUB_CFG).split()]
         if self._dropped_in() != wanted or (not wanted and self.sysfs.exists(self.drop_in)):
@@ -172,7 +187,8 @@ class BootLoader:
             )
         there = [words(entry) for entry in entries]
         foreign = {word for entry in there for word in entry if word.startswith("memmap=") and word not in [*change.before, *wanted]}
-        # grubby(8) keeps only one argument of each name, so its --args would replace the existing memmap= with the new one.
+        # grubby(8) keeps only one argument of each name, so its --args would replace the existing
+        # memmap= with the new one.
         if foreign and any(word not in entry for word in wanted for entry in there):
             raise HotpmemError(
                 what,
@@ -186,7 +202,8 @@ class BootLoader:
             change.commands.append(["grubby", "--update-kernel=ALL", f"--remove-args={' '.join(drop)}"])
         if add:
             change.commands.append(["grubby", "--update-kernel=ALL", f"--args={' '.join(add)}"])
-        # When any entry had an argument before, somebody else added it. Undoing then leaves it in all entries.
+        # When any entry had an argument before, somebody else added it. Undoing then leaves it in
+        # all entries.
         change.after = [word for word in wanted if word in change.before or not any(word in entry for entry in there)]
 
     def _systemd_boot(self, change: Change, wanted: List[str], _lacks: List[str]) -> None:
@@ -214,7 +231,10 @@ class BootLoader:
         change.after = [word for word in wanted if owned[word]]
 
     def _external(self, change: Change, wanted: List[str], lacks: List[str]) -> None:
-        """Nothing can be edited here. That is fine when the running kernel already has every wanted memmap= argument."""
+        """Nothing can be edited here.
+
+        That is fine when the running kernel already has every wanted memmap= argument.
+        """
         change.after = []
         if lacks:
             raise HotpmemError(
@@ -273,7 +293,8 @@ class BootLoader:
 def _entry(text: str, ours: Sequence[str], wanted: Sequence[str]) -> Tuple[str, List[str]]:
     """Merge the wanted arguments into the ``options`` of a type 1 entry. Several ``options`` lines become one.
 
-    Returns the entry's new text, and the arguments in it that belong to the collection, as merge() does.
+    Returns the entry's new text, and the arguments in it that belong to the collection, as merge()
+    does.
     """
     found = re.findall(r"^options[ \t]+(.*)$", text, re.MULTILINE)
     line, mine = merge(" ".join(found), ours, wanted)
@@ -284,7 +305,10 @@ def _entry(text: str, ours: Sequence[str], wanted: Sequence[str]) -> Tuple[str, 
 
 
 def summary(change: Change) -> Dict[str, Any]:
-    """The change as module results. ``reboot_required`` is True when the running kernel's arguments differ from the next boot's."""
+    """The change as module results.
+
+    ``reboot_required`` is True when the running kernel's arguments differ from the next boot's.
+    """
     return {
         "changed": change.changed,
         "loader": change.loader,

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reads the memory arguments of a kernel command line, and edits only the collection's own arguments in one. No I/O.
 
-Sources: Documentation/admin-guide/kernel-parameters.txt (memmap=, mem=), Documentation/admin-guide/kdump/kdump.rst
-(crashkernel=), arch/x86/boot/compressed/kaslr.c (which memmap= entries KASLR counts).
+Sources: Documentation/admin-guide/kernel-parameters.txt (memmap=, mem=),
+Documentation/admin-guide/kdump/kdump.rst (crashkernel=), arch/x86/boot/compressed/kaslr.c (which
+memmap= entries KASLR counts).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _LOW = 256 * MIB  # what crashkernel=SIZE,high also reserves below 4 GiB, unless
 class Memmap:
     """One ``SIZE!START`` of a memmap= argument. start and size are in bytes.
 
-    kind is ``!`` (persistent memory), ``$`` (reserved), ``#`` (ACPI data), ``@`` (RAM) or ``%`` (changed type).
+    kind is ``!`` (persistent memory), ``$`` (reserved), ``#`` (ACPI data), ``@`` (RAM) or ``%``
+    (changed type).
     """
 
     start: int
@@ -50,7 +52,8 @@ class Crash:
 class MemoryWords:
     """The memory arguments of a command line.
 
-    limit is the address in bytes from which RAM is not used (mem=), or None. exact is True for memmap=exactmap.
+    limit is the address in bytes from which RAM is not used (mem=), or None. exact is True for
+    memmap=exactmap.
     """
 
     memmaps: Tuple[Memmap, ...]
@@ -69,7 +72,10 @@ class MemoryWords:
 
 
 def words(command_line: str) -> List[str]:
-    """The arguments of a kernel command line. White space inside double quotes does not end an argument."""
+    """The arguments of a kernel command line.
+
+    White space inside double quotes does not end an argument.
+    """
     return _WORD.findall(command_line)
 
 
@@ -85,7 +91,10 @@ def lost_memmaps(running: str, command_line: str) -> List[str]:
 
 
 def memory_words(command_line: str) -> MemoryWords:
-    """Read memmap= and mem=. Raises HotpmemError for a memmap= in an unknown form, because its range must not be guessed."""
+    """Read memmap= and mem=.
+
+    Raises HotpmemError for a memmap= in an unknown form, because its range must not be guessed.
+    """
     memmaps: List[Memmap] = []
     limit: Optional[int] = None
     exact = False
@@ -113,7 +122,10 @@ def memory_words(command_line: str) -> MemoryWords:
 
 
 def crash_requests(command_line: str, ram: int) -> List[Crash]:
-    """What crashkernel= reserves on a machine with ``ram`` bytes of RAM. A value in an unknown form counts as 512 MiB anywhere."""
+    """What crashkernel= reserves on a machine with ``ram`` bytes of RAM.
+
+    A value in an unknown form counts as 512 MiB anywhere.
+    """
     found: List[Crash] = []
     low: Optional[int] = None
     for word in words(command_line):
@@ -175,9 +187,10 @@ def _short(number: int) -> str:
 def merge(command_line: str, ours: Sequence[str], wanted: Sequence[str]) -> Tuple[str, List[str]]:
     """Replace the collection's arguments in a kernel command line, and no others.
 
-    ``ours`` lists the arguments that the collection added before, as recorded; each stands for one occurrence. ``wanted`` lists
-    those that the new line must have; it is empty to undo. When somebody else added a wanted argument, it stays theirs, so that
-    undoing leaves it. Returns the new line, and the arguments in it that belong to the collection.
+    ``ours`` lists the arguments that the collection added before, as recorded; each stands for one
+    occurrence. ``wanted`` lists those that the new line must have; it is empty to undo. When
+    somebody else added a wanted argument, it stays theirs, so that undoing leaves it. Returns the
+    new line, and the arguments in it that belong to the collection.
     """
     remaining = list(ours)
     kept: List[str] = []

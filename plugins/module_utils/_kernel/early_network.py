@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Finds the network interfaces whose drivers the jump's initrd loads, and which it names, while systemd starts.
 
-A link needs time to come up, and a service is back only when its clients can reach it. udev names each interface in a separate
-event, which waits behind the events of all other devices. An interface that already has its name does not need that event.
+A link needs time to come up, and a service is back only when its clients can reach it. udev names
+each interface in a separate event, which waits behind the events of all other devices. An interface
+that already has its name does not need that event.
 """
 
 from __future__ import annotations

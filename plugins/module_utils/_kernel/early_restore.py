@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Decides whether the jump's initrd can restore the state while systemd starts, and what it has to mount for that.
 
-systemd uses one CPU for the first part of its start, and the other CPUs are idle. The initrd mounts each tmpfs that holds an item,
-as its mount unit would, and systemd adopts the mount (systemd.mount(5)). The initrd restores only items on a tmpfs: at that time
-the root file system is not checked yet and may be read-only. Every other item waits for hotpmem-restore.service.
+systemd uses one CPU for the first part of its start, and the other CPUs are idle. The initrd mounts
+each tmpfs that holds an item, as its mount unit would, and systemd adopts the mount
+(systemd.mount(5)). The initrd restores only items on a tmpfs: at that time the root file system is
+not checked yet and may be read-only. Every other item waits for hotpmem-restore.service.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .minimal_initrd import Cannot
 # What the restore reads and runs. These directories must be available before any unit starts.
 NEEDED = ("/etc/hotpmem", "/var/lib/hotpmem", "/usr/local/lib/hotpmem", "/usr/bin", "/bin")
 MAX_MOUNTS = 16  # early.h
-_PATIENCE = 20.0  # seconds that systemctl and systemd-tmpfiles may take to answer
+_TIMEOUT = 20.0  # seconds that systemctl and systemd-tmpfiles may take to answer
 _RECURSIVE = "DRZTAH"  # line types of tmpfiles.d(5) that also remove or change what a directory contains
 _CREATING = "dvqQ"  # line types that create a directory when it is missing, and set its owner and mode
 _SPECIFIER = re.compile(r"%(.)")
@@ -78,9 +79,10 @@ def kernel_options(options: str) -> str:
 def tmpfiles_touch(configuration: str, path: str, mount_point: str) -> str:
     """The first path in a tmpfiles.d(5) configuration that may change the item at ``path``; the empty string when none does.
 
-    Such a line names the item itself, something inside it, or a directory between the mount point and the item. A line that
-    changes a directory with its contents also counts. A line that only creates a missing directory (type d) does no harm: the
-    helper replaces an item with one rename, so either of the two finds the directory that the other created.
+    Such a line names the item itself, something inside it, or a directory between the mount point
+    and the item. A line that changes a directory with its contents also counts. A line that only
+    creates a missing directory (type d) does no harm: the helper replaces an item with one rename,
+    so either of the two finds the directory that the other created.
     """
     item, mounted_at = _parts(path), _parts(mount_point)
     for line in configuration.splitlines():
@@ -104,7 +106,10 @@ def _parts(path: str) -> List[str]:
 
 
 class EarlyRestore:
-    """The early restore of one host. ``paths`` are those of the items; ``helper`` is the path of pmem-state."""
+    """The early restore of one host.
+
+    ``paths`` are those of the items; ``helper`` is the path of pmem-state.
+    """
 
     def __init__(self, sysfs: Sysfs, runner: Runner, paths: Sequence[str], helper: str) -> None:
         self.sysfs = sysfs
@@ -116,11 +121,13 @@ class EarlyRestore:
     def plan(self) -> List[str]:
         """The lines of the plan for /init, which roles/state_helper/files/src/init.c reads.
 
-        Raises Cannot with the reason when the initrd can't restore the items. Raises HotpmemError when systemctl fails.
+        Raises Cannot with the reason when the initrd can't restore the items. Raises HotpmemError
+        when systemctl fails.
         """
         if not self.paths:
             raise Cannot("no items are configured")
-        # A kernel may have SELinux but no policy, as on Debian. systemd loads the policy that this file names (selinux_config(5)).
+        # A kernel may have SELinux but no policy, as on Debian. systemd loads the policy that this
+        # file names (selinux_config(5)).
         if re.search(r"^\s*SELINUX\s*=\s*(enforcing|permissive)\b", self.sysfs.get("/etc/selinux/config"), re.MULTILINE):
             raise Cannot("SELinux must label the restored files, and its policy is not loaded at that time")
         mounts = mounted(self.sysfs)
@@ -143,14 +150,17 @@ class EarlyRestore:
         return [*lines, f"restore {self.helper}"]
 
     def _options(self, target: str, mounts: Sequence[Dict[str, str]]) -> str:
-        """The options of the mount unit of ``target``, as the kernel takes them. Raises Cannot when the initrd can't use them."""
+        """The options of the mount unit of ``target``, as the kernel takes them.
+
+        Raises Cannot when the initrd can't use them.
+        """
         if mount_of(posixpath.dirname(target), mounts).get("target") != "/":
             raise Cannot(f"{target} is not mounted on a directory of the root file system")
         if any(mount["type"] == "autofs" and mount["target"] == target for mount in mounts):
             raise Cannot(f"systemd mounts {target} on first access (automount), and it refuses to do so when {target} is already mounted")
         if self.services.properties(["NeedDaemonReload"], target) != {"NeedDaemonReload": "no"}:
             raise Cannot(f"the mount unit of {target} has changed on disk; run systemctl daemon-reload")
-        done = self.runner.run(["systemctl", "cat", "--", target], timeout=_PATIENCE)
+        done = self.runner.run(["systemctl", "cat", "--", target], timeout=_TIMEOUT)
         keys = mount_section(done.stdout) if done.rc == 0 else {}
         if keys.get("Type") != "tmpfs" or keys.get("Where") != target:
             raise Cannot(f"{target} has no mount unit and no line in /etc/fstab that mounts a tmpfs there")
@@ -168,8 +178,11 @@ class EarlyRestore:
                 raise Cannot(f"the unit {unit.get('Id')} mounts a file system above an item, or above a file that the restore needs")
 
     def _tmpfiles(self, places: Mapping[str, str]) -> None:
-        """Raise Cannot when systemd-tmpfiles would change a restored item. ``places`` maps each item to its mount point."""
-        done = self.runner.run(["systemd-tmpfiles", "--cat-config"], timeout=_PATIENCE)
+        """Raise Cannot when systemd-tmpfiles would change a restored item.
+
+        ``places`` maps each item to its mount point.
+        """
+        done = self.runner.run(["systemd-tmpfiles", "--cat-config"], timeout=_TIMEOUT)
         if done.rc != 0:
             raise Cannot(f"systemd-tmpfiles --cat-config failed ({done.words})")
         for path, target in places.items():

@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Builds a smaller initrd for the jump, because the kernel reads, checks, unpacks and runs the initrd while the services are down.
 
-There are two kinds. ``host_only`` is made like the stock initrd, by the same program and with the same configuration, but holds
-only the drivers of this machine. ``minimal`` holds a small /init and the modules that the root file system needs; see
-minimal_initrd.py. Only kexec uses either of them: the file lies where no boot loader looks, and the stock initrd is not changed.
+There are two kinds. ``host_only`` is made like the stock initrd, by the same program and with the
+same configuration, but holds only the drivers of this machine. ``minimal`` holds a small /init and
+the modules that the root file system needs; see minimal_initrd.py. Only kexec uses either of them:
+the file lies where no boot loader looks, and the stock initrd is not changed.
 
-Each must be able to start the machine from power-on, too. It must be smaller than the stock initrd and must hold the drivers of
-the root file system. It must also hold the drivers of persistent memory: those in the stock initrd (``host_only``), or those that
-are loaded (``minimal``). When a check fails or can't be done, the jump uses the stock initrd.
+Each must be able to start the machine from power-on, too. It must be smaller than the stock initrd
+and must hold the drivers of the root file system. It must also hold the drivers of persistent
+memory: those in the stock initrd (``host_only``), or those that are loaded (``minimal``). When a
+check fails or can't be done, the jump uses the stock initrd.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ PMEM = ("libnvdimm", "nd_e820", "nfit", "nd_pmem")
 DAX = ("dax_pmem", "device_dax")  # needed on the dax road, which saves to a dax device
 _WHAT = "Cannot use a special initrd for the jump"
 _TODO = "The jump uses the stock initrd. To try again, run hotpmem-node jump-initrd --again"
-_PATIENCE = 300.0  # seconds that making or listing an initrd may take
+_TIMEOUT = 300.0  # seconds that making or listing an initrd may take
 
 
 def modules_in(listing: str) -> Set[str]:
@@ -68,8 +70,9 @@ def _refuse(said: str) -> HotpmemError:
 class JumpInitrd:
     """The jump's initrd for the running kernel release: one file, and a record of what it was made from.
 
-    The keyword parameters apply to the minimal kind. ``helper`` is the path of pmem-state. ``dax`` tells whether the image is on a
-    dax device. ``early`` lists the paths that the initrd restores itself. ``network`` tells whether it loads network drivers.
+    The keyword parameters apply to the minimal kind. ``helper`` is the path of pmem-state. ``dax``
+    tells whether the image is on a dax device. ``early`` lists the paths that the initrd restores
+    itself. ``network`` tells whether it loads network drivers.
     """
 
     def __init__(
@@ -119,8 +122,9 @@ class JumpInitrd:
     def build(self, again: bool = False) -> Dict[str, Any]:
         """Make it when that is due. Never raises HotpmemError, because the jump can use the stock initrd instead.
 
-        ``again`` tries once more although the same attempt failed before. Returns ``changed``, ``initrd`` (its path, or None for
-        the stock initrd), ``bytes``, ``stock_bytes`` and ``said``, a sentence for the operator.
+        ``again`` tries once more although the same attempt failed before. Returns ``changed``,
+        ``initrd`` (its path, or None for the stock initrd), ``bytes``, ``stock_bytes`` and
+        ``said``, a sentence for the operator.
         """
         before = self._record()
         if not self.due and (self.ready() or not again):
@@ -143,13 +147,17 @@ class JumpInitrd:
         return self.records.read_json(RECORD) or {}
 
     def _made_of(self) -> Dict[str, Any]:
-        """What it depends on. The stock initrd stands for its configuration and modules, because it is rebuilt when they change."""
+        """What it depends on.
+
+        The stock initrd stands for its configuration and modules, because it is rebuilt when they
+        change.
+        """
         files = [self.kexec.default(KERNELS), self.kexec.default(INITRDS), f"/lib/modules/{self.release}/modules.dep"]
         made_of = {"kind": self.kind, "release": self.release, "root": self._root()}
         if self.kind == "minimal":
             files.append(self.helper)
             made_of["modules"] = self._pmem_modules()
-            made_of["early"], made_of["not_early"] = self._beside
+            made_of["early"], made_of["not_early"] = self._early_plan
         return {**made_of, "files": [self._identity(name) for name in files]}
 
     def _identity(self, name: str) -> Dict[str, Any]:
@@ -189,14 +197,14 @@ class JumpInitrd:
         modules = [*self._root_modules(), *self._pmem_modules()]
         maker = MinimalInitrd(self.sysfs, self.runner, self.helper)
         try:
-            data = maker.contents(system, os.path.basename(place), modules, self._beside[0], f"{INITRD}.part")
+            data = maker.contents(system, os.path.basename(place), modules, self._early_plan[0], f"{INITRD}.part")
         except Cannot as error:
             raise _refuse(str(error)) from error
         with open(self.sysfs.path(new), "wb") as file:
             file.write(data)
 
     @functools.cached_property
-    def _beside(self) -> Tuple[List[str], str]:
+    def _early_plan(self) -> Tuple[List[str], str]:
         """The lines of the plan for what runs while systemd starts, and the reason when that does not include the restore.
 
         It is read once, because it has to ask systemd.
@@ -223,9 +231,9 @@ class JumpInitrd:
             argv, lister = ["dracut", "--force", "--hostonly", new, self.release], "lsinitrd"
         else:
             raise _refuse("neither mkinitramfs (with /etc/initramfs-tools) nor dracut is installed")
-        self.runner.check(argv, _WHAT, _TODO, timeout=_PATIENCE)
+        self.runner.check(argv, _WHAT, _TODO, timeout=_TIMEOUT)
         self._compare(new, stock)
-        self._verify(new, stock, needed, lambda name: self.runner.check([lister, name], _WHAT, _TODO, timeout=_PATIENCE).stdout)
+        self._verify(new, stock, needed, lambda name: self.runner.check([lister, name], _WHAT, _TODO, timeout=_TIMEOUT).stdout)
 
     def _compare(self, new: str, stock: str) -> None:
         """Raise HotpmemError unless the new initrd is smaller than the stock one."""
@@ -236,7 +244,10 @@ class JumpInitrd:
             raise _refuse(f"the new initrd ({format_size(sizes[0])}) is not smaller than the stock one ({format_size(sizes[1])})")
 
     def _verify(self, new: str, stock: str, needed: Set[str], listing: Callable[[str], str]) -> None:
-        """Raise HotpmemError unless the new initrd can start this machine. ``listing`` returns the list of an initrd's files."""
+        """Raise HotpmemError unless the new initrd can start this machine.
+
+        ``listing`` returns the list of an initrd's files.
+        """
         text = listing(new)
         if not any("init" in line.split() for line in text.splitlines()):
             raise _refuse("the new initrd has no /init")
@@ -247,7 +258,8 @@ class JumpInitrd:
     def _configure(self) -> None:
         """Copy the stock configuration and set MODULES=dep.
 
-        The hooks are linked, not copied: /var may be mounted noexec, and mkinitramfs silently skips a hook that it can't run.
+        The hooks are linked, not copied: /var may be mounted noexec, and mkinitramfs silently skips
+        a hook that it can't run.
         """
         folder = self.sysfs.path(CONFIGURATION)
         self._clean()
@@ -280,7 +292,10 @@ class JumpInitrd:
         return found
 
     def _needed(self) -> Set[str]:
-        """The modules that the root file system needs. Raises HotpmemError when modules.dep does not list one."""
+        """The modules that the root file system needs.
+
+        Raises HotpmemError when modules.dep does not list one.
+        """
         try:
             return with_dependencies(self._root_modules(), self.sysfs.get(f"/lib/modules/{self.release}/modules.dep"))
         except KeyError as error:

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The two methods to jump to the loaded kernel, and what to undo when the jump fails.
 
-With the method systemd, systemd stops all other units in order before the jump. The method fast skips that. It stops only the
-units in its list, syncs, remounts all file systems read-only and jumps.
+With the method systemd, systemd stops all other units in order before the jump. The method fast
+skips that. It stops only the units in its list, syncs, remounts all file systems read-only and
+jumps.
 
-The remount is the emergency remount of sysrq (s and u, Documentation/admin-guide/sysrq.rst). Unlike mount -o remount,ro it does
-not refuse a busy file system.
+The remount is the emergency remount of sysrq (s and u, Documentation/admin-guide/sysrq.rst). Unlike
+mount -o remount,ro it does not refuse a busy file system.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ _READ_ONLY = 0.5  # seconds to wait for the emergency remount, which the kernel 
 
 
 def writable(mounts: str) -> List[str]:
-    """Mount points of the block devices that are mounted read-write. ``mounts`` is the text of /proc/mounts."""
+    """Mount points of the block devices that are mounted read-write.
+
+    ``mounts`` is the text of /proc/mounts.
+    """
     found = []
     for line in mounts.splitlines():
         fields = line.split()
@@ -37,8 +41,8 @@ def writable(mounts: str) -> List[str]:
 class Jump:
     """One jump. ``method`` is systemd or fast.
 
-    ``fast_stop`` lists the units that the method fast stops, one after another, before the state units. ``clock`` and ``pause``
-    count in seconds.
+    ``fast_stop`` lists the units that the method fast stops, one after another, before the state
+    units. ``clock`` and ``pause`` count in seconds.
     """
 
     def __init__(
@@ -76,7 +80,10 @@ class Jump:
             self._fast()
 
     def undo(self) -> None:
-        """Make the file systems writable again that the emergency remount made read-only. Raises HotpmemError."""
+        """Make the file systems writable again that the emergency remount made read-only.
+
+        Raises HotpmemError.
+        """
         self.going = False
         for target in self._remounted:
             argv = ["mount", "-o", "remount,rw", target]

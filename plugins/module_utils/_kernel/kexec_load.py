@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Loads the next kernel with kexec, and tells which kernel is loaded.
 
-It runs ``kexec -s``, because the system call kexec_file_load places its segments only in System RAM. The older call, kexec_load,
-uses the firmware's memory map, in which the reserved memory is ordinary RAM. It may put the next kernel on top of the saved image.
-Without -s, kexec falls back to it silently. The next kernel gets the firmware's map too, so its command line must repeat
+It runs ``kexec -s``, because the system call kexec_file_load places its segments only in System
+RAM. The older call, kexec_load, uses the firmware's memory map, in which the reserved memory is
+ordinary RAM. It may put the next kernel on top of the saved image. Without -s, kexec falls back to
+it silently. The next kernel gets the firmware's map too, so its command line must repeat
 ``memmap=``.
 
-At the jump the purgatory (arch/x86/purgatory/purgatory.c) hashes everything that kexec_file_load loaded. Only kexec_load can omit
-that check (``kexec -c -i``; kexec(8), --no-checks). When the settings omit it, kexec is told to load below all persistent memory.
-Then the addresses that kexec prints are compared with System RAM, and a kernel that lies outside is unloaded.
+At the jump the purgatory (arch/x86/purgatory/purgatory.c) hashes everything that kexec_file_load
+loaded. Only kexec_load can omit that check (``kexec -c -i``; kexec(8), --no-checks). When the
+settings omit it, kexec is told to load below all persistent memory. Then the addresses that kexec
+prints are compared with System RAM, and a kernel that lies outside is unloaded.
 """
 
 from __future__ import annotations
@@ -64,7 +66,10 @@ class Target:
 
 
 class Kexec:
-    """kexec on one host. It reads files below the root of ``sysfs`` and runs the command ``kexec`` with ``runner``."""
+    """kexec on one host.
+
+    It reads files below the root of ``sysfs`` and runs the command ``kexec`` with ``runner``.
+    """
 
     def __init__(self, sysfs: Sysfs, runner: Runner) -> None:
         self.sysfs = sysfs
@@ -76,12 +81,19 @@ class Kexec:
         return self.sysfs.get(LOADED) == "1"
 
     def default(self, patterns: tuple) -> str:
-        """The first existing file of the running kernel release, or the empty string. ``patterns`` is KERNELS or INITRDS."""
+        """The first existing file of the running kernel release, or the empty string.
+
+        ``patterns`` is KERNELS or INITRDS.
+        """
         release = self.sysfs.get("/proc/sys/kernel/osrelease")
         return next((name for name in (pattern.format(release) for pattern in patterns) if release and self.sysfs.exists(name)), "")
 
     def target(self, kernel: Optional[str], initrd: Optional[str], command_line: Optional[str]) -> Target:
-        """The target to load. Parameters left out (None) come from the running kernel: its release, initrd and command line."""
+        """The target to load.
+
+        Parameters left out (None) come from the running kernel: its release, initrd and command
+        line.
+        """
         return Target(
             self.default(KERNELS) if kernel is None else kernel,
             self.default(INITRDS) if initrd is None else initrd,
@@ -91,8 +103,8 @@ class Kexec:
     def problems(self, target: Target, without_initrd: bool = False, may_lose_memmap: bool = False) -> List[str]:
         """The reasons why the target can't be loaded, as sentences; empty when there is no known reason.
 
-        ``without_initrd`` allows a target that has no initrd. ``may_lose_memmap`` allows a command line without the memmap=
-        arguments of the running one.
+        ``without_initrd`` allows a target that has no initrd. ``may_lose_memmap`` allows a command
+        line without the memmap= arguments of the running one.
         """
         found = []
         release = self.sysfs.get("/proc/sys/kernel/osrelease") or "?"
@@ -139,9 +151,11 @@ class Kexec:
     def load(self, target: Target) -> str:
         """Load the target. Raises HotpmemError when kexec fails.
 
-        Returns the empty string, or the reason why the check at the jump stays although the target leaves it out.
+        Returns the empty string, or the reason why the check at the jump stays although the target
+        leaves it out.
         """
-        # Remove the record before the attempt: a failed load leaves the old kernel loaded, and an old record would be wrong.
+        # Remove the record before the attempt: a failed load leaves the old kernel loaded, and an
+        # old record would be wrong.
         self._forget()
         said = "" if target.check else self._load_unchecked(target)
         if said or target.check:
@@ -168,7 +182,10 @@ class Kexec:
         return f"{done.stdout}\n{done.stderr}"
 
     def _load_unchecked(self, target: Target) -> str:
-        """Load the target with kexec_load and without the check. Returns the reason when that failed, else the empty string."""
+        """Load the target with kexec_load and without the check.
+
+        Returns the reason when that failed, else the empty string.
+        """
         places = physical_map(self.sysfs.get("/proc/iomem"))
         ram = [(one["start"], one["start"] + one["size"]) for one in places if one["kind"] == "ram"]
         kept = [one["start"] for one in places if one["kind"] != "ram"]
@@ -208,7 +225,10 @@ class Kexec:
         }
 
     def identity(self, name: str) -> Optional[Dict[str, Any]]:
-        """The path, size (bytes) and mtime_ns of a file, by which a rewritten file is noticed. None when it does not exist."""
+        """The path, size (bytes) and mtime_ns of a file, by which a rewritten file is noticed.
+
+        None when it does not exist.
+        """
         try:
             info = os.stat(self.sysfs.path(name))
         except OSError:

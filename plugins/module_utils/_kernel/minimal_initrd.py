@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Builds the smallest initrd that can start this machine: the copy helper as /init, and the modules for the root file system.
 
-It has no udev and no shell, and does not search for hardware. /init (roles/state_helper/files/src/init.c) loads the modules in the
-order of the file /plan. Then it waits for the block device whose superblock has the UUID, mounts it and starts the init program
-on it. This works for ext2, ext3, ext4 and xfs on a disk or partition; any other root file system is refused.
+It has no udev and no shell, and does not search for hardware. /init
+(roles/state_helper/files/src/init.c) loads the modules in the order of the file /plan. Then it
+waits for the block device whose superblock has the UUID, mounts it and starts the init program on
+it. This works for ext2, ext3, ext4 and xfs on a disk or partition; any other root file system is
+refused.
 
 The format of the archive: Documentation/driver-api/early-userspace/buffer-format.rst.
 """
@@ -22,13 +24,16 @@ from .._host.sysfs import Sysfs
 
 EXT = ("ext2", "ext3", "ext4")
 _PROBE = 2048  # bytes at the start of a device that show which file system it holds
-_PATIENCE = 60.0  # seconds that modprobe and zstd may take
+_TIMEOUT = 60.0  # seconds that modprobe and zstd may take
 _DIRECTORY, _FILE, _CHARACTER = 0o040755, 0o100644, 0o020600
 MAX_PLAN = 32000  # bytes; /init reads no longer plan
 
 
 class Cannot(Exception):
-    """The minimal initrd, or the restore by it, is not possible. The text is a reason that starts in lower case."""
+    """The minimal initrd, or the restore by it, is not possible.
+
+    The text is a reason that starts in lower case.
+    """
 
 
 class Module(NamedTuple):
@@ -46,8 +51,8 @@ def bare(path: str) -> str:
 def uuid_in(start: bytes, system: str) -> bytes:
     """The UUID (16 bytes) of a file system of type ``system``, from the first bytes of its device.
 
-    Empty when the device does not hold such a file system. The offsets are from Documentation/filesystems/ext4/super.rst and
-    fs/xfs/libxfs/xfs_format.h.
+    Empty when the device does not hold such a file system. The offsets are from
+    Documentation/filesystems/ext4/super.rst and fs/xfs/libxfs/xfs_format.h.
     """
     if system in EXT and start[1024 + 0x38 : 1024 + 0x3A] == b"\x53\xef":
         return start[1024 + 0x68 : 1024 + 0x78]
@@ -59,9 +64,9 @@ def uuid_in(start: bytes, system: str) -> bytes:
 def insmods(listing: str, before: Sequence[str]) -> List[Module]:
     """The modules in the order in which modprobe loads them, from the output of ``modprobe --show-depends``.
 
-    ``before`` names modules that are loaded earlier. Raises Cannot when modprobe.d loads any other module with a command. (ndctl
-    installs such a command for libnvdimm, which reads the keys of locked DIMMs. After kexec the DIMMs are still unlocked, and an
-    initrd does not hold the keys.)
+    ``before`` names modules that are loaded earlier. Raises Cannot when modprobe.d loads any other
+    module with a command. (ndctl installs such a command for libnvdimm, which reads the keys of
+    locked DIMMs. After kexec the DIMMs are still unlocked, and an initrd does not hold the keys.)
     """
     found = []
     for line in listing.splitlines():
@@ -79,7 +84,8 @@ def insmods(listing: str, before: Sequence[str]) -> List[Module]:
 def archive(entries: Sequence[Tuple[str, int, bytes]]) -> bytes:
     """A cpio archive in the format newc.
 
-    Each entry has a path without a leading slash, a mode and the content. The content of a character device is b"major:minor".
+    Each entry has a path without a leading slash, a mode and the content. The content of a
+    character device is b"major:minor".
     """
     out = bytearray()
     for number, (name, mode, given) in enumerate([*entries, ("TRAILER!!!", 0, b"")], start=1):
@@ -95,7 +101,10 @@ def archive(entries: Sequence[Tuple[str, int, bytes]]) -> bytes:
 
 
 class MinimalInitrd:
-    """The minimal initrd of one host. ``helper`` is the path of pmem-state, a static program that becomes /init."""
+    """The minimal initrd of one host.
+
+    ``helper`` is the path of pmem-state, a static program that becomes /init.
+    """
 
     def __init__(self, sysfs: Sysfs, runner: Runner, helper: str) -> None:
         self.sysfs = sysfs
@@ -105,11 +114,13 @@ class MinimalInitrd:
     def contents(self, system: str, device: str, modules: Sequence[str], early: Sequence[str], scratch: str) -> bytes:
         """The archive, in bytes.
 
-        ``system`` is the type of the root file system, and ``device`` the name of its block device in sysfs. ``modules`` are names
-        in the order in which /init loads them, each after the modules that it needs. ``early`` holds the plan's lines for what runs
-        while systemd starts (early_network.py, early_restore.py). ``scratch`` is a path for a temporary file.
+        ``system`` is the type of the root file system, and ``device`` the name of its block device
+        in sysfs. ``modules`` are names in the order in which /init loads them, each after the
+        modules that it needs. ``early`` holds the plan's lines for what runs while systemd starts
+        (early_network.py, early_restore.py). ``scratch`` is a path for a temporary file.
 
-        Raises Cannot when this machine can't use a minimal initrd, HotpmemError when modprobe or zstd fails, and OSError.
+        Raises Cannot when this machine can't use a minimal initrd, HotpmemError when modprobe or
+        zstd fails, and OSError.
         """
         plan: List[str] = []
         files: Dict[str, bytes] = {}
@@ -135,12 +146,15 @@ class MinimalInitrd:
         )
 
     def _load_order(self, names: Sequence[str]) -> List[Module]:
-        """All modules in load order, each once. Raises Cannot when modprobe does not show how to load one."""
+        """All modules in load order, each once.
+
+        Raises Cannot when modprobe does not show how to load one.
+        """
         found: Dict[str, Module] = {}
         for number, name in enumerate(names):
             argv = ["modprobe", "--ignore-install", "--show-depends", name]
             todo = "Run depmod, then modprobe --show-depends with this name, to see the reason"
-            done = self.runner.check(argv, f"Cannot find the kernel module {name}", todo, timeout=_PATIENCE)
+            done = self.runner.check(argv, f"Cannot find the kernel module {name}", todo, timeout=_TIMEOUT)
             for module in insmods(done.stdout, names[:number]):
                 found.setdefault(module.path, module)
         missing = {bare(name) for name in names} - {bare(path) for path in found}
@@ -153,7 +167,10 @@ class MinimalInitrd:
             return file.read()
 
     def _unpacked(self, path: str, scratch: str) -> bytes:
-        """A module file, decompressed. Python's library can't decompress zstd before 3.14, so the program zstd does it."""
+        """A module file, decompressed.
+
+        Python's library can't decompress zstd before 3.14, so the program zstd does it.
+        """
         data = self._read(path)
         if path.endswith(".xz"):
             return lzma.decompress(data)
@@ -161,13 +178,16 @@ class MinimalInitrd:
             return gzip.decompress(data)
         if path.endswith(".zst"):
             argv = ["zstd", "-dqf", "-o", self.sysfs.path(scratch), self.sysfs.path(path)]
-            self.runner.check(argv, f"Cannot decompress the kernel module {path}", "Install the package zstd", timeout=_PATIENCE)
+            self.runner.check(argv, f"Cannot decompress the kernel module {path}", "Install the package zstd", timeout=_TIMEOUT)
             data = self._read(scratch)
             os.unlink(self.sysfs.path(scratch))
         return data
 
     def _uuid(self, system: str, device: str) -> bytes:
-        """The UUID of the root file system. Raises Cannot unless it is on this device and on no other."""
+        """The UUID of the root file system.
+
+        Raises Cannot unless it is on this device and on no other.
+        """
         if system not in (*EXT, "xfs"):
             raise Cannot(f"the root file system is {system}; a minimal initrd supports only ext2, ext3, ext4 and xfs")
         uuid = uuid_in(self._start(device), system)

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Plans where to reserve memory with memmap=SIZE!START so that all whole blocks of it can become System RAM again. No I/O.
 
-With map=mem, the info block takes the first 2 MiB of a region, and kmem adds only whole memory blocks. Therefore a region starts
-2 MiB before a memory block boundary and ends on one.
+With map=mem, the info block takes the first 2 MiB of a region, and kmem adds only whole memory
+blocks. Therefore a region starts 2 MiB before a memory block boundary and ends on one.
 
-Sources: drivers/nvdimm/pfn_devs.c (the info block), drivers/dax/kmem.c (whole blocks), arch/x86/kernel/e820.c (memmap=),
-arch/x86/boot/compressed/kaslr.c (four entries). docs/architecture.md has the measurements.
+Sources: drivers/nvdimm/pfn_devs.c (the info block), drivers/dax/kmem.c (whole blocks),
+arch/x86/kernel/e820.c (memmap=), arch/x86/boot/compressed/kaslr.c (four entries).
+docs/architecture.md has the measurements.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ _CRASH_ALIGN = 16 * MIB
 class Machine:
     """The machine to plan for. Addresses and sizes are in bytes.
 
-    ``ram`` holds the usable ranges of the firmware's memory map, and ``nodes`` the ranges of each NUMA node. ``command_line`` is
-    that of the running kernel.
+    ``ram`` holds the usable ranges of the firmware's memory map, and ``nodes`` the ranges of each
+    NUMA node. ``command_line`` is that of the running kernel.
     """
 
     ram: Sequence[Range]
@@ -48,8 +49,8 @@ class Machine:
 class Wish:
     """The operator's request.
 
-    ``size`` is in bytes. ``lead`` is the distance in bytes from the start of a region to the block boundary, one of LEADS.
-    ``regions`` and ``share`` (percent of RAM) are limits.
+    ``size`` is in bytes. ``lead`` is the distance in bytes from the start of a region to the block
+    boundary, one of LEADS. ``regions`` and ``share`` (percent of RAM) are limits.
     """
 
     size: int
@@ -94,7 +95,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to reserve, and why. ``kept`` is True when an earlier plan already fulfils the request."""
+    """What to reserve, and why.
+
+    ``kept`` is True when an earlier plan already fulfils the request.
+    """
 
     machine: Machine
     wish: Wish
@@ -125,8 +129,8 @@ class Plan:
 class Planner:
     """Plans reservations for one machine.
 
-    ``ours`` holds the arguments of an earlier plan, which a new plan may replace. ``gone`` holds arguments that were removed
-    already but are still in the running command line.
+    ``ours`` holds the arguments of an earlier plan, which a new plan may replace. ``gone`` holds
+    arguments that were removed already but are still in the running command line.
     """
 
     def __init__(self, machine: Machine, ours: Sequence[str] = (), gone: Sequence[str] = ()) -> None:
@@ -137,8 +141,8 @@ class Planner:
     def plan(self, wish: Wish) -> Plan:
         """Plan a reservation for the request ``wish``.
 
-        Raises HotpmemError when there is no suitable place. Its detail ``nearest`` is the nearest plan that works, as a dict, or
-        None.
+        Raises HotpmemError when there is no suitable place. Its detail ``nearest`` is the nearest
+        plan that works, as a dict, or None.
         """
         what = f"Cannot plan a reservation of {format_size(wish.size)}"
         self._check(what, wish)
@@ -230,7 +234,8 @@ class Planner:
     def _refusal(self, what: str, said: str, wish: Wish, memory: _FreeMemory) -> HotpmemError:
         """The error to raise, with the nearest plan that works.
 
-        That plan has one memory block when less was requested, else the largest size that has a place.
+        That plan has one memory block when less was requested, else the largest size that has a
+        place.
         """
         size = self.machine.block_size
         limit = max(align_up(wish.size, size), size)
@@ -266,7 +271,8 @@ class _FreeMemory:
         self.machine, self.wish, self.arguments = machine, wish, arguments
         ram = common(machine.ram, [(0, arguments.limit)]) if arguments.limit is not None else list(machine.ram)
         self.ram_bytes = total(ram)
-        # The size that crashkernel= asks for depends on the amount of RAM, and the plan itself reduces that. Assume the larger size.
+        # The size that crashkernel= asks for depends on the amount of RAM, and the plan itself
+        # reduces that. Assume the larger size.
         requests = [crash_requests(machine.command_line, self.ram_bytes), crash_requests(machine.command_line, self.ram_bytes - wish.size)]
         self.crashes: List[Crash] = max(requests, key=lambda found: sum(one.size for one in found))
         fixed = [(one.start, one.start + one.size) for one in self.crashes if one.start is not None]
@@ -337,11 +343,13 @@ class _FreeMemory:
     def _starts(self, wanted: int, free: Sequence[Range]) -> Iterator[int]:
         """Possible start addresses of a region, the best first."""
         step, lead = self.machine.block_size, self.wish.lead
-        # Upwards from 4 GiB. A region at the very top of RAM would lower the end of RAM that the kernel sees. On large machines the
-        # size of a memory block depends on that end (probe_memory_block_size), so the next plan would differ from this one.
+        # Upwards from 4 GiB. A region at the very top of RAM would lower the end of RAM that the
+        # kernel sees. On large machines the size of a memory block depends on that end
+        # (probe_memory_block_size), so the next plan would differ from this one.
         for low, high in common(free, [(_HIGH, 1 << 64)]):
             yield from (boundary - lead for boundary in range(align_up(low + lead, step), high - wanted + 1, step))
-        # Then downwards from 4 GiB, because the kernel image is at the bottom. Places where boot loaders put the initrd come last.
+        # Then downwards from 4 GiB, because the kernel image is at the bottom. Places where boot
+        # loaders put the initrd come last.
         later: List[int] = []
         for low, high in reversed(common(free, [(0, _HIGH)])):
             for boundary in range(align_down(high - wanted, step), align_up(low + lead, step) - 1, -step):

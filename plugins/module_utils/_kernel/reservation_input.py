@@ -16,8 +16,8 @@ from .reservation import Machine
 def read_machine(sysfs: Sysfs, architecture: str = "") -> Machine:
     """Read the machine's RAM, block size, NUMA nodes and command line below the root of ``sysfs``.
 
-    ``architecture`` is written as ``uname -m`` prints it; when it is empty, that of this machine is used. This never fails. When a
-    fact can't be read, the planner refuses to plan.
+    ``architecture`` is written as ``uname -m`` prints it; when it is empty, that of this machine is
+    used. This never fails. When a fact can't be read, the planner refuses to plan.
     """
     try:
         size = MemoryBlocks(sysfs).block_size()

@@ -20,7 +20,10 @@ from .boot import hot_add_at_boot, kept
 
 
 def check(engine: Engine, settings: Settings) -> Dict[str, Any]:
-    """The numbers of the preflight. Raises VerbError with all reasons when the host is not ready."""
+    """The numbers of the preflight.
+
+    Raises VerbError with all reasons when the host is not ready.
+    """
     try:
         return engine.preflight.require(settings.namespace, settings.state_items, settings.reserve, True, jump_target(engine, settings))
     except HotpmemError as error:
