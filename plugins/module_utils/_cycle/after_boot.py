@@ -1,6 +1,10 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The steps after the boot: report the outcome of each item, hot-add the memory when the image is not needed, record the cycle."""
+"""The steps after the boot.
+
+They report the outcome of each item, hot-add the memory when the image is not needed any more, and
+record the cycle.
+"""
 
 from __future__ import annotations
 
@@ -54,13 +58,16 @@ class AfterBoot:
 
     @property
     def due(self) -> bool:
-        """True when this boot had state to restore, whether or not that worked."""
+        """True when this boot restored state, or had state to restore and lost it."""
         restored = any(entry.get("status") == "restored" for entry in (self.result or {}).get("items") or [])
         return restored or self.records.exists(f"{RUN}/due")
 
     @property
     def device(self) -> str:
-        """The device on which the restore looked for the image, for messages; ``DEVICE`` when it is unknown."""
+        """The device on which the restore looked for the image, for use in messages.
+
+        It is the word ``DEVICE`` when it is unknown.
+        """
         device = (self.result or {}).get("device")
         try:
             return str(device or self.engine.hotplug.device_of(self.engine.namespaces.find(self.settings.namespace)) or "DEVICE")
@@ -150,7 +157,10 @@ class AfterBoot:
         return str(last.get("said") or "")
 
     def manager(self) -> Dict[str, str]:
-        """systemd's time stamps of this boot, in microseconds of CLOCK_MONOTONIC (org.freedesktop.systemd1(5))."""
+        """systemd's time stamps of this boot.
+
+        They are CLOCK_MONOTONIC in microseconds (org.freedesktop.systemd1(5)).
+        """
         return self.services.properties([f"{name}TimestampMonotonic" for name in _STAMPS])
 
     def timeline(self, hot_added: int) -> Dict[str, Any]:
@@ -190,9 +200,10 @@ class AfterBoot:
         return {**found, **summary(found["marks"], found["cycles_per_second"]), "systemd": systemd_times(manager)}
 
     def cold_start(self, names: List[str], start: Callable[[List[str]], None]) -> List[str]:
-        """Let held items start without their state: ``names``, or all of them when it is empty. Returns their names.
+        """Let items that are held down start without their state. Returns their names.
 
-        ``start`` starts a list of units. Raises HotpmemError for an item that is not held down.
+        ``names`` lists the items; when it is empty, all held items start. ``start`` starts a list
+        of units. Raises HotpmemError for an item that is not held down.
         """
         held = [kept.name for kept in self.settings.items if self.records.exists(f"{HOLD}/{kept.name}")]
         wrong = [name for name in names if name not in held]
@@ -215,9 +226,10 @@ class AfterBoot:
         return {"total_bytes": total, "available_bytes": values.get("MemAvailable", 0), "total": format_size(total)}
 
     def record(self, before: Dict[str, Any], more: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Write the record of this cycle, with the keys that the role post_boot writes, and keep a copy in CYCLES.
+        """Write the record of this cycle, and keep a copy in CYCLES.
 
-        ``before`` is memory() before the hot-add. ``more`` holds further keys.
+        It has the keys that the role post_boot writes. ``before`` is memory() before the hot-add.
+        ``more`` holds further keys.
         """
         value = {
             **self.last_save,
@@ -238,9 +250,10 @@ class AfterBoot:
 
 
 def spans(timeline: Dict[str, Any]) -> Dict[str, float]:
-    """Two times for the report, in seconds: from the end of the save, and from the start of the kernel, until the units were ready.
+    """Two times for the report, in seconds.
 
-    Empty when a mark for them is missing.
+    jump_seconds is the time from the end of the save until the units were ready; boot_seconds is
+    the time from the start of the kernel. Empty when a mark for them is missing.
     """
     marks, rate = timeline["marks"], timeline["cycles_per_second"]
     if "units_ready" not in marks or "saved" not in marks:
@@ -252,7 +265,7 @@ def spans(timeline: Dict[str, Any]) -> Dict[str, float]:
 
 
 def clear_cold(records: Records, settings: Settings, failed: List[str]) -> None:
-    """Remove the mark for a cold start, left by an earlier crash, from each item whose unit has not failed.
+    """Remove the mark for a cold start, left by a crash, from items whose unit has not failed.
 
     ``failed`` lists the units in systemd's state failed.
     """

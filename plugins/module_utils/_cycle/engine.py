@@ -91,10 +91,11 @@ class Engine:
         return found.chardev, found
 
     def state_device(self, what: str, device: str = "", namespace: str = "") -> str:
-        """The device that can hold an image: ``device``, else that of ``namespace``, else that of the only namespace.
+        """The device that can hold an image.
 
-        The namespace must be raw, or devdax and bound to the driver device_dax; otherwise this
-        raises HotpmemError. ``what`` starts the error message.
+        It is ``device`` when that is given, else that of ``namespace``, else that of the only
+        namespace. The namespace must be raw, or devdax and bound to the driver device_dax;
+        otherwise this raises HotpmemError. ``what`` starts the error message.
         """
         if device:
             return device

@@ -1,10 +1,14 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The handoff: it takes a running machine to the jump, or back into service when a step before the jump fails.
+"""The handoff takes a running machine to the jump.
+
+When a step before the jump fails, it brings the machine back into service.
 
 While the services run, it does the preflight, loads the kernel and hot-removes the memory. Then it
 stops the services, saves the state and jumps. When a step fails, it puts everything back at once:
-first the services, then the memory. See docs/architecture.md#handoff.
+first the services, then the memory.
+
+See docs/architecture.md#handoff.
 """
 
 from __future__ import annotations
@@ -181,9 +185,10 @@ class Handoff:
             raise self.put_back(HotpmemError("Handoff was interrupted", f"it received {error}", "")) from error
 
     def take_up(self) -> bool:
-        """Read the stage of a handoff of this boot that was killed, for example by the out-of-memory killer.
+        """Read the stage of a handoff of this boot that was killed.
 
-        Returns False when there is nothing to put back.
+        The out-of-memory killer may do that, for example. Returns False when there is nothing to
+        put back.
         """
         record = self.records.read_json(HANDOFF) or {}
         if record.get("exit") is not None or record.get("boot_id") != boot_id(self.engine.sysfs) or record.get("stage") not in STAGES:
@@ -251,9 +256,9 @@ class Handoff:
             self.records.write(SAVED_HERE, "")
 
     def put_back(self, error: HotpmemError) -> HandoffFailed:
-        """Put everything back after ``error``: first the services, then the memory. Returns the error to raise.
+        """Put everything back after ``error``, and return the error to raise.
 
-        When one step fails, the others are still done.
+        The services come first, then the memory. When one step fails, the others are still done.
         """
         self.shield()
         what = f"Handoff failed at {self.stage.replace('_', ' ')}"

@@ -141,7 +141,10 @@ class HostReport:
         }
 
     def _image(self, device: str, facts: Dict[str, Any]) -> Dict[str, Any]:
-        """The header of the image on ``device``, else on the device of the selected namespace (of the raw or the dax road)."""
+        """The header of the image on ``device``.
+
+        By default it is the device of the selected namespace, on the raw or the dax road.
+        """
         selected = facts["selected"] or {}
         if not device and selected.get("mode") == "raw" and selected.get("blockdev"):
             device = f"/dev/{selected['blockdev']}"

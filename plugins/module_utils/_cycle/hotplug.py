@@ -298,9 +298,10 @@ class HotPlug:
             self._refuse_image(device, force)
 
     def _refuse_image(self, device: DaxDevice, force: bool) -> str:
-        """Describe the image that would be lost in a few words; empty when the device holds no such image.
+        """Describe the image that would be lost, in a few words.
 
-        Raises HotpmemError when the device holds an image and ``force`` is False.
+        Empty when the device holds no such image. Raises HotpmemError when the device holds an
+        image and ``force`` is False.
         """
         image = self.converter.image_of(f"/dev/{device.name}")
         if image and not force:
@@ -309,10 +310,11 @@ class HotPlug:
         return image
 
     def _let_go_of_image(self, device: DaxDevice, force: bool, converted: bool) -> None:
-        """Make sure that the device holds no image before it is bound to kmem. Raises HotpmemError when it must not be bound.
+        """Make sure that the device holds no image before it is bound to kmem.
 
-        The header may be outside of all whole memory blocks. Then the use as RAM does not overwrite
-        it, and a later boot would find an image whose state is out of date.
+        Raises HotpmemError when it must not be bound. The header may be outside of all whole memory
+        blocks. Then the use as RAM does not overwrite it, and a later boot would find an image
+        whose state is out of date.
         """
         if converted and self.road != "dax":
             return

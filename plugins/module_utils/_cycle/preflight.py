@@ -24,11 +24,12 @@ _VERSION = "pmem-state"
 
 
 def memory_reasons(available: int, removed: int, reserve: int, swap: int = 0) -> List[str]:
-    """The reason when too little memory would stay available after a hot-remove; else empty. All numbers are in bytes.
+    """The reason, if too little memory would stay available after a hot-remove.
 
-    MemAvailable (proc_meminfo(5)) does not include tmpfs, so only the removed bytes have to be
-    subtracted from it. Free swap is mentioned but not counted. Writing memory to swap may take
-    longer than the deadline, and services would have to read it back.
+    The list is empty otherwise. All numbers are in bytes. MemAvailable (proc_meminfo(5)) does not
+    include tmpfs, so only the removed bytes have to be subtracted from it. Free swap is mentioned
+    but not counted. Writing memory to swap may take longer than the deadline, and services would
+    have to read it back.
     """
     left = available - removed
     if left >= reserve:
@@ -42,7 +43,10 @@ def memory_reasons(available: int, removed: int, reserve: int, swap: int = 0) ->
 
 
 def zone_reasons(blocks: Sequence[Block]) -> List[str]:
-    """The reason when a hot-remove would most likely fail, because memory blocks are not in ZONE_MOVABLE; else empty."""
+    """The reason, if memory blocks are not in ZONE_MOVABLE.
+
+    A hot-remove would most likely fail then. The list is empty otherwise.
+    """
     stuck = [block for block in blocks if block.online and block.zone != "Movable"]
     if not stuck:
         return []
@@ -54,7 +58,10 @@ def zone_reasons(blocks: Sequence[Block]) -> List[str]:
 
 
 def fit_reasons(plan: Dict[str, Any], capacity: int) -> List[str]:
-    """The reason when the state does not fit, from the result of the copy helper's plan; else empty. capacity is in bytes."""
+    """The reason, if the state does not fit, from the result of the copy helper's plan.
+
+    The list is empty otherwise. ``capacity`` is in bytes.
+    """
     if plan["exit"] == DONE:
         return []
     if plan["exit"] == REFUSED and plan.get("refused") in (None, "does_not_fit"):

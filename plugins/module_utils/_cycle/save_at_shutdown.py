@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Saves the state at an orderly shutdown without a handoff: after the state units have stopped, before file systems are unmounted.
+"""Saves the state at an orderly shutdown without a handoff.
+
+It runs after the state units have stopped, and before the file systems are unmounted.
 
 It ends before its deadline and never blocks the shutdown. When the state can't be saved, it records
 the reason, and the machine shuts down all the same.

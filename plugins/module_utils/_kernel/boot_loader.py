@@ -64,9 +64,10 @@ class Change:
 
 
 def joined(arguments: Sequence[str]) -> List[str]:
-    """The arguments with all memmap= values in one argument, because grubby keeps only one argument of each name.
+    """The arguments with all memmap= values in one argument.
 
-    The kernel accepts such a list: parse_memmap_opt() in arch/x86/kernel/e820.c.
+    grubby needs that, because it keeps only one argument of each name. The kernel accepts such a
+    list: parse_memmap_opt() in arch/x86/kernel/e820.c.
     """
     values = [word.partition("=")[2] for word in arguments if word.startswith("memmap=")]
     rest = [word for word in arguments if not word.startswith("memmap=")]
@@ -97,7 +98,11 @@ class BootLoader:
         return "systemd-boot" if self._entries() or self._unified() else "external"
 
     def record(self) -> Dict[str, List[str]]:
-        """What the collection recorded: its ``arguments``, and those it ``removed`` while the running kernel still has them."""
+        """What the collection recorded.
+
+        ``arguments`` are its own. ``removed`` are those that it removed but that the running kernel
+        still has.
+        """
         try:
             value = json.loads(self.sysfs.get(RECORD) or "{}")
             found = {key: [str(word) for word in value.get(key, [])] for key in ("arguments", "removed")}
@@ -106,10 +111,11 @@ class BootLoader:
         return found if found["arguments"] else dict(found, arguments=self._dropped_in())
 
     def plan(self, wanted: Sequence[str], loader: str = "auto") -> Change:
-        """Plan the change after which the next boot has the ``wanted`` arguments, and no others of the collection.
+        """Plan a change of the boot loader's configuration.
 
-        It only reads. Raises HotpmemError when the boot loader can't be edited, or when editing
-        would lose somebody's argument.
+        Afterwards the next boot has the ``wanted`` arguments, and no others of the collection. It
+        only reads. Raises HotpmemError when the boot loader can't be edited, or when editing would
+        lose somebody's argument.
         """
         record = self.record()
         ours, wanted = record["arguments"], joined(wanted)
@@ -177,7 +183,10 @@ class BootLoader:
             change.commands.append(["update-grub"])
 
     def _grubby(self, change: Change, wanted: List[str], _lacks: List[str]) -> None:
-        """RHEL and its derivatives. grubby edits the entries, and the defaults that it gives to later kernels."""
+        """RHEL and its derivatives: plan calls of grubby.
+
+        grubby edits the entries, and the defaults for the entries of later kernels.
+        """
         what = "Cannot change the kernel arguments through grubby"
         said = self.runner.check(["grubby", "--info=ALL"], what, "Run grubby --info=ALL by hand and fix what it reports", _TIMEOUT).stdout
         entries = [match.replace('\\"', '"') for match in re.findall(r'^args="(.*)"$', said, re.MULTILINE)]
@@ -207,7 +216,11 @@ class BootLoader:
         change.after = [word for word in wanted if word in change.before or not any(word in entry for entry in there)]
 
     def _systemd_boot(self, change: Change, wanted: List[str], _lacks: List[str]) -> None:
-        """Edit the entries of the installed kernels, and /etc/kernel/cmdline, from which kernel-install makes later entries."""
+        """systemd-boot: plan new texts for the entries and for /etc/kernel/cmdline.
+
+        The entries are those of the installed kernels. kernel-install makes later entries from
+        /etc/kernel/cmdline.
+        """
         if self._unified():
             raise HotpmemError(
                 "Cannot change the kernel arguments",
@@ -291,10 +304,10 @@ class BootLoader:
 
 
 def _entry(text: str, ours: Sequence[str], wanted: Sequence[str]) -> Tuple[str, List[str]]:
-    """Merge the wanted arguments into the ``options`` of a type 1 entry. Several ``options`` lines become one.
+    """Merge the wanted arguments into the ``options`` of a type 1 entry.
 
-    Returns the entry's new text, and the arguments in it that belong to the collection, as merge()
-    does.
+    Several ``options`` lines become one. Returns the entry's new text, and the arguments in it that
+    belong to the collection, as merge() does.
     """
     found = re.findall(r"^options[ \t]+(.*)$", text, re.MULTILINE)
     line, mine = merge(" ".join(found), ours, wanted)

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the memory arguments of a kernel command line, and edits only the collection's own arguments in one. No I/O.
+"""Reads the memory arguments of a kernel command line, and edits the collection's own.
+
+It never changes other arguments. It does no I/O.
 
 Sources: Documentation/admin-guide/kernel-parameters.txt (memmap=, mem=),
 Documentation/admin-guide/kdump/kdump.rst (crashkernel=), arch/x86/boot/compressed/kaslr.c (which
@@ -38,9 +40,10 @@ class Memmap:
 
 @dataclass(frozen=True)
 class Crash:
-    """One request of crashkernel=. size and start are in bytes; The kernel chooses the address when start = None.
+    """One request of crashkernel=.
 
-    place is ``low`` (below 4 GiB), ``high`` (above) or ``any``.
+    ``size`` and ``start`` are in bytes. The kernel chooses the address when ``start`` has no value
+    (None). place is ``low`` (below 4 GiB), ``high`` (above) or ``any``.
     """
 
     size: int
@@ -156,7 +159,10 @@ def crash_requests(command_line: str, ram: int) -> List[Crash]:
 
 
 def _of_ranges(text: str, ram: int) -> int:
-    """The size in bytes that ``1G-4G:192M,4G-:256M`` gives for ``ram`` bytes of RAM; 0 when no range matches."""
+    """The size in bytes that ``1G-4G:192M,4G-:256M`` gives for ``ram`` bytes of RAM.
+
+    0 when no range matches.
+    """
     for part in text.split(","):
         span, _colon, size = part.partition(":")
         first, _dash, last = span.partition("-")
@@ -173,7 +179,10 @@ def _size_or(text: str, default: int) -> int:
 
 
 def memmap_word(start: int, size: int) -> str:
-    """The argument in its shortest exact form, for example ``memmap=514M!1022M``. start and size are in bytes."""
+    """The argument in its shortest exact form, for example ``memmap=514M!1022M``.
+
+    ``start`` and ``size`` are in bytes.
+    """
     return f"memmap={_short(size)}!{_short(start)}"
 
 

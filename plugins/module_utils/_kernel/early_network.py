@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds the network interfaces whose drivers the jump's initrd loads, and which it names, while systemd starts.
+"""Finds the network interfaces that the jump's initrd prepares while systemd starts.
+
+The initrd loads their drivers and gives them their names.
 
 A link needs time to come up, and a service is back only when its clients can reach it. udev names
 each interface in a separate event, which waits behind the events of all other devices. An interface

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Decides whether the jump's initrd can restore the state while systemd starts, and what it has to mount for that.
+"""Decides whether the jump's initrd can restore the state while systemd starts.
+
+It also finds out what the initrd has to mount for that.
 
 systemd uses one CPU for the first part of its start, and the other CPUs are idle. The initrd mounts
 each tmpfs that holds an item, as its mount unit would, and systemd adopts the mount
@@ -38,9 +40,10 @@ def above(path: str, directory: str) -> bool:
 
 
 def mount_of(path: str, mounts: Sequence[Dict[str, str]]) -> Dict[str, str]:
-    """The mount that holds ``path``, out of those that sysfs.mounted() returned; empty when no mount holds it.
+    """The mount that holds ``path``, out of those that sysfs.mounted() returned.
 
-    Of several mounts on the same directory it is the last one, which covers the others.
+    It is empty when no mount holds the path. Of several mounts on the same directory it is the last
+    one, which covers the others.
     """
     found: Dict[str, str] = {}
     for mount in mounts:
@@ -55,9 +58,9 @@ def _to_root(path: str) -> List[str]:
 
 
 def mount_section(text: str) -> Dict[str, str]:
-    """The keys of the [Mount] sections in the output of ``systemctl cat``, which prints the unit file and then its drop-ins.
+    """The keys of the [Mount] sections in the output of ``systemctl cat``.
 
-    The last value of a key wins.
+    That prints the unit file, and then its drop-ins. The last value of a key wins.
     """
     keys: Dict[str, str] = {}
     section = ""
@@ -77,12 +80,13 @@ def kernel_options(options: str) -> str:
 
 
 def tmpfiles_touch(configuration: str, path: str, mount_point: str) -> str:
-    """The first path in a tmpfiles.d(5) configuration that may change the item at ``path``; the empty string when none does.
+    """The first path in a tmpfiles.d(5) configuration whose line may change the item at ``path``.
 
-    Such a line names the item itself, something inside it, or a directory between the mount point
-    and the item. A line that changes a directory with its contents also counts. A line that only
-    creates a missing directory (type d) does no harm: the helper replaces an item with one rename,
-    so either of the two finds the directory that the other created.
+    The empty string when no line may change it. Such a line names the item itself, something inside
+    it, or a directory between the mount point and the item. A line that changes a directory with
+    its contents also counts. A line that only creates a missing directory (type d) does no harm:
+    the helper replaces an item with one rename, so either of the two finds the directory that the
+    other created.
     """
     item, mounted_at = _parts(path), _parts(mount_point)
     for line in configuration.splitlines():
@@ -171,7 +175,10 @@ class EarlyRestore:
         return options
 
     def _no_mounts_above(self, paths: Sequence[str]) -> None:
-        """Raise Cannot when the next boot will mount something at or above one of ``paths``, although nothing is mounted there now."""
+        """Raise Cannot when the next boot will mount something at or above one of ``paths``.
+
+        Such a unit counts even when nothing is mounted there now.
+        """
         names = {part for path in paths for part in _to_root(path)}
         for unit in self.services.show(["Id", "LoadState"], sorted(names)):
             if unit.get("LoadState") == "loaded":

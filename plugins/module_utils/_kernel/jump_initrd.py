@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Builds a smaller initrd for the jump, because the kernel reads, checks, unpacks and runs the initrd while the services are down.
+"""Builds a smaller initrd for the jump.
+
+The services are down while the initrd is read, checked, unpacked and run, so its size counts.
 
 There are two kinds. ``host_only`` is made like the stock initrd, by the same program and with the
 same configuration, but holds only the drivers of this machine. ``minimal`` holds a small /init and
@@ -52,9 +54,10 @@ def modules_in(listing: str) -> Set[str]:
 
 
 def with_dependencies(names: List[str], modules_dep: str) -> Set[str]:
-    """``names`` and all modules that they need, from the text of modules.dep, which lists every dependency of a module.
+    """``names`` and all modules that they need, from the text of modules.dep.
 
-    Raises KeyError for a module that modules.dep does not list.
+    modules.dep lists every direct and indirect dependency of a module. Raises KeyError for a module
+    that modules.dep does not list.
     """
     table = {}
     for line in modules_dep.splitlines():
@@ -108,23 +111,31 @@ class JumpInitrd:
         return self.sysfs.get("/proc/sys/kernel/osrelease")
 
     def ready(self) -> str:
-        """Its path when it exists and was made from the present files and settings, else the empty string."""
+        """The path of the initrd when it was made from the present files and settings.
+
+        The empty string when it was not, or when it does not exist.
+        """
         record = self._record()
         same = record.get("initrd") and record["initrd"] == self._identity(INITRD) and record.get("made_of") == self._made_of()
         return INITRD if same else ""
 
     @property
     def due(self) -> bool:
-        """True when build() would make it: it was not tried with the present files and settings yet, or the result is gone."""
+        """True when build() would make the initrd.
+
+        That is so when it was not tried with the present files and settings yet, or when the result
+        is gone.
+        """
         record = self._record()
         return record.get("made_of") != self._made_of() or bool(record.get("initrd") and not self.ready())
 
     def build(self, again: bool = False) -> Dict[str, Any]:
-        """Make it when that is due. Never raises HotpmemError, because the jump can use the stock initrd instead.
+        """Make the initrd when that is due.
 
-        ``again`` tries once more although the same attempt failed before. Returns ``changed``,
-        ``initrd`` (its path, or None for the stock initrd), ``bytes``, ``stock_bytes`` and
-        ``said``, a sentence for the operator.
+        Never raises HotpmemError, because the jump can use the stock initrd instead. ``again``
+        tries once more although the same attempt failed before. Returns ``changed``, ``initrd``
+        (its path, or None for the stock initrd), ``bytes``, ``stock_bytes`` and ``said``, a
+        sentence for the operator.
         """
         before = self._record()
         if not self.due and (self.ready() or not again):
@@ -205,9 +216,10 @@ class JumpInitrd:
 
     @functools.cached_property
     def _early_plan(self) -> Tuple[List[str], str]:
-        """The lines of the plan for what runs while systemd starts, and the reason when that does not include the restore.
+        """The lines of the plan for what the initrd does while systemd starts.
 
-        It is read once, because it has to ask systemd.
+        The second value is the reason when that does not include the restore, else empty. It is
+        read once, because it has to ask systemd.
         """
         network = interfaces(self.sysfs) if self.network else []
         try:
@@ -218,7 +230,10 @@ class JumpInitrd:
             return network, error.said
 
     def _pmem_modules(self) -> List[str]:
-        """The loaded modules of persistent memory: /dev/pmem0 or /dev/dax0.0 must exist when userspace starts."""
+        """The loaded modules of persistent memory.
+
+        /dev/pmem0 or /dev/dax0.0 must exist when userspace starts.
+        """
         loaded = self._loaded()
         return [name for name in (*PMEM, *(DAX if self.dax else ())) if name in loaded]
 
@@ -302,9 +317,10 @@ class JumpInitrd:
             raise _refuse(f"the driver {error.args[0]} of the root file system is not listed in this kernel's modules.dep") from error
 
     def _root_modules(self) -> List[str]:
-        """The modules for the root file system: its file system, and the drivers from its disk up to the bus. None are built-in ones.
+        """The loaded modules that the root file system needs.
 
-        Raises HotpmemError when the root file system is not on one disk.
+        They are the module of its file system, and the drivers of its disk and of every device
+        above that in sysfs. Raises HotpmemError when the root file system is not on one disk.
         """
         _number, system, place = self._root()
         if not place.startswith("/devices/") or place.startswith("/devices/virtual/"):

@@ -39,9 +39,9 @@ _SEGMENT = re.compile(r"^segment\[\d+\]\.mem\s*= 0x([0-9a-f]+)\nsegment\[\d+\]\.
 
 
 def segments(said: str) -> List[Range]:
-    """The address ranges of the loaded segments, from the output of ``kexec -d`` (kexec-tools: kexec/kexec.c, print_segments).
+    """The address ranges of the loaded segments, from the output of ``kexec -d``.
 
-    Empty unless the output lists all of them.
+    Source: kexec-tools, kexec/kexec.c, print_segments. Empty unless the output lists all of them.
     """
     found = [(int(start, 16), int(start, 16) + int(size, 16)) for start, size in _SEGMENT.findall(said)]
     count = _SEGMENTS.findall(said)
@@ -137,7 +137,10 @@ class Kexec:
         return found
 
     def is_loaded(self, target: Target) -> bool:
-        """True when exactly this target is loaded: the same files, unchanged since then, and the same command line."""
+        """True when exactly this target is loaded.
+
+        That means the same files, unchanged since then, and the same command line.
+        """
         return self.loaded and self.record() == self._describe(target)
 
     def record(self) -> Optional[Dict[str, Any]]:

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Builds the smallest initrd that can start this machine: the copy helper as /init, and the modules for the root file system.
+"""Builds the smallest initrd that can start this machine.
+
+It holds the copy helper as /init, and the modules that the root file system needs.
 
 It has no udev and no shell, and does not search for hardware. /init
 (roles/state_helper/files/src/init.c) loads the modules in the order of the file /plan. Then it
@@ -37,14 +39,20 @@ class Cannot(Exception):
 
 
 class Module(NamedTuple):
-    """A module file of the running kernel, and its parameters from modprobe's configuration (modprobe.d(5))."""
+    """A module file of the running kernel.
+
+    ``parameters`` come from modprobe's configuration (modprobe.d(5)).
+    """
 
     path: str
     parameters: str
 
 
 def bare(path: str) -> str:
-    """The name of a module from its file (``kernel/fs/ext4/ext4.ko.xz``) or from another spelling (``virtio-blk``)."""
+    """The name of a module from its file or from another spelling.
+
+    For example, from ``kernel/fs/ext4/ext4.ko.xz`` or ``virtio-blk``.
+    """
     return re.sub(r"\.ko(\.\w+)?$", "", os.path.basename(path)).replace("-", "_")
 
 
@@ -199,7 +207,10 @@ class MinimalInitrd:
         return uuid
 
     def _start(self, device: str) -> bytes:
-        """The first bytes of a block device; empty when it can't be read, for example because it has no medium."""
+        """The first bytes of a block device.
+
+        Empty when it can't be read, for example because it has no medium.
+        """
         try:
             with open(self.sysfs.path(f"/dev/{device.replace('!', '/')}"), "rb") as file:
                 return file.read(_PROBE)

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans where to reserve memory with memmap=SIZE!START so that all whole blocks of it can become System RAM again. No I/O.
+"""Plans where to reserve memory with memmap=SIZE!START. It does no I/O.
+
+All of a reservation except a small lead can become System RAM again.
 
 With map=mem, the info block takes the first 2 MiB of a region, and kmem adds only whole memory
 blocks. Therefore a region starts 2 MiB before a memory block boundary and ends on one.
@@ -79,7 +81,7 @@ class Place:
         return memmap_word(self.start, self.size)
 
     def to_dict(self, block_size: int) -> Dict[str, Any]:
-        """For module results."""
+        """The region as module results. ``block_size`` is in bytes."""
         first = (self.start + self.lead) // block_size
         return {
             "memmap": self.word.partition("=")[2],
@@ -112,7 +114,7 @@ class Plan:
         return [place.word for place in self.places]
 
     def to_dict(self) -> Dict[str, Any]:
-        """For module results."""
+        """The plan as module results."""
         return {
             "memmap": [word.partition("=")[2] for word in self.words],
             "arguments": self.words,
@@ -215,7 +217,10 @@ class Planner:
                 raise HotpmemError(what, said, todo, nearest=None)
 
     def _present(self, wish: Wish, memory: _FreeMemory, wanted: int) -> Tuple[Place, ...]:
-        """The places of an earlier plan when they still fulfil the request, because a new plan needs a reboot; else empty."""
+        """The places of an earlier plan, if they still fulfil the request.
+
+        They are kept then, because a new plan would need a reboot. Empty otherwise.
+        """
         size = self.machine.block_size
         places = []
         for one in memory_words(" ".join(self.ours)).memmaps:
@@ -360,9 +365,10 @@ class _FreeMemory:
         yield from later
 
     def _crash_room(self, free: Sequence[Range]) -> List[int]:
-        """Whether each request of crashkernel= fits into ``free``: 2 in the zone it asks for, 1 only elsewhere, 0 not at all.
+        """Whether each request of crashkernel= fits into ``free``.
 
-        Like the kernel, it takes the memory from the top.
+        Each number is 2 in the zone that it asks for, 1 only elsewhere, or 0 for not at all. Like
+        the kernel, it takes the memory from the top.
         """
         left = list(free)
         marks = []
@@ -386,9 +392,10 @@ class _FreeMemory:
 
 
 def _highest(limit: int, step: int, works: Any) -> int:
-    """The highest multiple of ``step``, up to ``limit``, for which works() is true; 0 when it is true for no multiple.
+    """The highest multiple of ``step``, up to ``limit``, for which works() is true.
 
-    When works() is true for a multiple, it must be true for all smaller ones.
+    0 when it is true for no multiple. When works() is true for a multiple, it must be true for all
+    smaller ones.
     """
     low, high = 0, max(limit, 0) // step
     while low < high:
