@@ -25,13 +25,8 @@ from .minimal_initrd import Cannot
 
 # What the restore reads and runs. These directories must be available before any unit starts.
 NEEDED = ("/etc/hotpmem", "/var/lib/hotpmem", "/usr/local/lib/hotpmem", "/usr/bin", "/bin")
-<<<<<<< ours
 MAX_MOUNTS = 16  # init/early_plan.h
-_PATIENCE = 20.0  # seconds that systemctl and systemd-tmpfiles may take to answer
-=======
-MAX_MOUNTS = 16  # early.h
 _TIMEOUT = 20.0  # seconds that systemctl and systemd-tmpfiles may take to answer
->>>>>>> theirs
 _RECURSIVE = "DRZTAH"  # line types of tmpfiles.d(5) that also remove or change what a directory contains
 _CREATING = "dvqQ"  # line types that create a directory when it is missing, and set its owner and mode
 _SPECIFIER = re.compile(r"%(.)")

@@ -2,19 +2,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Builds the smallest initrd that can start this machine.
 
-<<<<<<< ours
-It has no udev and no shell, and does not search for hardware. /init (roles/state_helper/files/src/init/init.c) loads the modules in the
-order of the file /plan. Then it waits for the block device whose superblock has the UUID, mounts it and starts the init program
-on it. This works for ext2, ext3, ext4 and xfs on a disk or partition; any other root file system is refused.
-=======
 It holds the copy helper as /init, and the modules that the root file system needs.
 
 It has no udev and no shell, and does not search for hardware. /init
-(roles/state_helper/files/src/init.c) loads the modules in the order of the file /plan. Then it
+(roles/state_helper/files/src/init/init.c) loads the modules in the order of the file /plan. Then it
 waits for the block device whose superblock has the UUID, mounts it and starts the init program on
 it. This works for ext2, ext3, ext4 and xfs on a disk or partition; any other root file system is
 refused.
->>>>>>> theirs
 
 The format of the archive: Documentation/driver-api/early-userspace/buffer-format.rst.
 """
