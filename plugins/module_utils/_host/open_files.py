@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which processes have files below a path open or mapped.
+
+Sources: proc_pid_fd(5), proc_pid_maps(5), proc_pid_cgroup(5). Only root sees the files of other users' processes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Dict, List, Sequence
+
+from .sysfs import Sysfs
+
+_UNIT = re.compile(r"/([^/]+\.(?:service|scope|socket|mount|slice))(?=/|$)")
+_DELETED = " (deleted)"
+
+
+@dataclass(frozen=True)
+class FileUser:
+    """A process that has a file open or mapped. unit is empty for a process outside every unit, such as a kernel thread."""
+
+    pid: int
+    name: str
+    unit: str
+    path: str
+
+    @property
+    def words(self) -> str:
+        """For messages: ``process 812 (postgres) of postgresql@15-main.service has /srv/db/base/1 open``."""
+        of_unit = f" of {self.unit}" if self.unit else ""
+        return f"process {self.pid} ({self.name}){of_unit} has {self.path} open"
+
+
+def file_users(sysfs: Sysfs, paths: Sequence[str]) -> List[FileUser]:
+    """One entry for each process that has a file at or below one of the paths open or mapped. Processes may end meanwhile.
+
+    Paths are absolute and without symbolic links: the kernel shows the real path of a file.
+    """
+    wanted = [path.rstrip("/") for path in paths]
+    found: List[FileUser] = []
+    for entry in sysfs.list("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        path = _first_below(sysfs, entry, wanted)
+        if path:
+            found.append(FileUser(int(entry), sysfs.get(f"/proc/{entry}/comm", "?"), unit_of(sysfs.get(f"/proc/{entry}/cgroup")), path))
+    return found
+
+
+def unit_of(cgroup: str) -> str:
+    """The innermost unit in the text of /proc/PID/cgroup, of either cgroup version; the empty string when it names none."""
+    units: Dict[str, None] = {}
+    for line in cgroup.splitlines():
+        fields = line.split(":", 2)
+        if len(fields) == 3 and fields[1] in ("", "name=systemd"):
+            units.update(dict.fromkeys(_UNIT.findall(fields[2])))
+    names = [name for name in units if not name.endswith(".slice")]
+    return names[-1] if names else ""
+
+
+def _first_below(sysfs: Sysfs, pid: str, wanted: Sequence[str]) -> str:
+    """The first file of the process at or below a wanted path, or the empty string."""
+    for descriptor in sysfs.list(f"/proc/{pid}/fd"):
+        path = sysfs.link(f"/proc/{pid}/fd/{descriptor}")
+        if _is_below(path, wanted):
+            return path
+    # address perms offset dev inode path; anonymous memory has no path.
+    for line in sysfs.get(f"/proc/{pid}/maps").splitlines():
+        fields = line.split(None, 5)
+        if len(fields) == 6 and _is_below(fields[5], wanted):
+            return fields[5]
+    return ""
+
+
+def _is_below(path: str, wanted: Sequence[str]) -> bool:
+    if path.endswith(_DELETED):
+        # A deleted file is not saved. Whoever has it open does not change the item.
+        return False
+    return any(path == one or path.startswith(one + "/") for one in wanted)

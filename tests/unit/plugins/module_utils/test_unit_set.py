@@ -1,0 +1,47 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What stops with a unit. The properties are those that systemd 252 shows for Debian's packages."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.unit_set import Unit, read_units, stops_with
+
+UNITS = {
+    "postgresql.service": {"ActiveState": "active", "ConsistsOf": "postgresql@15-main.service", "RequiredBy": "app.target"},
+    "postgresql@15-main.service": {"ActiveState": "active", "Result": "success"},
+    "app.target": {"ActiveState": "active", "RequiredBy": "app.service"},
+    "app.service": {"ActiveState": "active", "TriggeredBy": "app.socket app.timer"},
+    "app.socket": {"ActiveState": "active"},
+    "app.timer": {"ActiveState": "inactive", "PropagatesStopTo": "app.service"},
+}
+ALIASES = {"postgresql": "postgresql.service", "pg.service": "postgresql.service"}
+
+
+def show(names, units):
+    """As systemctl show prints: one block for each unit, Id first, an unknown unit as not found."""
+    blocks = []
+    for unit in units:
+        name = ALIASES.get(unit, unit)
+        known = UNITS.get(name)
+        blocks.append({"Id": name, "LoadState": "loaded" if known else "not-found", "ActiveState": "inactive", **(known or {})})
+    return [{key: value for key, value in block.items() if key in names} for block in blocks]
+
+
+def test_names_become_what_systemd_calls_them():
+    assert [unit.name for unit in read_units(show, ["postgresql", "pg.service"])] == ["postgresql.service"] * 2
+    assert read_units(show, ["other.service"]) == [Unit("other.service", False, "inactive", "")]
+    assert read_units(show, []) == []
+
+
+@pytest.mark.parametrize("name", ["postgresql", "postgresql.service", "pg.service"])
+def test_everything_that_a_stop_reaches(name):
+    found = stops_with(show, [name])
+    assert [unit.name for unit in found] == [
+        "postgresql.service", "postgresql@15-main.service", "app.service", "app.socket", "app.timer",
+    ]  # fmt: skip
+    assert [unit.name for unit in found if not unit.runs] == ["app.timer"]
+
+
+def test_a_circle_ends():
+    assert {unit.name for unit in stops_with(show, ["app.timer"])} == {"app.timer", "app.service", "app.socket"}
