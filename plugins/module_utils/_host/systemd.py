@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence
+from typing import Dict, List, Sequence, Tuple
 
 from .errors import HotpmemError
 from .programs import Runner
@@ -60,17 +60,19 @@ class Services:
 
     def active(self, units: Sequence[str]) -> List[str]:
         """Return the units that run, start or stop at this moment."""
-        if not units:
-            return []
-        states = self.runner.run(["systemctl", "is-active", *units], timeout=_ASK).stdout.split()
-        return [unit for unit, state in zip(units, states) if state not in ("inactive", "failed", "unknown")]
+        return [unit for unit, state in self.states(units) if state not in ("inactive", "failed")]
 
     def failed(self, units: Sequence[str]) -> List[str]:
         """Return the units that are in the state ``failed``."""
-        if not units:
-            return []
-        states = self.runner.run(["systemctl", "is-active", *units], timeout=_ASK).stdout.split()
-        return [unit for unit, state in zip(units, states) if state == "failed"]
+        return [unit for unit, state in self.states(units) if state == "failed"]
+
+    def states(self, units: Sequence[str]) -> List[Tuple[str, str]]:
+        """Return each unit with its ActiveState. Raises HotpmemError when systemd does not answer for all of them.
+
+        A unit that systemd does not know is ``inactive``.
+        """
+        found = self.show(["ActiveState"], units) if units else []
+        return [(unit, one.get("ActiveState", "")) for unit, one in zip(units, found)]
 
     def stopping(self) -> bool:
         """Return True while the machine shuts down."""
@@ -94,12 +96,16 @@ class Services:
         return self.show(names, [unit] if unit else [])[0]
 
     def show(self, names: Sequence[str], units: Sequence[str]) -> List[Dict[str, str]]:
-        """Return the properties of each unit, in the order of units.
+        """Return the properties of each unit, in the order of units. Without units, return those of the manager.
 
-        Without units, return those of the manager.
-
-        A path stands for its mount unit.
+        A path stands for its mount unit. Raises HotpmemError when systemctl fails, or answers for more or fewer units.
         """
-        argv = ["systemctl", "show", *[f"--property={name}" for name in names], *units]
-        blocks = self.runner.run(argv, timeout=_ASK).stdout.strip().split("\n\n")
+        argv = ["systemctl", "show", *[f"--property={name}" for name in names], "--", *units]
+        about = f"the units {', '.join(units)}" if units else "the system"
+        what, todo = f"Cannot ask systemd about {about}", "Check that systemd answers: systemctl is-system-running"
+        # Without --all, systemctl leaves out empty properties; a unit without any of them is an empty block.
+        text = self.runner.check(argv, what, todo, timeout=_ASK).stdout.strip("\n")
+        blocks = text.split("\n\n")
+        if len(blocks) != max(1, len(units)):
+            raise HotpmemError(what, f"systemctl show answered for {len(blocks)} of {len(units)} units", todo, units=list(units))
         return [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line) for block in blocks]

@@ -37,7 +37,12 @@ Options=size=640M,mode=0755
 [Mount]
 Options=nofail,size=640M,mode=0755,nosuid,x-systemd.before=x,huge=within_size
 """
-ABOVE = "Id=srv.mount\nLoadState=not-found\n\nId=var.mount\nLoadState=not-found\n"
+# systemctl show of the mount units of every directory on the way: one block each, in the order of the arguments.
+ON_THE_WAY = (
+    "bin", "etc", "etc-hotpmem", "srv", "usr", "usr-bin", "usr-local", "usr-local-lib", "usr-local-lib-hotpmem", "usr-local-sbin", "var",
+    "var-lib", "var-lib-hotpmem",
+)  # fmt: skip
+ABOVE = "\n".join(f"Id={name}.mount\nLoadState=not-found\n" for name in ON_THE_WAY)
 TMPFILES = """# /usr/lib/tmpfiles.d/home.conf
 Q /home 0755 - - -
 q /srv 0755 - - -
