@@ -9,9 +9,10 @@ docs/reference/handoff.md shows every step.
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from .._host.errors import HotpmemError
 from .._host.records import DEVICE, HANDOFF, PENDING, SAVED, SAVED_HERE, Records
@@ -148,16 +149,17 @@ class Handoff:
             self._enter("jump")
             self.jump.go()
         except HotpmemError as error:
+            if self._is_stopping():
+                self.shield()
+                raise self._leave_to_shutdown(error.said) from error
             raise self.put_back(error) from error
         except Interrupted as error:
             self.shield()
-            if self.services.stopping():
+            if self._is_stopping():
                 if self.stage == "jump":
                     # This is the shutdown that the jump started.
                     return
-                # Somebody else shuts the machine down. hotpmem-save.service stops after this process and saves the state.
-                said = "the machine is shutting down, and hotpmem-save.service saves the state"
-                raise HandoffFailed(f"Handoff ended at {self.stage}", said, "You need not do anything", [], stage=self.stage) from error
+                raise self._leave_to_shutdown("") from error
             raise self.put_back(HotpmemError("Handoff was interrupted", str(error), "Run it again when you are ready")) from error
 
     def take_up(self) -> bool:
@@ -170,12 +172,36 @@ class Handoff:
             return False
         self.stage, self.was_up, self.device = record["stage"], list(record.get("was_up") or []), str(record.get("device") or "")
         self.was_ram = record.get("was_ram") is True
-        return self.stage != "preflight" and not self.services.stopping()
+        self.jump.remounted = [str(target) for target in record.get("remounted") or []]
+        return self.stage != "preflight" and not self._is_stopping()
+
+    def _is_stopping(self) -> bool:
+        """True while the machine shuts down. A systemctl that does not answer counts as no, so that the services are started again."""
+        try:
+            return self.services.stopping()
+        except HotpmemError:
+            return False
+
+    def _leave_to_shutdown(self, reason: str) -> HandoffFailed:
+        """The error for a machine that somebody else shuts down: hotpmem-save.service stops after this process and saves the state."""
+        said = "the machine is shutting down, and hotpmem-save.service saves the state" + (f" ({reason})" if reason else "")
+        return HandoffFailed(f"Handoff ended at {self.stage}", said, "You need not do anything", [], stage=self.stage)
 
     def _enter(self, stage: str) -> None:
         self.stage = stage
         self.say(stage.replace("_", " "))
-        record = {"stage": stage, "method": self.settings.method, "was_up": self.was_up, "device": self.device, "was_ram": self.was_ram}
+        self._write_record()
+
+    def _write_record(self) -> None:
+        """Write what put_back() needs after this process was killed: the stage, and what has been changed up to now."""
+        record = {
+            "stage": self.stage,
+            "method": self.settings.method,
+            "was_up": self.was_up,
+            "device": self.device,
+            "was_ram": self.was_ram,
+            "remounted": self.jump.remounted,
+        }
         self.records.write_json(HANDOFF, dict(record, boot_id=boot_id(self.engine.sysfs), exit=None))
 
     def _before(self) -> None:
@@ -196,6 +222,7 @@ class Handoff:
         self.device = move.device
         self.records.note_place(self.device, move.namespace.start, self.engine.hotplug.road)
         self.jump.mark = lambda: self.engine.helper.mark("jump", self.device)
+        self.jump.note = lambda targets: self._write_record()
         self.was_up = self.services.active([*self.jump.stops, *one.units])
         clear_cold(self.records, one, self.services.failed(one.units))
         self.clock = self.engine.helper.clock()
@@ -231,14 +258,18 @@ class Handoff:
         self.say(f"{what}: putting everything back")
         stuck: List[Tuple[str, str]] = []
 
-        def attempt(act: Callable[[], Any], sentence: str, command: str) -> None:
+        def attempt(act: Callable[[], Any], sentence: str, command: Union[str, Callable[[], str]]) -> None:
             try:
                 act()
             except HotpmemError as second:
-                stuck.append((f"{sentence} ({second.said})", command))
+                stuck.append((f"{sentence} ({second.said})", command if isinstance(command, str) else command()))
 
         self.records.remove(SAVED_HERE)
-        attempt(self.jump.undo, "a file system is still read-only", "mount -o remount,rw /")
+        attempt(
+            self.jump.undo,
+            "file systems are still read-only",
+            lambda: "; ".join(f"mount -o remount,rw {shlex.quote(target)}" for target in self.jump.remounted),
+        )
         # This must be on the disk before the units start. If the machine crashes while the image still exists, the next boot must
         # not restore the older state.
         attempt(lambda: self.records.remove(PENDING, sync=True), "a restore is still due", f"rm {PENDING}")

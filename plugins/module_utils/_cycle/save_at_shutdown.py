@@ -11,7 +11,7 @@ import time
 from typing import Any, Callable, Dict
 
 from .._host.errors import HotpmemError
-from .._host.records import SAVED, SHUTDOWN, Records
+from .._host.records import PENDING, SAVED, SHUTDOWN, Records
 from .._host.sysfs import boot_id
 from .._host.systemd import Services
 from .._image.state_copy import DONE, failure
@@ -49,6 +49,14 @@ class ShutdownSave:
             self.records.write_json(SHUTDOWN, dict(answer, boot_id=boot_id(self.engine.sysfs)))
         return answer
 
+    def _is_recorded(self) -> bool:
+        """True when the handoff of this boot has completed its save and has not put the services back since.
+
+        Without its record, an image of this boot is older than what the services have done since it was written.
+        """
+        saved = self.records.read_json(SAVED) or {}
+        return self.records.exists(PENDING) and saved.get("boot_id_before") == boot_id(self.engine.sysfs)
+
     def _run(self, until: float) -> Dict[str, Any]:
         one = self.settings
         end = self.services.end()
@@ -60,13 +68,15 @@ class ShutdownSave:
         what = "Cannot save at shutdown"
         found = self.engine.namespaces.find(one.namespace)
         device = self.engine.hotplug.device_of(found)
-        if device:
-            image = self.engine.copy.info(device)
-            if image["image"]["state"] == "valid":
-                if self.engine.copy.same_boot(image, "boot_id"):
-                    return {"end": end, "saved": True, "said": f"{device} already holds the state of this boot: the handoff saved it"}
+        image = self.engine.copy.info(device) if device else {"image": {"state": "none"}}
+        stale = False
+        if image["image"]["state"] == "valid":
+            if not self.engine.copy.same_boot(image, "boot_id"):
                 said = f"{device} holds an image that was not restored. That image is kept, and the state of this boot is not saved"
                 raise HotpmemError(what, said, "After the boot, hotpmem-node status shows the image and what to do about it")
+            if self._is_recorded():
+                return {"end": end, "saved": True, "said": f"{device} already holds the state of this boot: the handoff saved it"}
+            stale = True
         running = self.services.active(one.units)
         if running:
             said = f"{', '.join(running)} still runs, and its later writes would be missing from the image"
@@ -80,7 +90,7 @@ class ShutdownSave:
         marks = {"units_stopped": time.clock_gettime_ns(time.CLOCK_BOOTTIME)}
         left = until - self.clock() - _RESERVED
         # At most half of the time: a page that can't be moved must not use up the time of the save.
-        move = self.engine.hotplug.hot_remove(found, max(min(one.offline_timeout, left / 2), 1.0), one.force)
+        move = self.engine.hotplug.hot_remove(found, max(min(one.offline_timeout, left / 2), 1.0), one.force or stale)
         self.records.note_place(move.device, move.namespace.start, self.engine.hotplug.road)
         left = until - self.clock() - _RESERVED
         if left <= 0:

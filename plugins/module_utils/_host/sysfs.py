@@ -163,11 +163,12 @@ def mounted(sysfs: Sysfs) -> List[Dict[str, str]]:
         left, separator, right = line.partition(" - ")
         fields, tail = left.split(" "), right.split(" ")
         if separator and len(fields) >= 6 and len(tail) >= 2:
-            found.append({"device": fields[2], "target": _unescape(fields[4]), "type": tail[0], "source": _unescape(tail[1])})
+            found.append({"device": fields[2], "target": unescape_mount(fields[4]), "type": tail[0], "source": unescape_mount(tail[1])})
     return found
 
 
-def _unescape(text: str) -> str:
+def unescape_mount(text: str) -> str:
+    """Return a name from /proc/mounts or mountinfo without the octal escapes of proc_pid_mountinfo(5)."""
     for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         text = text.replace(code, char)
     return text

@@ -12,16 +12,18 @@ mount -o remount,ro it does not refuse a busy file system.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Callable, List, Sequence
 
 from .._host.errors import HotpmemError
-from .._host.programs import Runner
-from .._host.sysfs import Sysfs
+from .._host.programs import Runner, TimedOut
+from .._host.sysfs import Sysfs, unescape_mount
 from .._host.systemd import Services
 
 TRIGGER = "/proc/sysrq-trigger"
-_SETTLE = 30.0  # seconds within which systemd must report that it is stopping
+_SETTLE = 30.0  # seconds until systemd must say that the system is shutting down
+_SILENCE = 300.0  # seconds that systemd may give no answer at all: a machine on its way down is slow to answer
 _READ_ONLY = 0.5  # seconds to wait for the emergency remount, which the kernel does in the background
 
 
@@ -34,7 +36,7 @@ def writable(mounts: str) -> List[str]:
     for line in mounts.splitlines():
         fields = line.split()
         if len(fields) >= 4 and fields[0].startswith("/dev/") and "rw" in fields[3].split(","):
-            found.append(fields[1])
+            found.append(unescape_mount(fields[1]))
     return found
 
 
@@ -64,8 +66,9 @@ class Jump:
         self.clock = clock
         self.pause = pause
         self.mark: Callable[[], None] = lambda: None  # called just before kexec -e; with systemd, shutdown.sh does that
-        self.going = False  # True once the machine is going down; from then on only undo() puts anything back
-        self._remounted: List[str] = []
+        self.note: Callable[[List[str]], None] = lambda targets: None  # called before file systems become read-only
+        self.going = False  # True once the machine is on its way down; only undo() takes that back
+        self.remounted: List[str] = []  # mount points that undo() makes writable again
 
     @property
     def words(self) -> str:
@@ -80,30 +83,47 @@ class Jump:
             self._fast()
 
     def undo(self) -> None:
-        """Make the file systems writable again that the emergency remount made read-only.
+        """Make the file systems writable again that the emergency remount left read-only.
 
-        Raises HotpmemError.
+        Tries each of them. Raises HotpmemError that names those that stay read-only; ``remounted`` holds them then.
         """
         self.going = False
-        for target in self._remounted:
-            argv = ["mount", "-o", "remount,rw", target]
-            self.runner.check(argv, f"Cannot make {target} writable again", "Look for the reason in the output of dmesg", timeout=60)
-        self._remounted = []
+        refused, left = [], []
+        for target in self.remounted:
+            try:
+                self.runner.check(["mount", "-o", "remount,rw", target], f"Cannot make {target} writable", "See dmesg", timeout=60)
+            except HotpmemError as error:
+                refused.append(f"{target}: {error.said}")
+                left.append(target)
+        self.remounted = left
+        if refused:
+            raise HotpmemError("Cannot make the file systems writable again", "; ".join(refused), "See dmesg for the reason", left=left)
 
     def _systemd(self) -> None:
-        what, todo = "Cannot jump through systemd", "Look for the reason in the output of journalctl -b"
-        self.runner.check(["systemctl", "kexec"], what, todo, timeout=120)
+        what, todo = "Cannot jump through systemd", "Run systemctl list-jobs and journalctl -b to see what delays the shutdown"
+        # After a time-out systemd may still have started the shutdown; its answer below decides.
+        with contextlib.suppress(TimedOut):
+            self.runner.check(["systemctl", "kexec"], what, "See journalctl -b for the reason", timeout=120)
         self.going = True
-        deadline = self.clock() + _SETTLE
-        while not self.services.stopping():
-            if self.clock() >= deadline:
-                said = f"systemctl kexec succeeded, but the system did not start to shut down within {_SETTLE:g} s"
-                raise HotpmemError(what, said, "Find the job that holds it up with systemctl list-jobs and journalctl -b")
+        began = self.clock()
+        while True:
+            # A systemctl that fails or is slow says nothing about the shutdown. To take it for a "no" would start services on a
+            # machine that is going down.
+            try:
+                if self.services.stopping():
+                    return
+                limit = _SETTLE
+            except HotpmemError:
+                limit = _SILENCE
+            if self.clock() - began >= limit:
+                said = "systemd does not shut the system down" if limit == _SETTLE else "systemd does not answer"
+                raise HotpmemError(what, f"{limit:g} s after systemctl kexec, {said}", todo)
             self.pause(0.2)
 
     def _fast(self) -> None:
         self.runner.run(["sync"], timeout=60)
-        self._remounted = writable(self.sysfs.get("/proc/mounts"))
+        self.remounted = writable(self.sysfs.get("/proc/mounts"))
+        self.note(self.remounted)
         self.going = True
         self.sysfs.write(TRIGGER, "s")
         self.sysfs.write(TRIGGER, "u")

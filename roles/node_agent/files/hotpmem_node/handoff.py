@@ -59,9 +59,12 @@ def _signals(handoff: Handoff) -> Iterator[None]:
     """A signal before the jump means: put everything back."""
 
     def stop(number: int, frame: Any) -> None:
-        if handoff.jump.going:
-            # The shutdown that was asked for ends this process: nothing is left to do here.
+        if handoff.jump.going and handoff.jump.method == "systemd":
+            # The shutdown that the jump started ends this process.
             raise SystemExit(0)
+        if handoff.jump.going:
+            # The fast jump takes about a second. Either it happens, or kexec returns and the handoff puts everything back.
+            return
         raise Interrupted(f"signal {signal.Signals(number).name}")
 
     def shield() -> None:

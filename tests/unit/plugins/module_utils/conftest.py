@@ -223,7 +223,7 @@ class Machine:
             if line.startswith(key):
                 if isinstance(answer, BaseException):
                     raise answer
-                return Completed(tuple(argv), *answer)
+                return Completed(tuple(argv), *(answer() if callable(answer) else answer))
         return Completed(tuple(argv), *self._answer(argv, line))
 
     def _answer(self, argv, line):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.after_boot import CYCLE, CYCLES, AfterBoot, Held, clear_cold, spans
-from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import Interrupted
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import HandoffFailed, Interrupted
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import PENDING, RESTORE, SAVED, SERVING, SHUTDOWN
@@ -230,6 +230,23 @@ def test_signals(machine):
     with pytest.raises(SystemExit), verb_handoff._signals(handoff):
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_in_the_fast_jump_does_not_end_it(machine, number):
+    """kexec returns, or the machine is gone. To exit here would leave the services down and nothing put back."""
+    one, _engine, build = machine
+    handoff = build(method="fast")
+
+    def comes_back():
+        assert handoff.jump.going
+        os.kill(os.getpid(), number)
+        return 1, "", "nothing happened"
+
+    one.fails["kexec -e"] = comes_back
+    with pytest.raises(HandoffFailed, match="nothing happened"), verb_handoff._signals(handoff):
+        handoff.run()
+    assert one.active == {"cache.service", "must.service", "db.service"} and online(handoff.engine) == ["online_movable"] * 4
 
 
 def test_a_signal_ends_what_is_running(machine):

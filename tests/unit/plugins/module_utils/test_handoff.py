@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import HandoffFailed, Interrupted
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.save_at_shutdown import ShutdownSave
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Completed, TimedOut
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import HANDOFF, PENDING, PLACE, SAVED, SAVED_HERE, Busy, Records
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_jump import writable
 
@@ -151,7 +152,7 @@ def test_writable():
 def test_a_kexec_that_systemd_only_promised(machine):
     one, _engine, build = machine
     one.fails["systemctl kexec"] = (0, "", "")
-    with pytest.raises(HandoffFailed, match="the system did not start to shut down within 30 s"):
+    with pytest.raises(HandoffFailed, match="30 s after systemctl kexec, systemd does not shut the system down"):
         build().run()
     assert one.active == {"cache.service", "must.service", "db.service"}
 
@@ -232,3 +233,77 @@ def test_the_stop_is_marked_when_systemd_began_it(machine, stopped_us, mark):
     handoff.now = lambda: 5_000_000_000
     handoff.run()
     assert handoff.marks["stopping"] == mark
+
+
+def test_an_image_without_its_record_is_stale_and_replaced(machine):
+    """A put-back that could not clear the image leaves it behind: older than what the services have done since."""
+    one, engine, build = machine
+    handoff = build()
+    handoff.run()
+    handoff.records.remove(PENDING)
+    one.jobs = JOBS.format(target="reboot.target")
+    calls = len(one.acts)
+    answer = ShutdownSave(engine, handoff.settings, handoff.services, one.fake.clock).run(100)
+    assert answer["saved"] and answer["said"] == "saved 2 items to /dev/pmem0"
+    assert any("pmem-state save" in act for act in one.acts[calls:]) and one.fake.exists(PENDING)
+
+
+def times_out(argv):
+    error = TimedOut(f"Cannot finish {argv}", "it was still running after 20 s", "Raise the timeout")
+    error.completed = Completed(tuple(argv.split()), -15, "", "")
+    return error
+
+
+def test_a_slow_systemctl_on_the_way_down_is_not_a_failed_jump(machine):
+    one, _engine, build = machine
+    handoff = build()
+    one.fails["systemctl kexec"] = times_out("systemctl kexec")
+    one.fails["systemctl is-system-running"] = times_out("systemctl is-system-running")
+    pauses = []
+
+    def pause(seconds):
+        one.fake.now += 40
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            one.fails["systemctl is-system-running"] = (1, "stopping", "")
+
+    handoff.jump.pause = pause
+    handoff.run()
+    assert len(pauses) == 3 and not any(act.startswith("systemctl start") for act in one.acts)
+
+
+def test_a_failure_on_the_way_down_starts_nothing(machine):
+    one, _engine, build = machine
+    one.fails["/usr/local/sbin/pmem-state save"] = (9, "", "killed")
+    one.state = "stopping"
+    with pytest.raises(HandoffFailed, match=r"hotpmem-save\.service saves the state") as caught:
+        build().run()
+    assert caught.value.stuck == [] and not any(act.startswith("systemctl start") for act in one.acts)
+
+
+MOUNTS = "/dev/vda / ext4 rw 0 0\n/dev/vdb /srv/a\\040b ext4 rw 0 0\n/dev/vdc /data xfs rw 0 0\n"
+
+
+def test_every_file_system_is_made_writable_again(machine):
+    one, _engine, build = machine
+    one.fake.set("/proc/mounts", MOUNTS)
+    one.fails["mount -o remount,rw /srv/a b"] = (32, "", "device is write-protected")
+    with pytest.raises(HandoffFailed, match=r"NOT put back: file systems are still read-only \(/srv/a b: .*write-protected") as caught:
+        build(method="fast").run()
+    assert [act for act in one.acts if act.startswith("mount")] == [f"mount -o remount,rw {name}" for name in ("/", "/srv/a b", "/data")]
+    assert caught.value.stuck[0][1] == "mount -o remount,rw '/srv/a b'" and "cache.service" in one.active
+
+
+def test_what_a_killed_fast_jump_left_read_only_is_on_record(machine):
+    class Killed(BaseException):
+        pass
+
+    one, _engine, build = machine
+    one.fake.set("/proc/mounts", MOUNTS)
+    one.fails["kexec -e"] = Killed()
+    with pytest.raises(Killed):
+        build(method="fast").run()
+    again = build(method="fast")
+    assert again.take_up() and again.jump.remounted == ["/", "/srv/a b", "/data"]
+    again.put_back(HotpmemError("The handoff was killed", "it ended without a word", ""))
+    assert [act for act in one.acts if act.startswith("mount")] == [f"mount -o remount,rw {name}" for name in ("/", "/srv/a b", "/data")]
