@@ -25,7 +25,9 @@ from .._memory.namespace import Namespace
 from .after_boot import clear_cold
 from .engine import Engine
 from .node_settings import Settings
+from .state_units import StateUnits
 
+PATIENCE = 10.0  # seconds that a process may keep files of an item open after its unit has stopped
 STAGES = ("preflight", "kexec_load", "hot_remove", "stop", "save", "jump")
 
 
@@ -85,6 +87,7 @@ class Handoff:
         self.now = now
         self.shield = shield
         self.records = Records(engine.sysfs)
+        self.units = StateUnits(engine.sysfs, services, settings, jump.clock, jump.pause)
         self.stage = ""
         self.marks: Dict[str, int] = {}
         self.was_up: List[str] = []
@@ -105,6 +108,10 @@ class Handoff:
         """Check that a handoff can succeed, and return the numbers. Changes nothing. Raises HotpmemError with every reason against it."""
         one = self.settings
         numbers = self.engine.preflight.require(one.namespace, one.state_items, one.reserve, True, self.target())
+        reasons = self.units.missing() or self.units.other_users()
+        if reasons:
+            todo = "Nothing was changed. Fix each of these, then try again"
+            raise HotpmemError("This host is not ready", "; ".join(reasons), todo, reasons=reasons)
         found = self.namespace
         device = self.engine.hotplug.device_of(found)
         image = self.engine.converter.image_of(device) if device and not one.force else ""
@@ -129,8 +136,9 @@ class Handoff:
         steps += self.engine.hotplug.plan_remove(self.namespace, one.force).changes
         if self.jump.stops:
             steps.append(f"stop {', '.join(self.jump.stops)}")
-        if one.units:
-            steps.append(f"stop {', '.join(one.units)}")
+        self.units.find()
+        if self.units.running:
+            steps.append(f"stop {', '.join(self.units.running)}")
         steps.append(f"save {', '.join(kept.name for kept in one.items) or 'nothing'}")
         return steps + [self.jump.words]
 
@@ -223,7 +231,8 @@ class Handoff:
         self.records.note_place(self.device, move.namespace.start, self.engine.hotplug.road)
         self.jump.mark = lambda: self.engine.helper.mark("jump", self.device)
         self.jump.note = lambda targets: self._write_record()
-        self.was_up = self.services.active([*self.jump.stops, *one.units])
+        self.units.find()
+        self.was_up = [*self.services.active(self.jump.stops), *self.units.running]
         clear_cold(self.records, one, self.services.failed(one.units))
         self.clock = self.engine.helper.clock()
         # The note must be on the disk before the services stop: without it the next boot takes the image for a stale one.
@@ -238,8 +247,8 @@ class Handoff:
             self.services.stop([unit])
         self.marks["stopping"] = self.now()
         # systemd knows the moment to the microsecond. systemctl needs some time to reach systemd.
-        began = self.services.stop(one.units)
-        self.marks["stopping"] = max(self.marks["stopping"], began)
+        self.marks["stopping"] = max(self.marks["stopping"], self.units.stop())
+        self.units.wait_for_files(PATIENCE)
         self.marks["units_stopped"] = self.now()
         self._enter("save")
         if one.items:
@@ -264,7 +273,7 @@ class Handoff:
             except HotpmemError as second:
                 stuck.append((f"{sentence} ({second.said})", command if isinstance(command, str) else command()))
 
-        self.records.remove(SAVED_HERE)
+        attempt(lambda: self.records.remove(SAVED_HERE), "a shutdown would save nothing", f"rm {SAVED_HERE}")
         attempt(
             self.jump.undo,
             "file systems are still read-only",
@@ -274,7 +283,9 @@ class Handoff:
         # not restore the older state.
         attempt(lambda: self.records.remove(PENDING, sync=True), "a restore is still due", f"rm {PENDING}")
         units = [unit for unit in self.was_up if unit not in self.jump.stops] + [one for one in self.jump.stops if one in self.was_up]
-        attempt(lambda: self.services.start(units), f"{', '.join(units)} did not start", f"systemctl start {' '.join(units)}")
+        attempt(
+            lambda: self.services.start(units), f"{', '.join(units)} did not start", "systemctl start " + " ".join(map(shlex.quote, units))
+        )
         down = (self.now() - self.marks["stopping"]) / 1e9 if "stopping" in self.marks else 0.0
         attempt(self._unload, "the kernel is still loaded for kexec", "kexec -s -u")
         if STAGES.index(self.stage) >= STAGES.index("hot_remove"):
@@ -286,7 +297,7 @@ class Handoff:
                 "the memory is not System RAM",
                 "hotpmem-node hot-add --force",
             )
-        self.records.remove(DEVICE)
+        attempt(lambda: self.records.remove(DEVICE), "the record of the device is left over", f"rm {DEVICE}")
         again = f"Then: hotpmem-node handoff --method {self.settings.method}"
         if stuck:
             state = "NOT put back: " + "; ".join(sentence for sentence, _command in stuck)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Dict, List, Sequence, Tuple
 
 from .errors import HotpmemError
@@ -21,6 +22,18 @@ _ENDS = {
 _ASK = 20.0  # seconds that systemd may take to answer a query
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """What became of units that were stopped.
+
+    began: when the first of them became inactive, in ns of CLOCK_MONOTONIC; 0 when no unit was active in
+    this boot. A unit that was already stopped has an earlier time. results: the Result of each unit.
+    """
+
+    began: int
+    results: Dict[str, str]
+
+
 class Services:
     """Starts, stops and queries units by name.
 
@@ -31,26 +44,24 @@ class Services:
         self.runner = runner
         self.timeout = timeout
 
-    def stop(self, units: Sequence[str]) -> int:
+    def stop(self, units: Sequence[str]) -> Stopped:
         """Stop units with one command, so that systemd keeps the order among them.
 
-        Returns the time when the first of them became inactive, in ns of CLOCK_MONOTONIC, or 0 when no
-        unit was active in this boot. A unit that was already stopped has an earlier time.
         Raises HotpmemError when systemctl fails or a unit still runs, and TimedOut at the deadline.
         """
         if not units:
-            return 0
+            return Stopped(0, {})
         what = f"Cannot stop {', '.join(units)}"
         todo = "See systemctl status for the reason. If the units only need more time, increase stop_timeout"
         self.runner.check(["systemctl", "stop", *units], what, todo, timeout=self.timeout)
-        found = self.show(["ActiveState", "ActiveExitTimestampMonotonic"], units)
+        found = self.show(["ActiveState", "ActiveExitTimestampMonotonic", "Result"], units)
         left = [unit for unit, one in zip(units, found) if one.get("ActiveState") not in ("inactive", "failed")]
         if left:
             said = f"after systemctl stop, these units still run or were started again: {', '.join(left)}"
             todo = "Find out what starts them: systemctl list-dependencies --reverse shows the units that need them"
             raise HotpmemError(what, said, todo, units=left)
         exits = [int(one.get("ActiveExitTimestampMonotonic") or 0) for one in found]
-        return min((at for at in exits if at), default=0) * 1000
+        return Stopped(min((at for at in exits if at), default=0) * 1000, {unit: one.get("Result", "") for unit, one in zip(units, found)})
 
     def start(self, units: Sequence[str]) -> None:
         """Start units. Raises HotpmemError when a unit does not start, and TimedOut at the deadline."""

@@ -10,6 +10,7 @@ Sources: systemd.unit(5), ``Mapping of unit properties to their inverses``; src/
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Sequence
 
@@ -18,7 +19,7 @@ PROPAGATES_STOP = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "Propag
 # These units start it when something asks for it.
 TRIGGERS = ("TriggeredBy",)
 PROPERTIES = ("Id", "LoadState", "ActiveState", "Result", *PROPAGATES_STOP, *TRIGGERS)
-# What can't be stopped, or means more than its own processes.
+# Units without processes: a stop passes through them, but to start a target would start units that were down.
 _LEFT_OUT = (".target", ".slice", ".device")
 _MAX_UNITS = 200  # a dependency on basic.target or alike would name half the machine
 
@@ -71,4 +72,5 @@ def _unit(properties: Mapping[str, str]) -> Unit:
 
 def _names(properties: Mapping[str, str]) -> List[str]:
     """The units that a stop reaches from here. A trigger counts by itself, but stopping it stops nothing else."""
-    return [name for key in (*PROPAGATES_STOP, *TRIGGERS) for name in properties.get(key, "").split()]
+    # systemctl quotes a name with a backslash: "run-credentials-x\\x2dy.service.mount".
+    return [name for key in (*PROPAGATES_STOP, *TRIGGERS) for name in shlex.split(properties.get(key, ""))]

@@ -204,6 +204,7 @@ class Machine:
         self.fails = {}
         self.state = "running"
         self.jobs = ""
+        self.shown = {}
         self.stopped_us = 0
         self.image = {"state": "none"}
 
@@ -253,6 +254,14 @@ class Machine:
             return 0, "", ""
         return (2 if name == "blkid" else 0), "{}" if name == "ndctl" else "", ""
 
+    def _shown(self, name):
+        """Properties as systemctl show prints them. shown: what differs, by unit."""
+        known = {
+            "Id": name, "LoadState": "loaded", "ActiveState": "active" if name in self.active else "inactive", "Result": "success",
+            "ActiveExitTimestampMonotonic": self.stopped_us,
+        }  # fmt: skip
+        return {**known, **self.shown.get(name, {})}
+
     def _systemctl(self, verb, units):
         if verb == "stop":
             self.active -= set(units)
@@ -260,9 +269,9 @@ class Machine:
             self.active |= set(units)
         elif verb == "is-active":
             return 3, "\n".join("active" if unit in self.active else "inactive" for unit in units), ""
-        elif verb == "show" and "--property=ActiveState" in units:
-            states = ["active" if unit in self.active else "inactive" for unit in units if not unit.startswith("--")]
-            return 0, "\n".join(f"ActiveState={state}\nActiveExitTimestampMonotonic={self.stopped_us}\n" for state in states), ""
+        elif verb == "show":
+            names = units[units.index("--") + 1 :] if "--" in units else []
+            return 0, "\n".join("".join(f"{key}={value}\n" for key, value in self._shown(name).items()) for name in names), ""
         elif verb == "is-system-running":
             return 1, self.state, ""
         elif verb == "list-jobs":
