@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Builds pmem-state for one architecture on the controller, unless it is there already.
+# Builds pmem-state for one architecture on the controller, unless it already exists.
 # Usage: build.sh SOURCE_DIR BUILD_DIR ARCH PYTHON [CC]
-# Prints "built" or "cached", then the path of the binary, whose SHA-256 stands beside it in PATH.sha256.
+# Prints "built" or "cached", then the PATH of the binary. PATH.sha256 contains its SHA-256 digest.
 set -euo pipefail
 source_dir=$1 build_dir=$2 arch=$3 python=$4 cc=${5:-}
 
@@ -14,11 +14,11 @@ if [ -z "$cc" ]; then
     elif [ "$arch" = "$(uname -m)" ] && command -v cc >/dev/null; then
         cc=cc
     else
-        die "no compiler. Run '$python -m pip install ziglang' on the controller, or set state_helper_cc to a cross compiler."
+        die "the controller has no suitable compiler. Run '$python -m pip install ziglang' on the controller, or set state_helper_cc to a cross compiler."
     fi
 fi
 
-# The digest of the sources and of the compiler's version: a changed source or compiler gets a directory of its own.
+# The digest of the sources and of the compiler's version. A changed source or compiler gets its own directory.
 key=$({ cd "$source_dir"; find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; echo "$arch $cc"; $cc --version 2>/dev/null || true; } |
     sha256sum | cut -c1-16)
 out=$build_dir/$arch-$key
@@ -26,12 +26,12 @@ good() { [ -x "$out/pmem-state" ] && (cd "$out" && sha256sum --check --status pm
 if good; then
     echo cached
 else
-    # In a directory of its own, then moved: two plays may build the same helper at the same time.
+    # Build in a temporary directory and move it afterwards, because two plays may build the same helper at the same time.
     mkdir -p "$build_dir"
     new=$(mktemp -d "$out.XXXXXX")
     trap 'rm -rf "$new"' EXIT
     log=$new/build.log
-    make -C "$source_dir" ARCH="$arch" CC="$cc" OUT="$new" >"$log" 2>&1 || { tail -n 20 "$log" >&2; die "make failed: see above"; }
+    make -C "$source_dir" ARCH="$arch" CC="$cc" OUT="$new" >"$log" 2>&1 || { tail -n 20 "$log" >&2; die "make failed. Read the compiler output above"; }
     (cd "$new" && sha256sum pmem-state >pmem-state.sha256)
     chmod 755 "$new"
     good || { rm -rf "$out" && "$python" -c 'import os, sys; os.rename(sys.argv[1], sys.argv[2])' "$new" "$out"; } 2>/dev/null || good || die "cannot move $new to $out"
