@@ -20,7 +20,7 @@ from .boot import hot_add_at_boot, kept
 
 
 def check(engine: Engine, settings: Settings) -> Dict[str, Any]:
-    """The preflight's numbers; refuses with all reasons."""
+    """The numbers of the preflight. Raises VerbError with all reasons if the machine is not ready."""
     try:
         return engine.preflight.require(settings.namespace, settings.state_items, settings.reserve, True, jump_target(engine, settings))
     except HotpmemError as error:
@@ -28,7 +28,7 @@ def check(engine: Engine, settings: Settings) -> Dict[str, Any]:
 
 
 def preflight(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
-    """Is this machine ready?"""
+    """Whether this machine is ready for a handoff."""
     numbers = check(engine, settings)
     lines = ["ready"]
     if numbers["needed_bytes"]:
@@ -38,7 +38,7 @@ def preflight(engine: Engine, settings: Settings, args: argparse.Namespace) -> A
 
 
 def status(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
-    """All there is to know, and whether a handoff would be refused. Never fails."""
+    """All facts about this machine, and whether a handoff would be refused. Never fails."""
     facts = HostReport(engine.sysfs, engine.runner, engine.helper).gather(settings.namespace)
     try:
         reasons, numbers = engine.preflight.check(
@@ -68,12 +68,12 @@ def _moved(move: Transition, checked: bool) -> Answer:
     lines: List[str] = [f"{verb}{change}" if checked else f"done: {change}" for change in move.changes] or ["nothing to do"]
     if not checked and move.changes:
         facts = move.namespace.to_dict()
-        lines.append(f"{facts['namespace']} is {facts['mode']} now{', ' + move.device if move.device else ''}")
+        lines.append(f"{facts['namespace']} is now {facts['mode']}{', ' + move.device if move.device else ''}")
     return Answer(lines, dict(move.to_dict(), check=checked))
 
 
 def hot_remove(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
-    """Take the memory out of System RAM and make it a device for the image."""
+    """Remove the memory from System RAM and make it a device for the image."""
     found = engine.namespaces.find(settings.namespace)
     if args.check:
         return _moved(engine.hotplug.plan_remove(found, settings.force), True)
@@ -81,7 +81,7 @@ def hot_remove(engine: Engine, settings: Settings, args: argparse.Namespace) -> 
 
 
 def hot_add(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
-    """Make the namespace devdax and its memory System RAM."""
+    """Make the namespace devdax and add its memory to System RAM."""
     if args.at_boot:
         return hot_add_at_boot(engine, settings)
     force = args.force or settings.force
