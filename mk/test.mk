@@ -11,7 +11,7 @@ test: check fuzz-ci molecule ## all of it: check, a minute of fuzzing, and the s
 check: MUTATIONS = 1000
 check: lint unit sanity test-helper ## what needs no machine: lint, unit, sanity, helper (with 1,000 of the 10,000 mutations)
 
-lint: deps ## ruff, mypy, yamllint, ansible-lint, shellcheck
+lint: deps ## ruff, mypy, yamllint, ansible-lint, shellcheck, antsibull-docs
 	@tests/setup/lint.sh
 
 unit: deps ## unit tests of the engine, the filters, the lab and the benchmarks

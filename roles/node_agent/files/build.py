@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pack hotpmem-node: the engine's own files and the package beside this one, in one file that Python runs.
+"""Pack hotpmem-node into one file that Python runs: the files of the engine and the package hotpmem_node.
 
-Usage: build.py MODULE_UTILS OUT [INTERPRETER]. Prints "built" or "unchanged". Python's standard library is all it takes. The
-same files give the same bytes: names in order, one date, one mode, nothing compressed (zlib's output differs by version).
+Usage: build.py MODULE_UTILS OUT [INTERPRETER]. Prints "built" or "unchanged". It needs only Python's standard library.
+The same files give the same bytes: the names are sorted, all entries have the same date and mode, and the archive is not compressed,
+because the output of zlib depends on its version.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from typing import Dict
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ENGINE = "ansible_collections/hotpmem/fleet/plugins/module_utils"
-# The edge to Ansible: the one file of the engine that imports it.
+# The only file of the engine that imports Ansible.
 LEFT_OUT = ("_module.py",)
 DATE = (2020, 1, 1, 0, 0, 0)
 MAIN = "import sys\n\nfrom hotpmem_node.cli import main\n\nsys.exit(main())\n"
 
 
 def gather(module_utils: str) -> Dict[str, bytes]:
-    """Name in the archive -> content."""
+    """Maps each name in the archive to its content."""
     found: Dict[str, bytes] = {"__main__.py": MAIN.encode()}
     for source, target in ((module_utils, ENGINE), (os.path.join(HERE, "hotpmem_node"), "hotpmem_node")):
         for folder, _folders, names in os.walk(source):
@@ -33,7 +34,7 @@ def gather(module_utils: str) -> Dict[str, bytes]:
                 if name.endswith(".py") and name not in LEFT_OUT:
                     with open(os.path.join(folder, name), "rb") as file:
                         found[f"{package}/{name}"] = file.read()
-    # zipimport takes a folder for a package only when it holds an __init__.py.
+    # zipimport treats a folder as a package only if it contains an __init__.py.
     for name in list(found):
         package = posixpath.dirname(name)
         while package:
@@ -43,7 +44,7 @@ def gather(module_utils: str) -> Dict[str, bytes]:
 
 
 def pack(files: Dict[str, bytes], interpreter: str) -> bytes:
-    """The archive, with a first line that runs it. -I: nothing from the environment or the working directory gets in."""
+    """The archive with a first line that runs it. -I keeps the environment and the working directory out of sys.path."""
     target = io.BytesIO()
     target.write(f"#!{interpreter} -I\n".encode())
     with zipfile.ZipFile(target, "a", zipfile.ZIP_STORED) as archive:

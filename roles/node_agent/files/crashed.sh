@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-# A state unit failed; run by hotpmem-crashed@ITEM.service. Usage: crashed ITEM LIMIT
-# When it was restored in this boot and has failed LIMIT times or more since (systemd's own restarts count), the item starts cold at the
-# next boot: what crashed it would crash it again. A handoff with the unit up takes that back.
+# hotpmem-crashed@ITEM.service runs this script when the unit of an item has failed. Usage: crashed ITEM LIMIT
+# The item was restored in this boot. If its unit has failed LIMIT times or more since then, including restarts by systemd, the item starts
+# without its state at the next boot, because the same state would probably crash the unit again. A handoff while the unit runs cancels
+# this.
 set -u
 umask 077
 item=$1 limit=${2:-3}
@@ -21,6 +22,6 @@ echo "$((restarts + 1))" >>"$run/crashes/$item"
 failed=0
 while read -r number; do failed=$((failed + number)); done <"$run/crashes/$item"
 [ "$failed" -ge "$limit" ] || exit 0
-reason="its unit $unit failed $failed times on the state restored in the boot before"
+reason="its unit $unit failed $failed times on its restored state"
 echo "$reason" >"$lib/cold/$item"
 echo "$item starts cold at the next boot: $reason"

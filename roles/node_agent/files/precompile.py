@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Put hotpmem-node in its place on a host: the packed sources, and beside each what this host's Python compiles it to.
+"""Install hotpmem-node on a host: the packed sources, and next to each source its bytecode, compiled by the host's Python.
 
-Usage: precompile.py PACKED OUT [--check|--act]. Prints "built" (with --check: it would be) or "unchanged". Standard library alone.
-What Python imports from a zip it compiles anew at every start, unless a compiled file stands beside the source. One that another Python
-compiled is passed over for the source: after an upgrade the agent still runs, only slower, until this runs again.
+Usage: precompile.py PACKED OUT [--check|--act]. Prints "unchanged", or "built" (with --check: it would build). It needs only Python's
+standard library. Python compiles sources in a zip file at every start, unless the zip file also contains the bytecode. Python ignores
+bytecode of another version. After an upgrade of Python the agent still runs, but starts more slowly until this script runs again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import sys
 import zipfile
 
-# PEP 552: found by hash, which is not looked at. Source and compiled file come and go in one file.
+# PEP 552: an unchecked hash. The source and the bytecode are always replaced together.
 UNCHECKED = (1).to_bytes(4, "little")
 MODE = 0o755
 
@@ -29,7 +29,7 @@ def compiled(source: bytes, path: str) -> bytes:
 
 
 def extend(packed: bytes, out: str) -> bytes:
-    """The archive with its first line, its sources, and their compiled files."""
+    """The archive with its first line, its sources and their bytecode."""
     target = io.BytesIO()
     target.write(packed[: packed.index(b"\n") + 1])
     with zipfile.ZipFile(io.BytesIO(packed)) as sources, zipfile.ZipFile(target, "a", zipfile.ZIP_STORED) as archive:
@@ -41,12 +41,12 @@ def extend(packed: bytes, out: str) -> bytes:
 
 
 def label(packed: bytes, built: bytes) -> str:
-    """What was built from what, by which kind of Python. Compiling twice need not give the same bytes, so they can't be compared."""
+    """Identifies the sources, the Python and the result. Two compilations may differ in bytes, so comparing them would not work."""
     return " ".join([hashlib.sha256(packed).hexdigest(), importlib.util.MAGIC_NUMBER.hex(), hashlib.sha256(built).hexdigest()])
 
 
 def is_current(packed: bytes, out: str, note: str) -> bool:
-    """Whether OUT is what was built from PACKED, and nobody has changed it."""
+    """Whether OUT was built from PACKED and nobody has changed it since."""
     try:
         with open(out, "rb") as file, open(note, encoding="ascii") as written:
             found = os.fstat(file.fileno())

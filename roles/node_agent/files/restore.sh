@@ -1,42 +1,51 @@
 #!/bin/sh
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Restores the saved state early in boot; run by hotpmem-restore.service. POSIX sh and the copy helper, nothing else: it waits for
-# neither network nor Python. Usage: restore SECONDS_TO_WAIT_FOR_THE_DEVICE [HELPER]
-# restore --failed: when that ended without a result, whatever the reason: says so, so that units need not wait for their state.
-# restore --early [HELPER]: run by the /init of a jump's minimal initrd, beside the start of systemd. Writes to /run alone, restores
-# when nothing speaks against it, and leaves everything else, and the writing to the disk, to the unit, which waits for it.
+# Restores the saved state early in boot. It needs only a POSIX shell and the copy helper. It waits for neither the network nor Python.
 #
-# Leaves in /run/hotpmem: restore.json (the helper's result, or why there was none), restored/NAME, cold/NAME (why that item was
-# not restored though it could have been), hold/NAME (the unit of that item stays down), due (a restore was due), restore.lock (held
-# while one restores), early.pid and early.log (of --early), early (its exit code, until the unit has taken over).
-# Exit: the helper's; 0 when there was nothing to restore and nothing was due; 3 when something was due and there is no image.
+# restore SECONDS_TO_WAIT_FOR_THE_DEVICE [HELPER]: hotpmem-restore.service runs this.
+# restore --failed: the same unit runs this at its end. If the restore ended without a result, it writes one, so that the units of the
+# items do not wait for their state any longer.
+# restore --early [HELPER]: the /init of the minimal initrd runs this while systemd starts. It writes only to /run and restores only in
+# the plain case. It leaves all other cases, and all writing to the disk, to the unit, which waits for it.
+#
+# Files in /run/hotpmem:
+#   restore.json          the result of the helper, or the reason why the helper did not run
+#   restored/NAME         the item NAME was restored
+#   cold/NAME             the reason why the item NAME was deliberately not restored
+#   hold/NAME             the unit of the item NAME stays down
+#   due                   a restore was due
+#   restore.lock          locked during a restore
+#   early.pid, early.log  the process group and the output of --early
+#   early                 the exit code of --early, until the unit has taken over
+#
+# Exit code: that of the helper; 0 if nothing was due and no image was found; 3 if a restore was due and no image was found.
 set -u
 umask 077
 wait=${1:-10} helper=${2:-/usr/local/sbin/pmem-state}
-root=${HOTPMEM_ROOT-} # tests give a directory
+root=${HOTPMEM_ROOT-} # the tests set a directory
 run=$root/run/hotpmem lib=$root/var/lib/hotpmem etc=$root/etc/hotpmem nd=$root/sys/bus/nd/devices
 result=$run/restore.json
 early=
 [ "${1-}" != --early ] || early=1 wait=2
 [ -d "$run" ] || mkdir -p "$run" || exit 2
-# To the unit, as if this had never run; it says why.
+# Leaves the restore to the unit, as if --early had never run. The unit prints the reason.
 leave() { # REASON
     echo "the initrd left the restore to this unit: $1" >"$run/early.log"
     exit 0
 }
 
 if [ -n "$early" ]; then
-    [ -L "$root/etc/systemd/system/multi-user.target.wants/hotpmem-restore.service" ] || leave "it is not enabled"
-    [ -e "$lib/pending" ] || leave "the boot before saved nothing"
-    [ -z "$(ls "$lib/cold" 2>/dev/null)" ] || leave "an item is to start cold, which is noted on the disk"
+    [ -L "$root/etc/systemd/system/multi-user.target.wants/hotpmem-restore.service" ] || leave "the unit is not enabled"
+    [ -e "$lib/pending" ] || leave "the previous boot did not save any state"
+    [ -z "$(ls "$lib/cold" 2>/dev/null)" ] || leave "a record on the disk says that an item must start cold"
 fi
 
-# Inherited by the helper: free when whoever restores has ended with all that it started.
+# The helper inherits this lock. The lock is free when the restore and all processes that it started have ended.
 exec 9>>"$run/restore.lock"
 if [ "${1-}" = --failed ]; then
-    # What the unit had started is gone by now. Nothing may put items in place once the units have been told to start cold. Below
-    # TimeoutStopSec=: what is not gone by then hangs in the kernel, where SIGKILL waits for it.
+    # The processes of the unit have ended by now. Kill those of --early too: once the result tells the units to start cold, no process
+    # may put items in place. The wait is shorter than TimeoutStopSec=. A process that survives it hangs in the kernel.
     left=80
     until flock -n 9 || [ "$left" -le 0 ]; do
         [ ! -r "$run/early.pid" ] || kill -s KILL -- "-$(cat "$run/early.pid")"
@@ -47,7 +56,7 @@ else
     flock 9
 fi
 if [ -n "$early" ]; then
-    echo $$ >"$run/early.pid" # of its process group: /init gives it one
+    echo $$ >"$run/early.pid" # /init starts this script in its own process group
     exec >"$run/early.log" 2>&1
 fi
 
@@ -56,18 +65,18 @@ end() { # EXIT
     exit "$1"
 }
 
-# Units wait for this: no program is started that is not needed. What was killed may have ended within a line.
+# Prints early.log. The units wait for this, so it starts no program. If --early was killed, its last line may be incomplete.
 early_said() {
     while IFS= read -r line || [ -n "$line" ]; do echo "$line"; done <"$run/early.log"
 }
 
-# Once a boot: a state unit that is started again pulls this unit in again.
+# Restore once per boot. A state unit that is restarted also starts this unit again.
 if [ -e "$result" ]; then
     [ -e "$run/early" ] || exit 0
     early_said
     : >"$lib/serving"
     read -r code <"$run/early" || code=2
-    # One after the other, in this order: ended in between, the next run does it again.
+    # Keep this order. If this is interrupted in between, the next run repeats it.
     rm -f "$lib/pending" "$run/early"
     exit "$code"
 fi
@@ -75,7 +84,8 @@ rm -f "$run/early"
 [ -n "$early" ] || [ ! -e "$run/early.log" ] || early_said
 mkdir -p "$run/hold" "$run/restored" "$run/cold" "$lib" || exit 2
 
-# pending: the last boot saved. serving: units have run with state; after a power cut there is no pending, but it is lost all the same.
+# pending: the previous boot saved state. serving: units have run with state. After a power cut pending does not exist, but the state is
+# lost all the same.
 due=
 if [ -e "$lib/pending" ] || [ -e "$lib/serving" ]; then
     due=1
@@ -84,16 +94,16 @@ if [ -e "$lib/pending" ] || [ -e "$lib/serving" ]; then
     [ -n "$early" ] || : >"$lib/serving"
 fi
 
-# Before anything else: should this be ended at its deadline, what must not start without its state does not start.
+# Do this first. If systemd stops this script at its deadline, the units that must not start without their state stay down.
 if [ -n "$due" ] && [ -r "$etc/hold.conf" ]; then
     while IFS= read -r name; do
         case $name in '' | '#'*) continue ;; esac
-        [ ! -e "$run/restored/$name" ] || continue # by the initrd, which did not come to its end
+        [ ! -e "$run/restored/$name" ] || continue # the initrd restored this item before it was stopped
         echo "its state was not restored, and cold_start is false" >"$run/hold/$name"
     done <"$etc/hold.conf"
 fi
 
-# say STATUS EXIT SAID: a result as the helper writes them. No quotes or backslashes in SAID.
+# say STATUS EXIT SAID: writes a result in the format of the helper. SAID must not contain quotes or backslashes.
 say() {
     printf '{"event": "result", "verb": "restore", "exit": %s, "status": "%s", "refused": null, "msg": "%s", "error": {"what": "Restoring the state", "said": "%s", "todo": "Start the services cold"}, "items": []}\n' \
         "$2" "$1" "$3" "$3" >"$result"
@@ -101,12 +111,12 @@ say() {
 }
 
 if [ "${1-}" = --failed ]; then
-    say failed 2 "hotpmem-restore.service ended without a result (${SERVICE_RESULT-unknown}): journalctl -u hotpmem-restore says why. The image is kept"
+    say failed 2 "hotpmem-restore.service ended without a result (${SERVICE_RESULT-unknown}): journalctl -u hotpmem-restore shows the reason. The image is kept"
     end 0
 fi
 
-# At the deadline systemd sends SIGTERM to the helper as well; this runs when the helper has ended.
-trap '[ -z "$early" ] || leave "it was stopped"; say timeout 2 "the restore did not end within its deadline and was stopped; no item was replaced half way"; end 2' TERM INT
+# At the deadline systemd sends SIGTERM to the helper as well. The shell runs this trap after the helper has ended.
+trap '[ -z "$early" ] || leave "the early restore was stopped"; say timeout 2 "the restore did not end within its deadline and was stopped. Each item is either restored completely or unchanged"; end 2' TERM INT
 
 nothing() { # SAID
     [ -z "$early" ] || leave "$1"
@@ -115,30 +125,31 @@ nothing() { # SAID
     end 0
 }
 
-# Without it an image, should there be one, is older than what the units have done since: restoring it would take them back in time.
-[ -e "$lib/pending" ] || nothing "the boot before saved nothing"
+# Without pending, an existing image is older than the work that the units have done since. Restoring it would undo that work.
+[ -e "$lib/pending" ] || nothing "the previous boot did not save any state"
 
-# Whoever saved wrote down where: the start of the namespace, and the road (raw: its block device; dax: its dax device).
+# The save recorded its place: the start of the namespace and the road (raw: its block device; dax: its dax device).
 place='' road=''
 [ ! -r "$lib/place" ] || read -r place road <"$lib/place" || :
 [ "$road" = dax ] || road=raw
 
-# Adds to device and count when the raw namespace $ns has one; other: it is claimed (devdax), so nothing was saved to it.
+# Sets device and adds to count if the raw namespace $ns has a block device. Sets other if the namespace is claimed (devdax), so that it
+# cannot contain a raw image.
 look_raw() {
     if [ -n "$holder" ]; then
-        # While the driver looks for info blocks it claims the namespace for a moment; a claim that holds has a driver of its own.
+        # The driver claims the namespace for a moment while it looks for info blocks. A lasting claim has its own driver.
         [ ! -e "$nd/$holder/driver" ] || other="claimed by $holder, not raw"
         return 0
     fi
     for block in "$ns"/block/*; do
-        # The kernel makes the node itself (devtmpfs): no waiting for udev.
+        # The kernel creates the node itself (devtmpfs), so there is no need to wait for udev.
         [ -e "$root/dev/${block##*/}" ] || continue
         device=$root/dev/${block##*/}
         count=$((count + 1))
     done
 }
 
-# The same for the dax device of the namespace $ns. Only device_dax may hold it: in the hands of kmem it is RAM.
+# The same for the dax device of the namespace $ns. It must be bound to device_dax. If it is bound to kmem, it is System RAM.
 look_dax() {
     for block in "$ns"/block/*; do
         [ -e "$block" ] || continue
@@ -147,16 +158,17 @@ look_dax() {
     done
     for dax in "$nd/${holder:-none}"/dax*.*; do
         name=${dax##*/}
-        [ ! -e "$root/sys/bus/dax/drivers/kmem/$name" ] || other="System RAM already ($name is held by kmem)"
+        [ ! -e "$root/sys/bus/dax/drivers/kmem/$name" ] || other="System RAM already ($name is bound to kmem)"
         [ -e "$root/sys/bus/dax/drivers/device_dax/$name" ] || continue
-        # The kernel shows the driver before the node can be opened.
+        # The kernel shows the driver before a program can open the node.
         (: <"$root/dev/$name") 2>/dev/null || continue
         device=$root/dev/$name
         count=$((count + 1))
     done
 }
 
-# Sets device, count, other, all (namespaces looked at), and emptied: where a devdax namespace, whose info block is gone, may have been.
+# Sets device, count, other and all (the number of namespaces). Sets emptied to a device on which a devdax namespace may have lost its
+# info block.
 look() {
     device='' other='' emptied='' count=0 all=0
     for ns in "$nd"/namespace*; do
@@ -176,14 +188,14 @@ look() {
     [ "$count" -ge 1 ]
 }
 
-# Leaves the helper's answer as the result when there is none: what is there instead tells whether firmware cleared it.
+# If the device contains no image, keeps the answer of the helper as the result. It tells whether firmware cleared the device.
 no_image_on() { # DEVICE
-    [ -z "$early" ] || leave "there is no device that may have the image"
+    [ -z "$early" ] || leave "no device that could contain the image was found"
     code=0
     "$helper" info --device "$1" --json >"$result.new" || code=$?
     [ "$code" -eq 3 ] || return 1
     mv -f "$result.new" "$result"
-    echo "there is no image on $1"
+    echo "no image was found on $1"
 }
 
 left=$((wait * 10))
@@ -193,19 +205,19 @@ until look || [ -n "$other" ] || [ "$left" -le 0 ]; do
 done
 
 if [ "$all" -gt 1 ]; then
-    # Not even when only one of them has a device now: it may be the other DIMM.
-    nothing "there are several namespaces, and no record of which one was saved to"
+    # Do not guess, even if only one of them has a device now. It may be the wrong DIMM.
+    nothing "the host has several namespaces, and no record says which one contains the image"
 elif [ -z "$device" ] && [ -n "$emptied" ] && no_image_on "$emptied"; then
     end 3
 elif [ -z "$device" ] && [ -n "$other" ]; then
-    nothing "the namespace is $other: nothing was saved to it"
+    nothing "the namespace is $other, so no image can be read from it"
 elif [ -z "$device" ]; then
     drivers=nd_pmem
     [ "$road" = raw ] || drivers="dax_pmem, device_dax"
-    nothing "there was no persistent memory device within $wait s: is its driver ($drivers) loaded early?"
+    nothing "found no persistent memory device within $wait s. Check that its driver ($drivers) is loaded early"
 fi
 
-# An item whose unit crashed again and again on its restored state starts cold, this once.
+# An item whose unit crashed repeatedly on restored state starts cold at this boot only.
 set --
 cold=
 while IFS= read -r line; do
@@ -214,7 +226,7 @@ while IFS= read -r line; do
     if [ -e "$lib/cold/$name" ]; then
         cold=1
         mv -f "$lib/cold/$name" "$run/cold/$name"
-        # Down rather than cold holds here too; the reason is another one.
+        # A unit that must not start cold stays down here as well. Record this reason for it.
         [ ! -e "$run/hold/$name" ] || cp "$run/cold/$name" "$run/hold/$name"
         echo "$name is not restored: $(cat "$run/cold/$name")"
     else
@@ -222,12 +234,12 @@ while IFS= read -r line; do
     fi
 done <"$etc/items.conf"
 if [ $# -eq 0 ]; then
-    nothing "there is no item to restore"
+    nothing "no item is left to restore"
 fi
 [ -n "$cold" ] || set -- --config "$etc/items.conf"
 
 if [ -n "$early" ]; then
-    # One CPU is for the start of systemd. 4 is what the helper takes at most by itself.
+    # Leave one CPU to the start of systemd. The helper uses at most 4 threads by default.
     threads=$(($(nproc) - 1))
     [ "$threads" -ge 1 ] || threads=1
     [ "$threads" -le 4 ] || threads=4
@@ -235,10 +247,10 @@ if [ -n "$early" ]; then
 fi
 "$helper" restore --device "$device" "$@" --json >"$result.new"
 code=$?
-# 6: some items. Anything else has restored none, and the unit can try with all that it has.
+# Exit code 6: some items were restored. After any other failure nothing was restored, so the unit can try all items.
 [ -z "$early" ] || [ "$code" -eq 0 ] || [ "$code" -eq 6 ] || leave "pmem-state ended with $code"
 
-# One item a line; a quote inside a path is escaped, so what is matched here can't be part of one.
+# Put each item on its own line. Quotes inside a path are escaped, so this pattern cannot match inside a path.
 sed 's/"name":/\n&/g' "$result.new" |
     sed -nE 's/^"name": ?"([A-Za-z0-9._-]+)", ?"path": ?"(\\.|[^"\\])*", ?"status": ?"restored".*/\1/p' |
     while IFS= read -r name; do
@@ -248,8 +260,8 @@ sed 's/"name":/\n&/g' "$result.new" |
     done
 
 [ "$code" -ne 3 ] || [ -n "$due" ] || code=0
-[ "$code" -eq 0 ] || echo "not everything was restored (pmem-state ended with $code): hotpmem-node outcome says what and why"
-# Last: who finds the result finds all of it.
+[ "$code" -eq 0 ] || echo "the restore is not complete (pmem-state ended with $code). Run hotpmem-node outcome to see which items have no state, and why"
+# Write the result last, so that a reader never finds an incomplete one.
 [ -z "$early" ] || echo "$code" >"$run/early"
 mv -f "$result.new" "$result"
 end "$code"

@@ -31,7 +31,7 @@ else
     new=$(mktemp -d "$out.XXXXXX")
     trap 'rm -rf "$new"' EXIT
     log=$new/build.log
-    make -C "$source_dir" ARCH="$arch" CC="$cc" OUT="$new" >"$log" 2>&1 || { tail -n 20 "$log" >&2; die "make failed: see above"; }
+    make -C "$source_dir" ARCH="$arch" CC="$cc" OUT="$new" >"$log" 2>&1 || { tail -n 20 "$log" >&2; die "make failed. Read the compiler output above"; }
     (cd "$new" && sha256sum pmem-state >pmem-state.sha256)
     chmod 755 "$new"
     good || { rm -rf "$out" && "$python" -c 'import os, sys; os.rename(sys.argv[1], sys.argv[2])' "$new" "$out"; } 2>/dev/null || good || die "cannot move $new to $out"

@@ -72,7 +72,7 @@ def test_reboot_by_hand(node):
 
 def test_power_cut_while_system_ram(node):
     node.cut_power()
-    assert "the boot before saved nothing" in node.cold()
+    assert "the previous boot did not save any state" in node.cold()
     assert node.is_ram()
 
 

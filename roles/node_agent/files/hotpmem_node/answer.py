@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Exit codes, and how a verb's answer reaches people (text) and programs (one JSON object)."""
+"""Exit codes, and the output of a verb: text for people, one JSON object for programs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ DONE, USAGE, FAILED, REFUSED, PARTLY, PUT_BACK, STUCK, BUSY = 0, 1, 2, 5, 6, 7, 
 EXITS = """\
 exit status:
   0  done, or nothing to do
-  1  the command line or the settings can't be used
-  2  it could not be done; the message says where things stand
-  5  refused: not ready, nothing was touched
-  6  done in part: some items have their state, some have not
-  7  handoff failed before the jump: services and memory are as before
-  8  handoff failed before the jump, and something could not be put back: the message says what
-  9  another hotpmem-node is at work
+  1  the command line or the settings are invalid
+  2  the command failed; the message describes the current state
+  5  refused, because the machine is not ready; nothing was changed
+  6  done in part: some items have their state, others do not
+  7  the handoff failed before the jump; services and memory are as before
+  8  the handoff failed before the jump, and some of it could not be undone; the message says what
+  9  another hotpmem-node is running
 """
 
 
 class Answer:
-    """What a verb has to say. lines: for people. facts: for programs."""
+    """The result of a verb: lines for people, and facts for programs."""
 
     def __init__(self, lines: List[str], facts: Dict[str, Any], code: int = DONE) -> None:
         self.lines = lines
@@ -35,7 +35,7 @@ class Answer:
 
 
 class VerbError(HotpmemError):
-    """A HotpmemError that ends with a code of its own."""
+    """A HotpmemError with its own exit code."""
 
     def __init__(self, code: int, what: str, said: str, todo: str, **details: Any) -> None:
         self.code = code
@@ -43,7 +43,7 @@ class VerbError(HotpmemError):
 
     @classmethod
     def of(cls, code: int, error: HotpmemError) -> VerbError:
-        """error, with a code."""
+        """The same error with an exit code."""
         return cls(code, error.what, error.said, error.todo, **error.details)
 
 

@@ -19,7 +19,7 @@ from .answer import DONE, FAILED, PARTLY, REFUSED, Answer, VerbError
 
 
 def boot_of(engine: Engine, settings: Settings) -> AfterBoot:
-    """What this boot did."""
+    """The work of this boot."""
     return AfterBoot(engine, settings, Services(engine.runner, settings.stop_timeout))
 
 
@@ -29,14 +29,14 @@ def _words(boot: AfterBoot) -> List[str]:
         return [outcome_words(outcome) for outcome in outcomes]
     if boot.result is None:
         return ["hotpmem-restore.service has not run in this boot"]
-    return [f"nothing was to be restored: {boot.result.get('msg') or (boot.result.get('error') or {}).get('said') or 'no state was due'}"]
+    return [f"no state had to be restored: {boot.result.get('msg') or (boot.result.get('error') or {}).get('said') or 'no state was due'}"]
 
 
 def kept(error: HotpmemError) -> VerbError:
-    """The error of a hot-add: what would be lost is refused, and the next command said."""
+    """The error of a hot-add. If data would be lost, the code is REFUSED and the message names the command that gives it up."""
     if not error.details.get("destroys"):
         return VerbError.of(FAILED, error)
-    todo = "When that may be lost: hotpmem-node hot-add --force"
+    todo = "If you do not need this data any more, run: hotpmem-node hot-add --force"
     return VerbError(REFUSED, error.what, error.said, todo, **error.details)
 
 
@@ -55,15 +55,16 @@ def hot_add_at_boot(engine: Engine, settings: Settings) -> Answer:
 
 
 def outcome(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
-    """What became of each item in this boot."""
+    """The outcome of each item in this boot."""
     boot = boot_of(engine, settings)
     outcomes = boot.outcomes()
     lines = _words(boot)
     cold = [one for one in outcomes if one["status"] in ("cold", "down")]
     if cold:
-        lines.append(f"the boot before ended so: {boot.last_end or 'it said nothing (a handoff, a power cut or a reset)'}")
+        lines.append(f"end of the previous boot: {boot.last_end or 'not recorded (a handoff, a power cut or a reset)'}")
     if any(one["status"] == "down" for one in cold):
-        lines.append(f"to start without state: hotpmem-node cold-start {' '.join(one['name'] for one in cold if one['status'] == 'down')}")
+        down = " ".join(one["name"] for one in cold if one["status"] == "down")
+        lines.append(f"to start the units without their state, run: hotpmem-node cold-start {down}")
     facts = {"outcomes": outcomes, "due": boot.due, "restore": boot.result, "last_end": boot.last_end or None}
     return Answer(lines, facts, PARTLY if cold else DONE)
 
@@ -72,4 +73,4 @@ def cold_start(engine: Engine, settings: Settings, args: argparse.Namespace) -> 
     """Let held units start."""
     boot = boot_of(engine, settings)
     names = boot.cold_start(args.item, boot.services.start)
-    return Answer([f"{name} starts without its state" for name in names] or ["nothing is held down"], {"started": names})
+    return Answer([f"{name} starts without its state" for name in names] or ["no unit is held down"], {"started": names})

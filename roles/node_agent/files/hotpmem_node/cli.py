@@ -35,7 +35,7 @@ VERBS: Dict[str, Verb] = {
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse ends with 2, which here means that something could not be done."""
+    """Ends with code 1 on a wrong command line. argparse would end with 2, which means a failure here."""
 
     def error(self, message: str) -> Any:
         raise VerbError(USAGE, "Cannot read the command line", message, f"See {self.prog} --help")
@@ -44,11 +44,11 @@ class Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """All verbs and options."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    common.add_argument("--settings", default=SETTINGS, metavar="FILE", help=f"settings (default {SETTINGS})")
+    common.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    common.add_argument("--settings", default=SETTINGS, metavar="FILE", help=f"the file with the settings (default {SETTINGS})")
     top = Parser(
         prog="hotpmem-node",
-        description="Keeps state over the reboots of this machine, in persistent memory that is ordinary RAM in between.",
+        description="Keeps the state of this machine across reboots in persistent memory, which is ordinary RAM between them.",
         epilog=EXITS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -61,35 +61,35 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
 
-    verb("status", "what the memory is used for, what image there is, and whether this machine is ready to reboot")
-    verb("preflight", "every reason against a handoff now; changes nothing")
+    verb("status", "show how the memory is used, which image exists, and whether this machine is ready to reboot")
+    verb("preflight", "list every reason against a handoff now, and change nothing")
     for name, words in (
-        ("hot-add", "make the namespace devdax and its memory System RAM (movable)"),
-        ("hot-remove", "take the memory out of System RAM and make it a device for the state image"),
+        ("hot-add", "make the namespace devdax and add its memory to System RAM (movable)"),
+        ("hot-remove", "remove the memory from System RAM and make it a device for the state image"),
     ):
         one = verb(name, words)
-        one.add_argument("--check", action="store_true", help="say what would be done, and change nothing")
+        one.add_argument("--check", action="store_true", help="show the steps, and change nothing")
         if name == "hot-add":
-            one.add_argument("--force", action="store_true", help="an image that was not restored may be lost, or what else is on it")
-            one.add_argument("--at-boot", action="store_true", help="for hotpmem-hot-add.service: judge the restore of this boot first")
-    one = verb("handoff", "stop the state units, save their state and jump to the next kernel; puts everything back when that fails")
-    one.add_argument("--method", choices=METHODS, help="systemd shuts the other units down in order; fast does not (default: settings)")
-    one.add_argument("--check", action="store_true", help="say what would be done or why it would be refused, and change nothing")
+            one.add_argument("--force", action="store_true", help="give up an image that was not restored, or other data on the namespace")
+            one.add_argument("--at-boot", action="store_true", help="check this boot's restore first (for hotpmem-hot-add.service)")
+    one = verb("handoff", "stop the state units, save their state and jump to the next kernel; if that fails, undo everything")
+    one.add_argument("--method", choices=METHODS, help="systemd shuts the other units down in order; fast does not (default: see settings)")
+    one.add_argument("--check", action="store_true", help="show the steps, or why the handoff would be refused, and change nothing")
     one.add_argument("--detach", action="store_true", help="run as hotpmem-handoff.service and return at once")
     one.add_argument("--log", default="", help=argparse.SUPPRESS)
     one = verb(
         "jump-initrd",
-        "make an initrd for the jump (host-only or minimal), unless the one there is still belongs to this kernel and its initrd",
+        "build an initrd for the jump (host-only or minimal), unless the existing one still fits this kernel and its initrd",
     )
-    one.add_argument("--again", action="store_true", help="try even though the same has failed before")
-    verb("put-back", "after a handoff that was killed: services up, memory back")
-    one = verb("save-at-shutdown", "for hotpmem-save.service: save when the machine reboots and no handoff has done so")
-    one.add_argument("--deadline", type=float, default=0.0, metavar="SECONDS", help="all of it may take so long (default: settings)")
-    verb("outcome", "what became of each item in this boot, and why")
-    one = verb("cold-start", "let units start that are held down because their state was not restored")
-    one.add_argument("item", nargs="*", help="name of an item (default: all that are held)")
-    one = verb("timeline", "where the time of the last cycle went, phase by phase, across kexec")
-    one.add_argument("--last", type=int, default=1, metavar="N", help="the last N cycles (default 1; 20 are kept)")
+    one.add_argument("--again", action="store_true", help="try again, even if the same build has failed before")
+    verb("put-back", "after a killed handoff: start the services and add the memory again")
+    one = verb("save-at-shutdown", "save when the machine reboots without a handoff (for hotpmem-save.service)")
+    one.add_argument("--deadline", type=float, default=0.0, metavar="SECONDS", help="limit for the whole save (default: see settings)")
+    verb("outcome", "show the outcome of each item in this boot, and why")
+    one = verb("cold-start", "start units that are held down because their state was not restored")
+    one.add_argument("item", nargs="*", help="name of an item (default: all items that are held down)")
+    one = verb("timeline", "show how long each phase of the last cycle took, across kexec")
+    one.add_argument("--last", type=int, default=1, metavar="N", help="show the last N cycles (default 1; the machine keeps 20)")
     return top
 
 
@@ -101,7 +101,7 @@ def engine_of(settings: Settings) -> Engine:
 
 
 def main(argv: Optional[List[str]] = None, engine_for: Callable[[Settings], Engine] = engine_of) -> int:
-    """Run a verb; returns the exit code. engine_for: the engine for these settings."""
+    """Run a verb and return the exit code. engine_for makes the engine for the settings."""
     words = list(argv) if argv is not None else None
     as_json = "--json" in (words if words is not None else sys.argv)
     name = "none"

@@ -23,7 +23,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_jump i
 
 from .answer import BUSY, FAILED, PUT_BACK, REFUSED, STUCK, Answer, VerbError
 
-LOG = "/run/hotpmem/jump.log"  # what the controller reads; ends with "ended with N" when the old boot goes on
+LOG = "/run/hotpmem/jump.log"  # The controller reads this. It ends with "ended with N" if the old boot goes on.
 UNIT = "hotpmem-handoff"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -35,7 +35,7 @@ def _parts(engine: Engine, settings: Settings) -> Handoff:
 
 
 class Log:
-    """Lines for whoever watches: standard output, and the log that outlives an ssh session. Neither may stop a handoff."""
+    """Writes lines to standard output and to a log that outlives an ssh session. A failed write never stops a handoff."""
 
     def __init__(self, path: str = "") -> None:
         self.path = path
@@ -56,7 +56,7 @@ class Log:
 
 @contextlib.contextmanager
 def _signals(handoff: Handoff) -> Iterator[None]:
-    """A signal before the jump means: put everything back."""
+    """A signal before the jump undoes the handoff."""
 
     def stop(number: int, frame: Any) -> None:
         if handoff.jump.going and handoff.jump.method == "systemd":
@@ -81,9 +81,9 @@ def _signals(handoff: Handoff) -> Iterator[None]:
 
 
 def detach_argv(settings: Settings, words: List[str], settings_file: str) -> List[str]:
-    """The command that runs the handoff as a unit of its own: the end of an ssh session does not end it.
+    """The command that runs the handoff as a separate unit, so that it continues when the ssh session ends.
 
-    After= hotpmem-save.service: when the machine is shut down meanwhile, this is ended first, and that saves.
+    After=hotpmem-save.service: if the machine shuts down in the meantime, systemd first stops this unit, and then that service saves.
     """
     patience = int(settings.stop_timeout + settings.offline_timeout + 30)
     return [
@@ -95,7 +95,7 @@ def detach_argv(settings: Settings, words: List[str], settings_file: str) -> Lis
         "--property=After=hotpmem-save.service hotpmem-restore.service",
         "--property=KillMode=mixed",
         f"--property=TimeoutStopSec={patience}",
-        # Memory has just become less. Should it be killed all the same, what comes after puts everything back.
+        # The machine has just lost memory. If the kernel kills this unit anyway, ExecStopPost= undoes the handoff.
         "--property=OOMScoreAdjust=-900",
         f"--property=ExecStopPost={words[0]} put-back --settings {settings_file}",
         *words,
@@ -109,13 +109,13 @@ def _detach(engine: Engine, settings: Settings, args: argparse.Namespace) -> Ans
     done = engine.runner.run(detach_argv(settings, words, args.settings), timeout=60)
     if done.rc != 0:
         code = BUSY if "already" in done.stderr else FAILED
-        todo = f"See systemctl status {UNIT}; stop it (it puts everything back) or wait for it"
+        todo = f"Read systemctl status {UNIT}. Wait for this unit, or stop it, which undoes the handoff"
         raise VerbError(code, "Cannot start the handoff", done.words, todo, rc=done.rc)
-    return Answer([f"started: journalctl -fu {UNIT} follows it"], {"unit": f"{UNIT}.service", "log": LOG})
+    return Answer([f"started; to follow it, run: journalctl -fu {UNIT}"], {"unit": f"{UNIT}.service", "log": LOG})
 
 
 def handoff(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
-    """From service to the jump."""
+    """Stop the units, save and jump."""
     if args.method:
         settings = dataclasses.replace(settings, method=args.method)
     one = _parts(engine, settings)
@@ -138,16 +138,16 @@ def handoff(engine: Engine, settings: Settings, args: argparse.Namespace) -> Ans
     except Busy as error:
         raise _ended(None, log, VerbError.of(BUSY, error)) from error
     except HotpmemError as error:
-        # Preflight: nothing was touched.
+        # The preflight refused. Nothing was changed.
         raise _ended(records, log, VerbError.of(REFUSED, error)) from error
     except Interrupted as error:
-        refused = HotpmemError("Handoff was interrupted", f"{error}; nothing was touched yet", "Run it again when you are ready")
+        refused = HotpmemError("Handoff was interrupted", f"{error}; nothing was changed yet", "Run it again when you are ready")
         raise _ended(records, log, VerbError.of(REFUSED, refused)) from error
-    return Answer(["on its way down"], {"stage": "jump"})
+    return Answer(["the machine is shutting down"], {"stage": "jump"})
 
 
 def _ended(records: Any, log: Log, error: VerbError) -> VerbError:
-    """Leave the outcome where the controller and `status` look for it."""
+    """Write the outcome where the controller and `status` read it."""
     if records is not None:
         with contextlib.suppress(HotpmemError):
             records.write_json(HANDOFF, dict(records.read_json(HANDOFF) or {}, exit=error.code, msg=str(error)))
@@ -158,17 +158,17 @@ def _ended(records: Any, log: Log, error: VerbError) -> VerbError:
 
 
 def put_back(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
-    """ExecStopPost of hotpmem-handoff.service: does nothing after a handoff that ended in order."""
+    """ExecStopPost of hotpmem-handoff.service. It does nothing if the handoff ended by itself."""
     one = _parts(engine, settings)
     records = Records(engine.sysfs)
     with records.lock(wait=10):
         if not one.take_up():
-            return Answer(["nothing to put back"], {"changed": False})
-        killed = HotpmemError("The handoff was killed", "it ended without a word", "journalctl -k says who killed it")
+            return Answer(["nothing to undo"], {"changed": False})
+        killed = HotpmemError("The handoff was killed", "it ended without a message", "Look for the reason in journalctl -k")
         error = one.put_back(killed)
     code = STUCK if error.stuck else PUT_BACK
     _ended(records, Log(), VerbError.of(code, error))
-    # The log of the controller says it as well.
+    # Write the error to the log that the controller reads.
     with contextlib.suppress(OSError), open(engine.sysfs.path(LOG), "a", encoding="utf-8") as file:
         file.write(f"{error}\nended with {code}\n")
     if error.stuck:
@@ -180,7 +180,7 @@ def save_at_shutdown(engine: Engine, settings: Settings, args: argparse.Namespac
     """ExecStop of hotpmem-save.service."""
     deadline = args.deadline or settings.shutdown_timeout
     services = Services(engine.runner, settings.stop_timeout)
-    # A handoff that is being ended holds the lock until it has put everything back.
+    # If a handoff is being stopped, it holds the lock until it has undone everything.
     with Records(engine.sysfs).lock(wait=deadline / 4):
         answer = ShutdownSave(engine, settings, services).run(deadline * 3 / 4)
     return Answer([answer["said"]], answer)

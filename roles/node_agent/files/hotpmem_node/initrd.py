@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verb jump-initrd: have the initrd of the jump ready before a handoff needs it."""
+"""The verb jump-initrd: build the initrd for the jump before a handoff needs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .answer import Answer
 
 
 def jump_initrd(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
-    """Make it, whatever the settings say of its use; what can't be had is no failure, for there is the stock one."""
+    """Build the initrd, even if the settings do not use it. A failed build is not an error, because the stock initrd remains."""
     with Records(engine.sysfs).lock(wait=60):
         made = engine.jump_initrd.build(args.again)
     return Answer([made["said"]], made)

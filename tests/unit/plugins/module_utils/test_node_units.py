@@ -302,7 +302,7 @@ def test_the_dax_road_without_an_announcement(host):
 
 
 @pytest.mark.parametrize(
-    "driver, node, said", [("kmem", True, "System RAM already"), ("device_dax", False, "(dax_pmem, device_dax) loaded")]
+    "driver, node, said", [("kmem", True, "System RAM already"), ("device_dax", False, "(dax_pmem, device_dax) is loaded")]
 )
 def test_the_dax_road_takes_the_device_from_device_dax_alone(host, driver, node, said):
     on_dax(host, driver, node)
