@@ -76,7 +76,7 @@ def test_nothing_to_do(make):
 
 
 def test_e820_raw_is_raw_though_ndctl_says_fsdax(make):
-    converter = make("6.1-e820-raw")[2]
+    converter = make("6.1-e820-raw", blkid=(2, "", ""))[2]
     assert converter.plan("", "", "raw").changes == []
     assert converter.plan("", "", "fsdax").changes == ["raw -> fsdax"]
 

@@ -186,7 +186,7 @@ def test_dracut(host):
 
 
 def test_no_program_makes_one(host):
-    host.runner.answers = {"lsinitramfs": (0, "", "")}
+    host.runner.answers = dict.fromkeys(("mkinitramfs", "dracut"), host.runner.NOT_INSTALLED)
     assert "neither mkinitramfs" in host.initrd.build()["said"]
 
 

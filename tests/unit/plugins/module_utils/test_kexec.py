@@ -180,7 +180,7 @@ def test_all_problems_at_once(tmp_path, recorder):
     (tmp_path / "proc/sys/kernel/osrelease").write_text("6.1.0\n")
     (tmp_path / "proc/sys/kernel/kexec_load_disabled").write_text("1\n")
     (tmp_path / "proc/cmdline").write_text(RUNNING)
-    kexec = kx.Kexec(Sysfs(str(tmp_path)), recorder({}))
+    kexec = kx.Kexec(Sysfs(str(tmp_path)), recorder({"kexec": None}))
     problems = kexec.problems(kexec.target(None, None, "root=/dev/vda"))
     for part in (
         "has no kexec",

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._state_copy import HELPER
 from ansible_collections.hotpmem.fleet.plugins.modules import pmem_hotplug, pmem_preflight
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "roles" / "node_agent" / "files"))
@@ -50,11 +51,11 @@ def converting(fake):
 
 @pytest.fixture
 def host(kernel, recorder, monkeypatch):
-    """A captured machine, and its engine behind every module."""
+    """A captured machine without kexec and without the helper, and its engine behind every module."""
 
     def build(name, **answers):
         fake = kernel(name)
-        runner = recorder({**answers, **converting(fake)})
+        runner = recorder({"kexec": None, HELPER: None, **answers, **converting(fake)})
         engine = Engine(fake.root, runner)
         for part in (engine.namespaces, engine.dax, engine.dax.blocks, engine.holders, engine.kexec, engine.preflight):
             part.sysfs = fake

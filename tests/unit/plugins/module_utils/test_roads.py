@@ -124,6 +124,7 @@ def test_a_power_cut_at_any_moment_of_a_handoff(dax, moment):
     handoff = build()
     kmem_only_without_image(one, engine)
     one.fails["systemctl kexec"] = (1, "", "no way")
+    one.met.add("systemctl kexec")  # or cut off before
     events = cut_at(one, engine, moment)
     with pytest.raises((PowerCut, HandoffFailed)) as caught:
         handoff.run()
