@@ -36,6 +36,12 @@ class HotpmemError(Exception):
         super().__init__(f"{self.what}: {_sentence(self.said)} {_sentence(self.todo)}".strip())
 
 
+def from_os_error(what: str, error: OSError, todo: str = "dmesg may say more") -> HotpmemError:
+    """A HotpmemError that says what system call failed, and on which file."""
+    said = describe_errno(error.errno) if error.errno else str(error)
+    return HotpmemError(what, f"{error.filename}: {said}" if error.filename else said, todo)
+
+
 class SystemCallError(HotpmemError):
     """The kernel answered a read or a write with an errno (``.errno``, a number)."""
 

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ._boot import clear_cold
 from ._engine import Engine
-from ._errors import HotpmemError
+from ._errors import HotpmemError, from_os_error
 from ._jump import Jump
 from ._kexec import Target
 from ._records import DEVICE, HANDOFF, PENDING, SAVED, SAVED_HERE, Records
@@ -135,9 +135,11 @@ class Handoff:
             self.jump.go()
         except HotpmemError as error:
             raise self.put_back(error) from error
+        except OSError as error:
+            raise self.put_back(from_os_error("Cannot go on", error)) from error
         except Interrupted as error:
             self.shield()
-            if self.services.stopping():
+            if self._going_down():
                 if self.stage == "jump":
                     # The shutdown that was asked for.
                     return
@@ -145,6 +147,13 @@ class Handoff:
                 said = "the machine is shutting down meanwhile; the state is saved by hotpmem-save.service"
                 raise HandoffFailed(f"Handoff ended at {self.stage}", said, "Nothing is left to do", [], stage=self.stage) from error
             raise self.put_back(HotpmemError("Handoff was interrupted", str(error), "Run it again when you are ready")) from error
+
+    def _going_down(self) -> bool:
+        """Whether the machine shuts down. When systemd does not answer: whether it was asked to, by this handoff."""
+        try:
+            return self.services.stopping()
+        except (HotpmemError, OSError):
+            return self.stage == "jump" and self.settings.method == "systemd"
 
     def take_up(self) -> bool:
         """Where a handoff of this boot stood that was killed (out of memory, SIGKILL); False when there is none to put back."""
@@ -219,8 +228,10 @@ class Handoff:
                 act()
             except HotpmemError as second:
                 stuck.append((f"{sentence} ({second.said})", command))
+            except OSError as second:
+                stuck.append((f"{sentence} ({from_os_error(what, second).said})", command))
 
-        self.records.remove(SAVED_HERE)
+        attempt(lambda: self.records.remove(SAVED_HERE), "hotpmem-save.service would not save", f"rm {SAVED_HERE}")
         attempt(self.jump.undo, "a file system is still read-only", "mount -o remount,rw /")
         # On the disk before the units go on: should the machine crash before the image is gone, nothing takes them back in time.
         attempt(lambda: self.records.remove(PENDING, sync=True), "a restore is still due", f"rm {PENDING}")
@@ -236,7 +247,7 @@ class Handoff:
                 "the memory is not System RAM",
                 "hotpmem-node hot-add --force",
             )
-        self.records.remove(DEVICE)
+        attempt(lambda: self.records.remove(DEVICE), "the record of the device is left", f"rm {DEVICE}")
         again = f"Then: hotpmem-node handoff --method {self.settings.method}"
         if stuck:
             state = "NOT put back: " + "; ".join(sentence for sentence, _command in stuck)

@@ -80,8 +80,17 @@ class Jump:
         self.runner.check(["systemctl", "kexec"], "Cannot jump through systemd", "journalctl -b says why", timeout=120)
         self.going = True
         deadline = self.clock() + _SETTLE
-        while not self.services.stopping():
+        while True:
+            try:
+                if self.services.stopping():
+                    return
+                answered = True
+            except (HotpmemError, OSError):
+                answered = False
             if self.clock() >= deadline:
+                if not answered:
+                    # systemd has accepted the jump. To undo it while it happens would cost the state that was saved.
+                    return
                 said = f"systemctl answered success, but {_SETTLE:g} s later the system is not on its way down"
                 raise HotpmemError("Cannot jump through systemd", said, "systemctl list-jobs and journalctl -b say what holds it up")
             self.pause(0.2)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import shutil
@@ -69,7 +70,8 @@ class Runner:
     def run(self, argv: Sequence[str], timeout: Optional[float] = None, on_line: Optional[Callable[[str], None]] = None) -> Completed:
         """Run argv and wait. timeout: seconds. on_line gets each line of standard output as it comes.
 
-        Raises ToolMissing, or TimedOut after SIGTERM and, five seconds later, SIGKILL to its whole process group.
+        Raises ToolMissing, TimedOut after SIGTERM and, five seconds later, SIGKILL to its whole process group, or HotpmemError when the
+        system can't start it.
         """
         program = self.which(argv[0])
         if program is None:
@@ -92,12 +94,12 @@ class Runner:
                 start_new_session=True,
             )
         except OSError as error:
-            # A binary of another architecture (ENOEXEC), or no memory to fork.
-            what = f"Cannot run {program}"
-            raise HotpmemError(what, error.strerror or str(error), "Install the one made for this machine", argv=list(argv)) from error
+            raise _not_run(program, argv, error) from error
         ended = False
         try:
             out, err, ended = _collect(child, timeout, on_line)
+        except OSError as error:
+            raise _not_run(program, argv, error) from error
         finally:
             if not ended:
                 _end(child)
@@ -124,6 +126,14 @@ class Runner:
         if done.rc != 0:
             raise HotpmemError(what, done.words, todo, argv=list(argv), rc=done.rc, stdout=done.stdout, stderr=done.stderr)
         return done
+
+
+def _not_run(program: str, argv: Sequence[str], error: OSError) -> HotpmemError:
+    """The error for a system call that failed at the start of a program, or while its output was read."""
+    todo = "Try again when the machine has memory, processes and open files to spare"
+    if error.errno == errno.ENOEXEC:
+        todo = "Install the one made for this machine"
+    return HotpmemError(f"Cannot run {program}", error.strerror or str(error), todo, argv=list(argv))
 
 
 def _collect(child: subprocess.Popen, timeout: Optional[float], on_line: Optional[Callable[[str], None]]) -> tuple:

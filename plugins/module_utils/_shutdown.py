@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict
 
 from ._boot import clear_cold
 from ._engine import Engine
-from ._errors import HotpmemError
+from ._errors import HotpmemError, from_os_error
 from ._handoff import saved_record
 from ._records import SAVED, SHUTDOWN, Records
 from ._services import Services
@@ -40,7 +40,10 @@ class ShutdownSave:
         What was done, or why nothing was, is kept for the next boot to say.
         """
         try:
-            answer = self._run(self.clock() + deadline)
+            try:
+                answer = self._run(self.clock() + deadline)
+            except OSError as error:
+                raise from_os_error("Cannot save at shutdown", error) from error
         except HotpmemError as error:
             self.records.write_json(SHUTDOWN, {"boot_id": boot_id(self.engine.sysfs), "saved": False, "said": str(error)})
             raise

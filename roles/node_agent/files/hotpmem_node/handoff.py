@@ -13,7 +13,7 @@ import sys
 from typing import Any, Iterator, List
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError, from_os_error
 from ansible_collections.hotpmem.fleet.plugins.module_utils._handoff import Handoff, HandoffFailed, Interrupted
 from ansible_collections.hotpmem.fleet.plugins.module_utils._jump import Jump
 from ansible_collections.hotpmem.fleet.plugins.module_utils._records import HANDOFF, Busy, Records
@@ -137,6 +137,10 @@ def handoff(engine: Engine, settings: Settings, args: argparse.Namespace) -> Ans
     except HotpmemError as error:
         # Preflight: nothing was touched.
         raise _ended(records, log, VerbError.of(REFUSED, error)) from error
+    except OSError as error:
+        # Preflight as well. The controller reads the log until it says how this ended.
+        refused = from_os_error("Cannot begin the handoff", error, "Nothing was touched. dmesg may say more")
+        raise _ended(records, log, VerbError.of(REFUSED, refused)) from error
     except Interrupted as error:
         refused = HotpmemError("Handoff was interrupted", f"{error}; nothing was touched yet", "Run it again when you are ready")
         raise _ended(records, log, VerbError.of(REFUSED, refused)) from error

@@ -110,6 +110,15 @@ def test_ndctl_that_changes_nothing_is_found_out(make):
         converter.apply(converter.plan("", "", "fsdax"))
 
 
+def test_a_driver_that_can_not_be_loaded_ends_a_conversion_before_it_begins(make):
+    said = (1, "", "modprobe: FATAL: Module nd_pmem not found in directory /lib/modules/6.1")
+    fake, runner, converter = make("6.1-e820-raw", blkid=(2, "", ""), modprobe=said)
+    os.rename(fake.path("/sys/bus/nd/drivers/nd_pmem"), fake.path("/sys/bus/nd/drivers/other"))
+    with pytest.raises(HotpmemError, match=r"Cannot make a namespace fsdax: modprobe ended with 1: .*nd_pmem not found"):
+        converter.apply(converter.plan("", "", "fsdax"))
+    assert runner.calls[-1] == ["modprobe", "nd_pmem"]
+
+
 def test_left_over_id_is_removed_before_devdax_goes(make):
     fake, _runner, converter = make("6.1-e820-devdax", ndctl=(1, "", "no"))
     fake.ids = ["dax0.0"]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ansible_collections.hotpmem.fleet.plugins.module_utils import _module
 from ansible_collections.hotpmem.fleet.plugins.module_utils._engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._state_copy import HELPER
@@ -195,6 +197,18 @@ def test_check_changes_nothing(host):
     code, facts = agent(engine, "hot-remove", "--check")
     assert (code, facts["check"], facts["blocks"], fake.writes, runner.calls) == (0, True, [8, 9, 10, 11], [], [])
     assert facts["changes"] == ["take the memory blocks 8, 9, 10, 11 offline", "take dax0.0 away from kmem", "make namespace0.0 raw"]
+
+
+def test_a_system_call_that_fails_in_a_module_is_its_message():
+    said = []
+    module = SimpleNamespace(fail_json=lambda **answer: said.append(answer) or sys.exit(1))
+
+    def act(_module):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/run/hotpmem/kexec.json")
+
+    with pytest.raises(SystemExit):
+        _module.run(module, act)
+    assert said == [{"msg": "Cannot go on: /run/hotpmem/kexec.json: ENOSPC: No space left on device. dmesg may say more."}]
 
 
 @pytest.mark.parametrize(
