@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ._host.errors import HotpmemError
+from ._host.errors import HotpmemError, from_os_error
 
 
 def run(module: AnsibleModule, act: Callable[[AnsibleModule], Dict[str, Any]]) -> None:
@@ -20,6 +20,8 @@ def run(module: AnsibleModule, act: Callable[[AnsibleModule], Dict[str, Any]]) -
         result = act(module)
     except HotpmemError as error:
         module.fail_json(msg=str(error), **error.details)
+    except OSError as error:
+        module.fail_json(msg=str(from_os_error("Cannot go on", error)))
     result.setdefault("changed", False)
     if "before" in result and "after" in result:
         result["diff"] = {"before": result["before"], "after": result["after"]}

@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Runs molecule scenarios, two at a time (a machine under emulation keeps one core busy). The output of each goes to build/molecule/SCENARIO.log;
 # here it says when one starts and ends, what it is at in between, and on failure the whole log.
-# With START_UNTIL (seconds since 1970), scenarios not begun by then are left out, and named: for a CI with a limit of its own.
-# Usage: [START_UNTIL=…] scenarios.sh SCENARIO…
+# For a CI with a limit of its own (times are seconds since 1970): a scenario not begun by START_UNTIL is left out, one that still runs at
+# END_AT is ended and has failed. Both are named. This script fails when a scenario failed, or when one of REQUIRED was left out.
+# The last line is "molecule: N passed, N failed, N skipped", with the names of those left out; build/molecule/summary holds it too.
+# Usage: [START_UNTIL=…] [END_AT=…] [REQUIRED="SCENARIO…"] scenarios.sh SCENARIO…
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 mkdir -p build/molecule
+rm -f build/molecule/summary
 
 # The image is built once, before two scenarios wait for it.
 .venv/bin/python tests/lab/lab.py image --kernel "${KERNEL:-6.1}"
@@ -14,7 +17,10 @@ mkdir -p build/molecule
 one() {
     local scenario=$1 log=build/molecule/$1.log start=$SECONDS
     echo "molecule: $scenario starts (log: $log)"
-    tests/setup/molecule.sh "$scenario" >"$log" 2>&1 &
+    # By TERM it shows console and journal of the machine, and ends it.
+    local command=(tests/setup/molecule.sh "$scenario")
+    [ -z "${END_AT:-}" ] || command=(timeout --kill-after=120 "$((END_AT > EPOCHSECONDS ? END_AT - EPOCHSECONDS : 1))" "${command[@]}")
+    "${command[@]}" >"$log" 2>&1 &
     local child=$! said=0
     while kill -0 "$child" 2>/dev/null; do
         sleep 1
@@ -53,7 +59,14 @@ while true; do
     unset "running[$ended]"
 done
 passed=$(($# - ${#failed[@]} - ${#skipped[@]}))
-[ ${#failed[@]} = 0 ] || echo "molecule: failed: ${failed[*]}"
-[ ${#skipped[@]} = 0 ] || echo "molecule: NOT RUN, there was no time left to begin them: ${skipped[*]}"
-echo "molecule: $passed passed, ${#failed[@]} failed, ${#skipped[@]} skipped"
-[ ${#failed[@]} = 0 ] && [ "$passed" -gt 0 ]
+lacking=()
+for scenario in ${REQUIRED:-}; do
+    [[ " ${skipped[*]} " != *" $scenario "* ]] || lacking+=("$scenario")
+done
+[ ${#failed[@]} = 0 ] || echo "molecule: FAILED: ${failed[*]}"
+[ ${#skipped[@]} = 0 ] || echo "molecule: NOT RUN, because no time was left to begin them: ${skipped[*]}"
+[ ${#lacking[@]} = 0 ] || echo "molecule: FAILED, because these must run: ${lacking[*]}"
+line="molecule: $passed passed, ${#failed[@]} failed, ${#skipped[@]} skipped"
+[ ${#skipped[@]} = 0 ] || line+=" (NOT RUN: ${skipped[*]})"
+echo "$line" | tee build/molecule/summary
+[ ${#failed[@]} = 0 ] && [ ${#lacking[@]} = 0 ] && [ "$passed" -gt 0 ]

@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
-from .._host.errors import HotpmemError
+from .._host.errors import HotpmemError, from_os_error
 from .._host.records import DEVICE, HANDOFF, PENDING, SAVED, SAVED_HERE, Records
 from .._host.sysfs import boot_id
 from .._host.systemd import Services
@@ -151,19 +151,22 @@ class Handoff:
         self._enter("preflight")
         self.preflight()
         self.marks["preflight"] = self.now()
+        by_systemd = self.settings.method == "systemd"
         try:
             self._before()
             self._inside()
             self._enter("jump")
             self.jump.go()
-        except HotpmemError as error:
-            if self._is_stopping():
+        except (HotpmemError, OSError) as error:
+            failed = error if isinstance(error, HotpmemError) else from_os_error("Cannot go on", error)
+            if self._is_stopping(otherwise=by_systemd and self.jump.going):
                 self.shield()
-                raise self._leave_to_shutdown(error.said) from error
-            raise self.put_back(error) from error
+                raise self._leave_to_shutdown(failed.said) from error
+            raise self.put_back(failed) from error
         except Interrupted as error:
             self.shield()
-            if self._is_stopping():
+            # The signal may be the end that systemctl kexec brings.
+            if self._is_stopping(otherwise=by_systemd and self.stage == "jump"):
                 if self.stage == "jump":
                     # This is the shutdown that the jump started.
                     return
@@ -181,14 +184,14 @@ class Handoff:
         self.stage, self.was_up, self.device = record["stage"], list(record.get("was_up") or []), str(record.get("device") or "")
         self.was_ram = record.get("was_ram") is True
         self.jump.remounted = [str(target) for target in record.get("remounted") or []]
-        return self.stage != "preflight" and not self._is_stopping()
+        return self.stage != "preflight" and not self._is_stopping(otherwise=False)
 
-    def _is_stopping(self) -> bool:
-        """True while the machine shuts down. A systemctl that does not answer counts as no, so that the services are started again."""
+    def _is_stopping(self, otherwise: bool) -> bool:
+        """True while the machine shuts down. otherwise: what to assume when systemd does not answer."""
         try:
             return self.services.stopping()
-        except HotpmemError:
-            return False
+        except (HotpmemError, OSError):
+            return otherwise
 
     def _leave_to_shutdown(self, reason: str) -> HandoffFailed:
         """The error for a machine that somebody else shuts down: hotpmem-save.service stops after this process and saves the state."""
@@ -270,8 +273,9 @@ class Handoff:
         def attempt(act: Callable[[], Any], sentence: str, command: Union[str, Callable[[], str]]) -> None:
             try:
                 act()
-            except HotpmemError as second:
-                stuck.append((f"{sentence} ({second.said})", command if isinstance(command, str) else command()))
+            except (HotpmemError, OSError) as second:
+                said = second.said if isinstance(second, HotpmemError) else from_os_error(what, second).said
+                stuck.append((f"{sentence} ({said})", command if isinstance(command, str) else command()))
 
         attempt(lambda: self.records.remove(SAVED_HERE), "a shutdown would save nothing", f"rm {SAVED_HERE}")
         attempt(

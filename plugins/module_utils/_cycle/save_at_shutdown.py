@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import Any, Callable, Dict
 
-from .._host.errors import HotpmemError
+from .._host.errors import HotpmemError, from_os_error
 from .._host.records import PENDING, SAVED, SHUTDOWN, Records
 from .._host.sysfs import boot_id
 from .._host.systemd import Services
@@ -41,7 +41,10 @@ class ShutdownSave:
         Raises HotpmemError when the state could not be saved.
         """
         try:
-            answer = self._run(self.clock() + deadline)
+            try:
+                answer = self._run(self.clock() + deadline)
+            except OSError as error:
+                raise from_os_error("Cannot save at shutdown", error) from error
         except HotpmemError as error:
             self.records.write_json(SHUTDOWN, {"boot_id": boot_id(self.engine.sysfs), "saved": False, "said": str(error)})
             raise

@@ -36,6 +36,12 @@ class HotpmemError(Exception):
         super().__init__(f"{self.what}: {_sentence(self.said)} {_sentence(self.todo)}".strip())
 
 
+def from_os_error(what: str, error: OSError, todo: str = "See dmesg for more") -> HotpmemError:
+    """Make a HotpmemError of a system call that failed. It names the errno and the file."""
+    said = describe_errno(error.errno) if error.errno else str(error)
+    return HotpmemError(what, f"{error.filename}: {said}" if error.filename else said, todo)
+
+
 class SystemCallError(HotpmemError):
     """A read or a write failed. The attribute ``errno`` holds the kernel's error number."""
 

@@ -9,6 +9,7 @@ it ends the program and every process that the program started.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import shutil
@@ -88,8 +89,8 @@ class Runner:
         timeout: seconds; None waits without limit. on_line: called with each line of standard
         output as the program prints it.
 
-        Raises ToolMissing when the program is not installed, and HotpmemError when it cannot be
-        executed. At the deadline, the process group gets SIGTERM and, five seconds later, SIGKILL;
+        Raises ToolMissing when the program is not installed, and HotpmemError when the system
+        cannot execute it. At the deadline, the process group gets SIGTERM and, five seconds later, SIGKILL;
         then TimedOut is raised. A nonzero exit code raises nothing: see check().
         """
         program = self.which(argv[0])
@@ -113,13 +114,12 @@ class Runner:
                 start_new_session=True,
             )
         except OSError as error:
-            # ENOEXEC: the binary is for another architecture. ENOMEM: fork() found no memory.
-            what = f"Cannot run {program}"
-            todo = "If the program was built for another architecture, install the build for this machine"
-            raise HotpmemError(what, error.strerror or str(error), todo, argv=list(argv)) from error
+            raise _not_run(program, argv, error) from error
         ended = False
         try:
             out, err, ended = _collect(child, timeout, on_line)
+        except OSError as error:
+            raise _not_run(program, argv, error) from error
         finally:
             if not ended:
                 _end(child)
@@ -149,6 +149,14 @@ class Runner:
         if done.rc != 0:
             raise HotpmemError(what, done.words, todo, argv=list(argv), rc=done.rc, stdout=done.stdout, stderr=done.stderr)
         return done
+
+
+def _not_run(program: str, argv: Sequence[str], error: OSError) -> HotpmemError:
+    """The error for a system call that failed while a program was started, or while its output was read."""
+    todo = "Try again when the machine has enough free memory, processes and open files"
+    if error.errno == errno.ENOEXEC:
+        todo = "The program was built for another architecture: install the build for this machine"
+    return HotpmemError(f"Cannot run {program}", error.strerror or str(error), todo, argv=list(argv))
 
 
 def _collect(child: subprocess.Popen, timeout: Optional[float], on_line: Optional[Callable[[str], None]]) -> tuple:

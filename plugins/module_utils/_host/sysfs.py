@@ -111,8 +111,16 @@ class Sysfs:
         what = f"Cannot write {value!r} to {name}"
         if seconds <= 0:
             raise SystemCallError(what, errno.ETIMEDOUT, "No time was left for the write. Increase the timeout", path=name)
-        reader, writer = os.pipe()
-        child = os.fork()
+        try:
+            reader, writer = os.pipe()
+        except OSError as error:
+            raise self._error(what, name, error) from error
+        try:
+            child = os.fork()
+        except OSError as error:
+            os.close(reader)
+            os.close(writer)
+            raise self._error(what, name, error) from error
         if child == 0:
             _write_and_exit(self.path(name), value, seconds, writer)
         os.close(writer)

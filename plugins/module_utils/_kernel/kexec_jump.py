@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Callable, List, Sequence
+from typing import Callable, List, Optional, Sequence
 
 from .._host.errors import HotpmemError
 from .._host.programs import Runner, TimedOut
@@ -23,7 +23,7 @@ from .._host.systemd import Services
 
 TRIGGER = "/proc/sysrq-trigger"
 _SETTLE = 30.0  # seconds until systemd must say that the system is shutting down
-_SILENCE = 300.0  # seconds that systemd may give no answer at all: a machine on its way down is slow to answer
+_SILENCE = 300.0  # seconds to wait for any answer of systemd: a machine on its way down is slow to answer
 _READ_ONLY = 0.5  # seconds to wait for the emergency remount, which the kernel does in the background
 
 
@@ -109,15 +109,15 @@ class Jump:
         while True:
             # A systemctl that fails or is slow says nothing about the shutdown. To take it for a "no" would start services on a
             # machine that is going down.
-            try:
-                if self.services.stopping():
-                    return
-                limit = _SETTLE
-            except HotpmemError:
-                limit = _SILENCE
-            if self.clock() - began >= limit:
-                said = "systemd does not shut the system down" if limit == _SETTLE else "systemd does not answer"
-                raise HotpmemError(what, f"{limit:g} s after systemctl kexec, {said}", todo)
+            stopping: Optional[bool] = None
+            with contextlib.suppress(HotpmemError, OSError):
+                stopping = self.services.stopping()
+            waited = self.clock() - began
+            # systemd has accepted the jump. To undo it while it happens would cost the state that was saved.
+            if stopping or (stopping is None and waited >= _SILENCE):
+                return
+            if stopping is False and waited >= _SETTLE:
+                raise HotpmemError(what, f"{_SETTLE:g} s after systemctl kexec, systemd does not shut the system down", todo)
             self.pause(0.2)
 
     def _fast(self) -> None:

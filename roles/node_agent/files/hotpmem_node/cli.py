@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import METHODS, SETTINGS, Settings, load
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError, from_os_error
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import require_root
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.jump_initrd import KINDS
 
@@ -118,3 +118,5 @@ def main(argv: Optional[List[str]] = None, engine_for: Callable[[Settings], Engi
         return show(VERBS[name](engine, settings, args), name, as_json)
     except HotpmemError as error:
         return show_error(error, name, as_json)
+    except OSError as error:
+        return show_error(from_os_error(f"Cannot finish hotpmem-node {name}", error), name, as_json)

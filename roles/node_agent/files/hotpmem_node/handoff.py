@@ -16,7 +16,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import Handoff, HandoffFailed, Interrupted
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.save_at_shutdown import ShutdownSave
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError, from_os_error
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import HANDOFF, Busy, Records
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import Services
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_jump import Jump
@@ -140,6 +140,10 @@ def handoff(engine: Engine, settings: Settings, args: argparse.Namespace) -> Ans
     except HotpmemError as error:
         # The preflight refused. Nothing was changed.
         raise _ended(records, log, VerbError.of(REFUSED, error)) from error
+    except OSError as error:
+        # Preflight as well. The controller reads the log until it says how this ended.
+        refused = from_os_error("Cannot begin the handoff", error, "Nothing was changed. See dmesg for more")
+        raise _ended(records, log, VerbError.of(REFUSED, refused)) from error
     except Interrupted as error:
         refused = HotpmemError("Handoff was interrupted", f"{error}; nothing was changed yet", "Run it again when you are ready")
         raise _ended(records, log, VerbError.of(REFUSED, refused)) from error

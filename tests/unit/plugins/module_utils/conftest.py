@@ -12,16 +12,18 @@ import errno
 import json
 import os
 import shutil
-from typing import Callable, Dict, List
+from typing import Callable, ClassVar, Dict, Iterator, List, NoReturn
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import Handoff
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import from_dict
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError, SystemCallError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Completed, ToolMissing
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host import unit_set
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import SystemCallError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Completed, Runner, ToolMissing
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import Services
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy import HELPER
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_jump import Jump
 
 MEMORY = "/sys/devices/system/memory"
@@ -152,15 +154,25 @@ def kernel(tree: Callable[[str], str]) -> Callable[[str], Kernel]:
 
 
 class Recorder:
-    """A runner that records argv and answers from a table: first words of a command -> (rc, stdout, stderr), or a function."""
+    """A runner that records argv and answers from a table: first words of a command -> (rc, stdout, stderr), or a function.
+
+    NOT_INSTALLED instead of an answer: the machine lacks that program. A command or program that the table does not name fails the test,
+    at once and again at its end: the code under test may take whatever is raised here for a failure of its own.
+    """
+
+    NOT_INSTALLED = None
 
     def __init__(self, answers: Dict[str, object]) -> None:
         self.answers = answers
         self.calls: List[List[str]] = []
+        self.unknown: List[str] = []
 
     def which(self, name: str) -> object:
-        """There when the table knows it."""
-        return name if any(key.split()[0] == name for key in self.answers) else None
+        """The path of a program that the table answers for; None when it says that the machine lacks it."""
+        found = [answer for key, answer in self.answers.items() if key.split()[0] == name]
+        if not found:
+            refuse_unknown(self, f"program {name}")
+        return name if any(answer is not self.NOT_INSTALLED for answer in found) else None
 
     def run(self, argv: List[str], timeout: object = None, on_line: object = None) -> Completed:
         """Answer."""
@@ -168,18 +180,32 @@ class Recorder:
         line = " ".join(argv)
         for key, answer in self.answers.items():
             if line.startswith(key):
+                if answer is self.NOT_INSTALLED:
+                    raise ToolMissing(f"Cannot run {argv[0]}", "it is not installed", "Install it", missing=argv[0])
                 return Completed(tuple(argv), *(answer() if callable(answer) else answer))
-        raise ToolMissing(f"Cannot run {argv[0]}", "it is not installed", "Install it", missing=argv[0])
+        return refuse_unknown(self, f"command {line}")
 
-    def check(self, argv: List[str], what: str, todo: str, timeout: object = None) -> Completed:
-        """As the real one, without the error."""
-        return self.run(argv)
+    # The real one: only run() is replaced.
+    check = Runner.check
+
+
+def refuse_unknown(runner: object, what: str) -> NoReturn:
+    """Fail the test. pytest's failure is no Exception, so that hardly anything under test catches it."""
+    runner.unknown.append(what)
+    pytest.fail(f"The {what} is not in this test's table.")
 
 
 @pytest.fixture
-def recorder() -> Callable[..., Recorder]:
+def recorder() -> Iterator[Callable[[Dict[str, object]], Recorder]]:
     """Make a recording runner."""
-    return Recorder
+    made: List[Recorder] = []
+
+    def build(answers: Dict[str, object]) -> Recorder:
+        made.append(Recorder(answers))
+        return made[-1]
+
+    yield build
+    assert [what for one in made for what in one.unknown] == []
 
 
 BASE = "/sys/bus/nd/devices/namespace0.0"
@@ -195,102 +221,177 @@ SETTINGS = {
 
 
 class Machine:
-    """A captured machine with units, a helper, kexec and ndctl: a runner that changes what a real one would change."""
+    """A captured machine with units, a helper, kexec and ndctl: a runner that changes what a real one would change.
+
+    COMMANDS and the verbs below are all that it knows; anything else fails the test, as for Recorder. missing: programs that the machine
+    lacks. fails: first words of a command -> its answer, or what it raises, instead of what the table says.
+    """
+
+    # First words of a command -> the method that answers it, given argv.
+    COMMANDS: ClassVar[Dict[str, str]] = {
+        "systemctl": "_systemctl",
+        HELPER: "_helper",
+        "ndctl --version": "_version",
+        "ndctl create-namespace --mode raw --no-autolabel --reconfig namespace0.0 --force": "_make_raw",
+        "ndctl create-namespace --mode devdax --no-autolabel --map mem --reconfig namespace0.0 --force": "_make_devdax",
+        "daxctl --version": "_version",
+        "kexec --version": "_version",
+        "kexec -s -l": "_kexec_load",
+        "kexec -s -u": "_kexec_unload",
+        "kexec -e": "_kexec_jump",
+        "sync": "_done",
+        "mount -o remount,rw": "_done",
+        "blkid -p -o export /dev/pmem0": "_no_signature",
+        "systemd-run --unit=hotpmem-handoff": "_done",
+    }
+    UNITS = ("cache.service", "must.service", "db.service", "hotpmem-restore.service")
+    PROPERTIES = (
+        *unit_set.PROPERTIES,
+        "ActiveEnterTimestampMonotonic",
+        "ActiveExitTimestampMonotonic",
+        "InactiveExitTimestampMonotonic",
+        "ExecMainStartTimestampMonotonic",
+        "ExecMainExitTimestampMonotonic",
+        "FirmwareTimestampMonotonic",
+        "LoaderTimestampMonotonic",
+        "InitRDTimestampMonotonic",
+        "UserspaceTimestampMonotonic",
+        "FinishTimestampMonotonic",
+    )
 
     def __init__(self, fake):
         self.fake = fake
         self.active = {"cache.service", "must.service", "db.service"}
         self.calls = []
+        self.unknown = []
+        self.missing = set()
         self.fails = {}
+        self.met = set()
         self.state = "running"
         self.jobs = ""
-        self.shown = {}
+        self.shown = {}  # unit -> the properties that differ from those of a unit that stops well
         self.stopped_us = 0
         self.image = {"state": "none"}
 
     def which(self, name):
-        return name
+        if not any(key.split()[0] == name for key in self.COMMANDS):
+            refuse_unknown(self, f"program {name}")
+        return None if name in self.missing else name
 
-    def check(self, argv, what, todo, timeout=None):
-        done = self.run(argv, timeout)
-        if done.rc:
-            raise HotpmemError(what, done.words, todo, rc=done.rc)
-        return done
+    check = Runner.check
 
     def run(self, argv, timeout=None, on_line=None):
         line = " ".join(argv)
         self.calls.append(line)
+        if self.which(argv[0]) is None:
+            raise ToolMissing(f"Cannot run {argv[0]}", "it is not installed", "Install it", missing=argv[0])
         for key, answer in self.fails.items():
             if line.startswith(key):
+                self.met.add(key)
                 if isinstance(answer, BaseException):
                     raise answer
                 return Completed(tuple(argv), *(answer() if callable(answer) else answer))
-        return Completed(tuple(argv), *self._answer(argv, line))
+        answer = next((answer for key, answer in self.COMMANDS.items() if (line + " ").startswith(key + " ")), None)
+        if answer is None:
+            refuse_unknown(self, f"command {line}")
+        return Completed(tuple(argv), *getattr(self, answer)(argv))
 
-    def _answer(self, argv, line):
-        name, verb = argv[0], argv[1] if len(argv) > 1 else ""
-        if name == "systemctl":
-            return self._systemctl(verb, argv[2:])
-        if name.endswith("pmem-state"):
-            return self._helper(verb)
-        if line.startswith("ndctl create-namespace --mode raw"):
-            self.fake.set(f"{BASE}/holder", "")
-            self.fake.set(f"{BASE}/holder_class", "")
-            os.makedirs(self.fake.path(f"{BASE}/block/pmem0"))
-            os.symlink("../../../../../../bus/nd/drivers/nd_pmem", self.fake.path(f"{BASE}/driver"))
-        elif line.startswith("ndctl create-namespace --mode devdax"):
-            self.fake.set(f"{BASE}/holder", "dax0.0")
-            self.fake.set(f"{BASE}/holder_class", "dax")
-            shutil.rmtree(self.fake.path(f"{BASE}/block"))
-            os.unlink(self.fake.path(f"{BASE}/driver"))
-            self.image = {"state": "none"}
-        elif line.startswith("kexec -s -l"):
-            self.fake.set("/sys/kernel/kexec_loaded", "1")
-        elif line.startswith("kexec -s -u"):
-            self.fake.set("/sys/kernel/kexec_loaded", "0")
-        elif line.startswith("kexec -e"):
-            return 1, "", "nothing happened"
-        elif name == "ndctl":
-            return 0, "", ""
-        return (2 if name == "blkid" else 0), "{}" if name == "ndctl" else "", ""
+    def _done(self, argv):
+        return 0, "", ""
 
-    def _shown(self, name):
-        """Properties as systemctl show prints them. shown: what differs, by unit."""
-        known = {
-            "Id": name, "LoadState": "loaded", "ActiveState": "active" if name in self.active else "inactive", "Result": "success",
-            "ActiveExitTimestampMonotonic": self.stopped_us,
-        }  # fmt: skip
-        return {**known, **self.shown.get(name, {})}
+    def _version(self, argv):
+        return 0, f"{argv[0]} 1\n", ""
 
-    def _systemctl(self, verb, units):
+    def _no_signature(self, argv):
+        return 2, "", ""
+
+    def _kexec_load(self, argv):
+        self.fake.set("/sys/kernel/kexec_loaded", "1")
+        return 0, "", ""
+
+    def _kexec_unload(self, argv):
+        self.fake.set("/sys/kernel/kexec_loaded", "0")
+        return 0, "", ""
+
+    def _kexec_jump(self, argv):
+        return 1, "", "nothing happened"
+
+    def _make_raw(self, argv):
+        if self.fake.link_name(f"{DAX}/driver") == "kmem":
+            return 240, "", "failed to reconfigure namespace: Device or resource busy\n"
+        self.fake.set(f"{BASE}/holder", "")
+        self.fake.set(f"{BASE}/holder_class", "")
+        os.makedirs(self.fake.path(f"{BASE}/block/pmem0"))
+        os.symlink("../../../../../../bus/nd/drivers/nd_pmem", self.fake.path(f"{BASE}/driver"))
+        return 0, '{"dev":"namespace0.0","mode":"raw","blockdev":"pmem0"}', ""
+
+    def _make_devdax(self, argv):
+        self.fake.set(f"{BASE}/holder", "dax0.0")
+        self.fake.set(f"{BASE}/holder_class", "dax")
+        shutil.rmtree(self.fake.path(f"{BASE}/block"))
+        os.unlink(self.fake.path(f"{BASE}/driver"))
+        self.image = {"state": "none"}
+        return 0, '{"dev":"namespace0.0","mode":"devdax","map":"mem","chardev":"dax0.0"}', ""
+
+    def _systemctl(self, argv):
+        verb, words = argv[1], argv[2:]
+        units = [word for word in words if not word.startswith("--")]
+        strange = set(units) - set(self.UNITS)
+        if strange:
+            refuse_unknown(self, f"unit {', '.join(strange)}")
         if verb == "stop":
             self.active -= set(units)
         elif verb == "start":
             self.active |= set(units)
         elif verb == "is-active":
-            return 3, "\n".join("active" if unit in self.active else "inactive" for unit in units), ""
+            return (0 if self.active & set(units) else 3), "\n".join(map(self._active_state, units)), ""
         elif verb == "show":
-            names = units[units.index("--") + 1 :] if "--" in units else []
-            return 0, "\n".join("".join(f"{key}={value}\n" for key, value in self._shown(name).items()) for name in names), ""
+            return 0, self._show([word.partition("=")[2] for word in words if word.startswith("--property=")], units), ""
         elif verb == "is-system-running":
-            return 1, self.state, ""
+            return (0 if self.state == "running" else 1), self.state, ""
         elif verb == "list-jobs":
             return 0, self.jobs, ""
         elif verb == "kexec":
             self.state = "stopping"
+        else:
+            refuse_unknown(self, f"command {' '.join(argv)}")
         return 0, "", ""
 
-    def _helper(self, verb):
+    def _active_state(self, unit):
+        return "active" if unit in self.active else "inactive"
+
+    def _show(self, names, units):
+        strange = set(names) - set(self.PROPERTIES)
+        if strange:
+            refuse_unknown(self, f"property {', '.join(strange)}")
+        blocks = []
+        for unit in units or [""]:
+            values = {
+                **dict.fromkeys(unit_set.PROPERTIES, ""),
+                "Id": unit,
+                "LoadState": "loaded",
+                "Result": "success",
+                "ActiveState": self._active_state(unit),
+                "ActiveExitTimestampMonotonic": self.stopped_us,
+                **self.shown.get(unit, {}),
+            }
+            blocks.append("".join(f"{name}={values.get(name, 0)}\n" for name in names))
+        return "\n".join(blocks)
+
+    def _helper(self, argv):
+        verb = argv[1]
         result = {"event": "result", "verb": verb, "exit": 0, "refused": None, "items": [], "image": self.image}
         if verb == "--version":
             return 0, "pmem-state 0.1.0 (image format 1)", ""
         if verb == "save":
             self.image = result["image"] = {"state": "valid", "boot_id": BOOT, "sequence": 2, "items": ["cache", "must"]}
             result.update(bytes=1000, stored_bytes=900, seconds=0.5)
-        if verb == "invalidate":
+        elif verb == "invalidate":
             self.image = result["image"] = {"state": "none"}
-        if verb == "cycles":
+        elif verb == "cycles":
             result["clock"] = {"cycles": 5_000_000, "boottime_ns": 1_000_000, "cycles_per_second": 2_000_000_000}
+        elif verb not in ("info", "plan", "mark"):
+            refuse_unknown(self, f"command {' '.join(argv)}")
         return 0, json.dumps(result), ""
 
     @property
@@ -340,4 +441,6 @@ def machine(kernel):
         jump = Jump(settings.method, services, fake, one, fast_stop=settings.fast_stop, clock=fake.clock, pause=fake.pause)
         return Handoff(engine, settings, services, jump)
 
-    return one, engine, build
+    yield one, engine, build
+    assert one.unknown == []
+    assert set(one.fails) <= one.met, "No command met the failure that this test had prepared for it."

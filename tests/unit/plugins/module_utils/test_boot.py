@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -216,6 +217,27 @@ def test_handoff_by_command(machine, tmp_path, monkeypatch):
     del one.fails["systemctl kexec"]
     assert agent(machine, tmp_path, monkeypatch, "handoff")[0] == 0
     assert one.fake.exists(PENDING)
+
+
+NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/run/hotpmem/x")
+
+
+def test_a_system_call_that_fails_is_an_answer_and_the_controller_hears_of_it(machine, tmp_path, monkeypatch):
+    """It reads the log until that says how the handoff ended; a traceback says nothing, and its exit code 1 means a wrong command line."""
+    one, log = machine[0], tmp_path / "jump.log"
+    one.fails["/usr/local/sbin/pmem-state plan"] = NO_SPACE
+    code, facts = agent(machine, tmp_path, monkeypatch, "handoff", "--log", str(log))
+    assert code == 5 and "No space left on device" in facts["msg"] and one.acts == []
+    assert log.read_text().splitlines()[-1] == "ended with 5"
+    del one.fails["/usr/local/sbin/pmem-state plan"]
+    one.fails["kexec -s -l"] = NO_SPACE
+    code, facts = agent(machine, tmp_path, monkeypatch, "handoff", "--log", str(log))
+    assert code == 7 and "No space left on device" in facts["msg"] and facts["not_put_back"] == []
+    assert log.read_text().splitlines()[-1] == "ended with 7"
+    del one.fails["kexec -s -l"]
+    one.fails["ndctl create-namespace --mode raw"] = NO_SPACE
+    code, facts = agent(machine, tmp_path, monkeypatch, "hot-remove")
+    assert code == 2 and "No space left on device" in facts["msg"]
 
 
 def test_signals(machine):

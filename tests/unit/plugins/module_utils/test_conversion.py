@@ -76,7 +76,7 @@ def test_nothing_to_do(make):
 
 
 def test_e820_raw_is_raw_though_ndctl_says_fsdax(make):
-    converter = make("6.1-e820-raw")[2]
+    converter = make("6.1-e820-raw", blkid=(2, "", ""))[2]
     assert converter.plan_named("", "", "raw").changes == []
     assert converter.plan_named("", "", "fsdax").changes == ["raw -> fsdax"]
 
@@ -108,6 +108,15 @@ def test_ndctl_that_changes_nothing_is_found_out(make):
     converter = make("6.1-e820-raw", blkid=(2, "", ""), modprobe=(0, "", ""), ndctl=(0, '{"dev":"namespace0.0"}', ""))[2]
     with pytest.raises(HotpmemError, match=r"reported success, but namespace0\.0 is raw"):
         converter.apply(converter.plan_named("", "", "fsdax"))
+
+
+def test_a_driver_that_can_not_be_loaded_ends_a_conversion_before_it_begins(make):
+    said = (1, "", "modprobe: FATAL: Module nd_pmem not found in directory /lib/modules/6.1")
+    fake, runner, converter = make("6.1-e820-raw", blkid=(2, "", ""), modprobe=said)
+    os.rename(fake.path("/sys/bus/nd/drivers/nd_pmem"), fake.path("/sys/bus/nd/drivers/other"))
+    with pytest.raises(HotpmemError, match=r"the driver for fsdax namespaces: modprobe exited with code 1: .*nd_pmem not found"):
+        converter.apply(converter.plan_named("", "", "fsdax"))
+    assert runner.calls[-1] == ["modprobe", "nd_pmem"]
 
 
 def test_left_over_id_is_removed_before_devdax_goes(make):

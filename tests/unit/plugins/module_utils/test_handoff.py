@@ -4,15 +4,27 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import HandoffFailed, Interrupted
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.save_at_shutdown import ShutdownSave
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Completed, TimedOut
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import HANDOFF, PENDING, PLACE, SAVED, SAVED_HERE, Busy, Records
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Completed, TimedOut, ToolMissing
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import (
+    HANDOFF,
+    PENDING,
+    PLACE,
+    SAVED,
+    SAVED_HERE,
+    SHUTDOWN,
+    Busy,
+    Records,
+)
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_jump import writable
 
 BOOT = "11111111-2222-3333-4444-555555555555"
@@ -62,30 +74,162 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("stage", list(FAILURES))
-@pytest.mark.parametrize("interrupted", [False, True])
-def test_put_back(machine, stage, interrupted):
-    one, engine, build = machine
-    start, answer = FAILURES[stage]
-    one.fails[start] = Interrupted("signal SIGTERM") if interrupted else answer
-    handoff = build()
+HELPER = "/usr/local/sbin/pmem-state"
+# What a step may meet beside an answer that it does not like.
+RAISED = {
+    "signal": lambda: Interrupted("signal SIGTERM"),
+    "time-out": lambda: TimedOut("Cannot finish it", "it was still running after 60 s and was ended", "Raise the timeout"),
+    "not installed": lambda: ToolMissing("Cannot run it", "it is not installed", "Install it"),
+    "ENOMEM": lambda: OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+    "ENOSPC": lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/run/hotpmem/kexec.json"),
+}
+
+
+def fails_and_is_as_before(one, engine, handoff):
+    """Run a handoff that fails, and look at all that it had to put back. Returns the error."""
     shielded = []
-    handoff.shield = lambda: shielded.append(one.active.copy())
+    handoff.shield = lambda: shielded.append(True)
     with pytest.raises(HandoffFailed) as caught:
         handoff.run()
     error = caught.value
-    assert handoff.stage == stage and f"Handoff failed at {stage.replace('_', ' ')}" in str(error)
+    assert f"Handoff failed at {handoff.stage.replace('_', ' ')}" in str(error)
     assert "as before" in str(error) and error.todo.endswith("Then: hotpmem-node handoff --method systemd")
     assert one.active == {"cache.service", "must.service", "db.service"}
     assert online(engine) == ["online_movable"] * 4 and engine.dax.read("dax0.0").driver == "kmem"
     assert one.fake.get("/sys/kernel/kexec_loaded") == "0" and not one.fake.exists(PENDING)
     assert not one.fake.exists(SAVED_HERE)
     assert shielded and error.stuck == []
+    return error
+
+
+@pytest.mark.parametrize("stage", list(FAILURES))
+@pytest.mark.parametrize("kind", ["answer", *RAISED])
+def test_put_back(machine, stage, kind):
+    one, engine, build = machine
+    start, answer = FAILURES[stage]
+    one.fails[start] = answer if kind == "answer" else RAISED[kind]()
+    handoff = build()
+    error = fails_and_is_as_before(one, engine, handoff)
+    assert handoff.stage == stage
+    assert kind not in ("ENOMEM", "ENOSPC") or os.strerror(getattr(errno, kind)) in error.said
     if stage in ("save", "jump"):
         acts = one.acts
         assert acts.index("systemctl start cache.service must.service") < next(
             index for index, act in enumerate(acts) if act.startswith("ndctl create-namespace --mode devdax")
         )
+
+
+# The commands between those of FAILURES; what they answer is not looked at, or can't be wrong.
+BETWEEN = [
+    ("sync", "preflight"),
+    ("systemctl show --property=ActiveState -- ", "hot_remove"),
+    ("systemctl show --property=ActiveState --property=ActiveExit", "stop"),
+]
+
+
+@pytest.mark.parametrize("start, stage", BETWEEN)
+@pytest.mark.parametrize("kind", [kind for kind in RAISED if kind != "signal"])
+def test_put_back_from_between_two_steps(machine, start, stage, kind):
+    one, engine, build = machine
+    one.fails[start] = RAISED[kind]()
+    handoff = build()
+    fails_and_is_as_before(one, engine, handoff)
+    assert handoff.stage == stage
+
+
+@pytest.mark.parametrize("kind", ["time-out", "not installed"])
+def test_without_a_reading_of_the_counter_it_goes_on(machine, kind):
+    """Marks of the phases are a courtesy."""
+    one, _engine, build = machine
+    one.fails[f"{HELPER} cycles"] = RAISED[kind]()
+    build().run()
+    assert one.acts[-1] == "systemctl kexec" and not any("--mark" in act for act in one.acts)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RAISED if kind != "signal"])
+def test_what_fails_while_it_is_put_back_keeps_nothing_else_from_it(machine, kind):
+    """Services are up again although nothing after them works, and each thing that is left to do is said with its command."""
+    one, engine, build = machine
+    one.fails["systemctl kexec"] = (1, "", "no way")
+    one.fails["kexec -s -u"] = one.fails["ndctl create-namespace --mode devdax"] = RAISED[kind]()
+    with pytest.raises(HandoffFailed, match="NOT put back: ") as caught:
+        build().run()
+    assert one.active == {"cache.service", "must.service", "db.service"}
+    assert [command for _sentence, command in caught.value.stuck] == ["kexec -s -u", "hotpmem-node hot-add --force"]
+    assert not one.fake.exists(PENDING) and not one.fake.exists(SAVED_HERE) and online(engine) == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RAISED if kind != "signal"])
+def test_a_question_that_systemd_does_not_answer_takes_no_jump_back(machine, kind):
+    """systemctl kexec was accepted: services that are started now, and memory that is RAM again, would cost the state that was saved."""
+    one, _engine, build = machine
+    one.fails["systemctl is-system-running"] = RAISED[kind]()
+    build().run()
+    assert one.acts[-1] == "systemctl kexec" and one.active == {"db.service"}
+    assert one.fake.exists(PENDING) and one.image["state"] == "valid" and one.fake.get("/sys/kernel/kexec_loaded") == "1"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RAISED if kind != "signal"])
+def test_interrupted_while_systemd_does_not_answer(machine, kind):
+    """Before the jump everything is put back; once systemd was asked to jump, nothing is: the signal may be the end that it brings."""
+    one, engine, build = machine
+    one.fails["systemctl is-system-running"] = RAISED[kind]()
+    one.fails[f"{HELPER} save"] = Interrupted("signal SIGTERM")
+    fails_and_is_as_before(one, engine, build())
+    del one.fails[f"{HELPER} save"]
+    one.fails["systemctl kexec"] = Interrupted("signal SIGTERM")
+    build().run()
+    assert one.active == {"db.service"} and one.fake.exists(PENDING) and one.image["state"] == "valid"
+
+
+@pytest.fixture
+def forks_fail(monkeypatch):
+    """Let the next so many forks of write_until fail as they do without memory; after them the captured machine answers again."""
+
+    def begin(fake, times):
+        def fork():
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+        def write_until(name, value, seconds):
+            failures.append(name)
+            if len(failures) > times:
+                type(fake).write_until(fake, name, value, seconds)
+            else:
+                with monkeypatch.context() as patch:
+                    patch.setattr(os, "fork", fork)
+                    Sysfs.write_until(fake, name, value, seconds)
+
+        failures = []
+        fake.write_until = write_until
+        return failures
+
+    return begin
+
+
+def test_a_fork_that_fails_while_memory_is_removed_is_tried_again(machine, forks_fail):
+    one, engine, build = machine
+    tries = forks_fail(one.fake, 3)
+    build().run()
+    assert len(tries) == 7 and online(engine) == [] and one.state == "stopping"
+
+
+def test_without_memory_to_fork_everything_is_as_before(machine, forks_fail):
+    one, engine, build = machine
+    forks_fail(one.fake, 1000)
+    handoff = build()
+    error = fails_and_is_as_before(one, engine, handoff)
+    assert handoff.stage == "hot_remove" and "ENOMEM" in error.said
+
+
+def test_a_shutdown_that_can_not_save_says_why_in_the_next_boot(machine):
+    one, engine, build = machine
+    one.jobs, one.active = JOBS.format(target="reboot.target"), set()
+    one.fails[f"{HELPER} save"] = RAISED["ENOMEM"]()
+    handoff = build()
+    with pytest.raises(HotpmemError, match=os.strerror(errno.ENOMEM)):
+        ShutdownSave(engine, handoff.settings, handoff.services, one.fake.clock).run(100)
+    said = json.loads(one.fake.get(SHUTDOWN))
+    assert said["saved"] is False and os.strerror(errno.ENOMEM) in said["said"]
 
 
 def test_what_was_down_stays_down(machine):

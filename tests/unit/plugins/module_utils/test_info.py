@@ -11,11 +11,15 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.host_report i
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy import Helper
 
+NOT_INSTALLED = dict.fromkeys(("ndctl", "daxctl", "kexec", "/helper"))
+
 
 @pytest.fixture
 def gather(recorder):
+    """Facts of a machine on which nothing is installed but what answers."""
+
     def build(root, answers=None, **arguments):
-        runner = recorder(answers or {})
+        runner = recorder({**(answers or {}), **NOT_INSTALLED})
         return HostReport(Sysfs(root), runner, Helper(runner, "/helper")).gather(**arguments)
 
     return build
@@ -91,7 +95,8 @@ def test_unknown_namespace_is_a_warning(captured, gather):
 def test_nothing_is_run_that_changes_anything(tree, recorder):
     root = tree("6.1-e820-system_ram")
     before = [(path, sorted(files)) for path, _dirs, files in os.walk(root)]
-    runner = recorder({"ndctl": (0, "76.1\n", ""), "daxctl": (0, "76.1\n", ""), "kexec": (0, "kexec-tools 2.0.25\n", "")})
+    tools = {"ndctl": (0, "76.1\n", ""), "daxctl": (0, "76.1\n", ""), "kexec": (0, "kexec-tools 2.0.25\n", "")}
+    runner = recorder({**tools, "/helper --version": (0, "pmem-state 0.1.0\n", "")})
     HostReport(Sysfs(root), runner, Helper(runner, "/helper")).gather()
     assert [(path, sorted(files)) for path, _dirs, files in os.walk(root)] == before
     assert [call for call in runner.calls if call[1:] != ["--version"]] == []

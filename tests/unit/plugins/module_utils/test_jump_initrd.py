@@ -185,8 +185,17 @@ def test_dracut(host):
     assert host.makes == [["dracut", "--force", "--hostonly", f"{ji.INITRD}.new", RELEASE]]
 
 
+@pytest.mark.parametrize("program", ["mkinitramfs", "lsinitramfs"])
+def test_a_program_that_fails_is_not_believed(host, program):
+    """Although it left a file that would do."""
+    real = host.runner.answers[program]
+    host.runner.answers[program] = lambda: (1, real()[1], "no space left")
+    made = host.initrd.build()
+    assert made["initrd"] is None and f"{program} exited with code 1: no space left" in made["said"] and left_over(host) == []
+
+
 def test_no_program_makes_one(host):
-    host.runner.answers = {"lsinitramfs": (0, "", "")}
+    host.runner.answers = dict.fromkeys(("mkinitramfs", "dracut"), host.runner.NOT_INSTALLED)
     assert "neither mkinitramfs" in host.initrd.build()["said"]
 
 

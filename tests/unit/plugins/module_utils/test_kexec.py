@@ -103,6 +103,14 @@ def test_load_fails(host, answer, said):
     assert kexec.record() is None
 
 
+def test_a_kernel_that_can_not_be_unloaded_is_an_error(host):
+    kexec, runner = host[3], host[2]
+    kexec.load(kexec.target(None, None, None))
+    runner.answers["kexec -s -u"] = (1, "", "kexec_file_load failed: Operation not permitted")
+    with pytest.raises(HotpmemError, match=r"Cannot unload the kernel that is loaded for kexec: kexec exited with code 1: .*not permitted"):
+        kexec.unload()
+
+
 IOMEM = """00001000-0009fbff : System RAM
 00100000-3fdfffff : System RAM
   01000000-01e02000 : Kernel code
@@ -180,7 +188,7 @@ def test_all_problems_at_once(tmp_path, recorder):
     (tmp_path / "proc/sys/kernel/osrelease").write_text("6.1.0\n")
     (tmp_path / "proc/sys/kernel/kexec_load_disabled").write_text("1\n")
     (tmp_path / "proc/cmdline").write_text(RUNNING)
-    kexec = kx.Kexec(Sysfs(str(tmp_path)), recorder({}))
+    kexec = kx.Kexec(Sysfs(str(tmp_path)), recorder({"kexec": None}))
     problems = kexec.problems(kexec.target(None, None, "root=/dev/vda"))
     for part in (
         "has no kexec",

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,8 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ansible_collections.hotpmem.fleet.plugins.module_utils import _module
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy import HELPER
 from ansible_collections.hotpmem.fleet.plugins.modules import pmem_hotplug, pmem_preflight
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "roles" / "node_agent" / "files"))
@@ -50,11 +53,11 @@ def converting(fake):
 
 @pytest.fixture
 def host(kernel, recorder, monkeypatch):
-    """A captured machine, and its engine behind every module."""
+    """A captured machine without kexec and without the helper, and its engine behind every module."""
 
     def build(name, **answers):
         fake = kernel(name)
-        runner = recorder({**answers, **converting(fake)})
+        runner = recorder({"kexec": None, HELPER: None, **answers, **converting(fake)})
         engine = Engine(fake.root, runner)
         for part in (engine.namespaces, engine.dax, engine.dax.blocks, engine.device_users, engine.kexec, engine.preflight):
             part.sysfs = fake
@@ -194,6 +197,18 @@ def test_check_changes_nothing(host):
     code, facts = agent(engine, "hot-remove", "--check")
     assert (code, facts["check"], facts["blocks"], fake.writes, runner.calls) == (0, True, [8, 9, 10, 11], [], [])
     assert facts["changes"] == ["take the memory blocks 8, 9, 10, 11 offline", "unbind dax0.0 from kmem", "make namespace0.0 raw"]
+
+
+def test_a_system_call_that_fails_in_a_module_is_its_message():
+    said = []
+    module = SimpleNamespace(fail_json=lambda **answer: said.append(answer) or sys.exit(1))
+
+    def act(_module):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/run/hotpmem/kexec.json")
+
+    with pytest.raises(SystemExit):
+        _module.run(module, act)
+    assert said == [{"msg": "Cannot go on: /run/hotpmem/kexec.json: ENOSPC: No space left on device. See dmesg for more."}]
 
 
 @pytest.mark.parametrize(

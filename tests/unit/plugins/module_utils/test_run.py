@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -53,6 +54,19 @@ def test_missing_names_the_package():
 def test_check_raises_what_was_said():
     with pytest.raises(HotpmemError, match=r"Cannot do it: sh exited with code 3: no\. Try less\."):
         Runner().check(["sh", "-c", "echo no >&2; exit 3"], "Cannot do it", "Try less")
+
+
+def test_a_system_call_that_fails_beside_the_program_is_an_error_of_ours(monkeypatch):
+    """No descriptor for the selector, say; the program is ended, and not left to itself."""
+
+    def refuse():
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("selectors.DefaultSelector", refuse)
+    with pytest.raises(HotpmemError, match=r"Cannot run /\S+/sleep: Too many open files\. Try again when"):
+        Runner().run(["sleep", "1000"])
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def _state(pid: str) -> str:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -71,6 +72,22 @@ def test_write_until_does_not_begin_without_time(tmp_path):
     with pytest.raises(SystemCallError, match="ETIMEDOUT"):
         Sysfs(str(tmp_path)).write_until("/state", "offline", 0)
     assert (tmp_path / "state").read_text() == "online"
+
+
+@pytest.mark.parametrize("call, number", [("fork", errno.ENOMEM), ("fork", errno.EAGAIN), ("pipe", errno.EMFILE)])
+def test_write_until_without_a_child_is_an_error_of_ours(tmp_path, monkeypatch, call, number):
+    """So that whoever takes memory offline puts back what it has done, as for any answer of the kernel. No descriptor is left open."""
+
+    def refuse():
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "state").write_text("online")
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(SystemCallError, match=r"Cannot write 'offline' to /state") as caught:
+        Sysfs(str(tmp_path)).write_until("/state", "offline", 10)
+    assert caught.value.errno == number
+    assert os.listdir("/proc/self/fd") == before and (tmp_path / "state").read_text() == "online"
 
 
 def test_a_stuck_write_ends_even_when_its_parent_was_killed(tmp_path):
