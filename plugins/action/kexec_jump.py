@@ -36,9 +36,9 @@ METHODS = {
         "kexec -e"
     ),
 }
-# Detached, and a moment later, so that this session ends before its network does. A session with a terminal hangs up on what it
-# started, so it lasts until the jump has a session of its own (the log is there). What the jump says, and how it ended, is for the case
-# that the old boot goes on.
+# The jump starts detached and a moment later, so that this session ends before its network does. The end of a terminal session would
+# end its programs, so this session waits until the jump has its own session, which the log shows. The log serves the case that the
+# old boot continues: it holds what the jump printed, and how it ended.
 START = (
     "mkdir -p -m 700 /run/hotpmem && rm -f {log} && "
     "{{ setsid sh -c 'exec </dev/null >{log} 2>&1; cd /; sleep 0.3; {jump}; echo ended with $?' </dev/null >/dev/null 2>&1 & }}; "

@@ -11,9 +11,9 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import fo
 
 DOCUMENTATION = r"""
 name: host_status
-short_description: Say where a host stands
+short_description: Summarize the state of a host
 version_added: 0.1.0
-description: Joins the results of M(hotpmem.fleet.pmem_info) and M(hotpmem.fleet.pmem_preflight) into what an operator wants to know.
+description: Combines the results of M(hotpmem.fleet.pmem_info) and M(hotpmem.fleet.pmem_preflight) into the state of a host.
 positional: _input, ready
 options:
   _input:
@@ -35,9 +35,14 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - answered, mode (V(system-ram), V(raw), V(devdax), V(no namespace) and so on), total_bytes, reserved_bytes, online_bytes (of the
-      reserved that are RAM now), usable_bytes (that can be RAM), lost_bytes (to the info block and to alignment), blocks (list of
-      sentences), image, ready, reasons (why it is not ready), warnings, memory_map, and words (sizes for people).
+    - C(answered) tells whether the host answered.
+    - C(mode) is V(system-ram), V(raw), V(devdax), V(no namespace) and so on.
+    - C(total_bytes) and C(reserved_bytes) are the RAM of the host and the reserved part of it.
+    - C(online_bytes) is the reserved part that is RAM now, and C(usable_bytes) the part that can be RAM.
+    - C(lost_bytes) is the part that the info block and alignment take.
+    - C(ready) tells whether the host can reboot, and C(reasons) why it can't.
+    - C(blocks) is a list of sentences about the memory blocks, and C(words) holds the sizes as text.
+    - C(image), C(warnings) and C(memory_map) are those of M(hotpmem.fleet.pmem_info).
   type: dict
 """
 

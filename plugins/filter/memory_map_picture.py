@@ -50,7 +50,7 @@ def memory_map_picture(pieces: Sequence[Mapping[str, Any]], width: int = 60) -> 
     for piece in sorted(pieces, key=lambda one: one["start"]):
         kind, size = piece["kind"], int(piece["size"])
         if kind not in _NAMES:
-            raise ValueError(f"memory_map_picture: {kind!r} is none of {', '.join(_NAMES)}")
+            raise ValueError(f"memory_map_picture: unknown kind {kind!r}, it must be one of {', '.join(_NAMES)}")
         before = joined[-1] if joined else None
         if before and before[0] == "pmem" and kind == "kmem" and before[1] <= _SMALL:
             before[0] = "kmem"

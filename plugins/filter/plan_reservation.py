@@ -18,7 +18,7 @@ name: plan_reservation
 short_description: Plan which memory to set aside, from a memory map
 version_added: 0.1.0
 description:
-  - As M(hotpmem.fleet.reservation_plan), for a machine that is not there yet, or from facts that were gathered before.
+  - Plans as M(hotpmem.fleet.reservation_plan) does, from facts of a machine that does not run now, or does not exist yet.
 positional: _input, size, block_size
 options:
   _input:

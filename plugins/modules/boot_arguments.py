@@ -98,9 +98,9 @@ def act(module: AnsibleModule) -> dict:
     for word in params["arguments"]:
         # They end up in a file that a shell reads.
         if not word or any(char in word for char in "\"'`$\\ \t\n;&|<>()"):
-            raise HotpmemError(what, f"{word!r} is no plain kernel argument", "Use letters, digits and =,.!@#%:/_-+ only")
+            raise HotpmemError(what, f"{word!r} is not a plain kernel argument", "Use only letters, digits and =,.!@#%:/_-+")
     if params["state"] == "present" and not params["arguments"]:
-        raise HotpmemError(what, "arguments is empty", "Say which, or state: absent")
+        raise HotpmemError(what, "arguments is empty", "List the arguments, or set state: absent")
     loader = BootLoader(Sysfs(), Runner(), params["drop_in"])
     change = loader.plan(params["arguments"] if params["state"] == "present" else [], params["loader"])
     if not module.check_mode:

@@ -10,13 +10,16 @@ module: dax_kmem
 short_description: Use a dax device as System RAM, or take it back
 version_added: 0.1.0
 description:
-  - V(system_ram) hands the device to the kernel's C(kmem) driver and brings its memory blocks online. When that fails, the device goes back
-    to C(device_dax).
-  - V(devdax) takes it from C(kmem) and binds it to C(device_dax). It refuses while one of its memory blocks is online, because the kernel
-    would unbind the device all the same and lose the memory until the next reboot. Use M(hotpmem.fleet.memblock_offline) first.
-  - The kernel's policy for new memory (C(auto_online_blocks)) is what O(online) asks for meanwhile, so that neither another policy nor
-    a udev rule decides the zone; then it is restored. The device's id is always removed from C(kmem) again, so that a later device of
-    the same name isn't grabbed.
+  - With V(system_ram) the module binds the device to the kernel's C(kmem) driver and brings its
+    memory blocks online. When that fails, it binds the device to C(device_dax) again.
+  - With V(devdax) the module unbinds the device from C(kmem) and binds it to C(device_dax).
+  - It refuses to unbind the device while one of its memory blocks is online. The kernel would unbind
+    it and lose the memory until the next reboot. Use M(hotpmem.fleet.memblock_offline) first.
+  - While it works, the module sets the kernel's policy for new memory (C(auto_online_blocks)) to
+    O(online), so that neither another policy nor a udev rule decides the zone. Then it restores the
+    policy.
+  - The module always removes the id of the device from C(kmem) again. Otherwise C(kmem) would bind to
+    the next device with the same name.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
   - hotpmem.fleet.namespace

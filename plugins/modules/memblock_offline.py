@@ -138,7 +138,7 @@ def choose(engine: Engine, params: dict) -> list[Block]:
             raise HotpmemError(
                 WHAT,
                 f"the memory blocks {', '.join(map(str, foreign))} lie outside of {name} ({format_range(device.start, device.size)})",
-                "Leave out device when they are meant all the same",
+                "To change them anyway, leave out device",
                 outside=foreign,
             )
         if numbers is None:

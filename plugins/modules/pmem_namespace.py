@@ -10,10 +10,10 @@ module: pmem_namespace
 short_description: Put a persistent memory namespace into a mode
 version_added: 0.1.0
 description:
-  - Converts a namespace between raw, devdax, fsdax and sector mode with C(ndctl), and reads sysfs again to see that it worked.
-  - A namespace of reserved RAM (C(memmap=)) that is raw is listed by C(ndctl) as fsdax; this module knows it as raw.
+  - Converts a namespace between raw, devdax, fsdax and sector mode with C(ndctl), and reads sysfs again to check the result.
+  - C(ndctl) lists a raw namespace of reserved RAM (C(memmap=)) as fsdax. This module knows it as raw.
   - Sets the region's C(align) to what C(ndctl) needs. The kernel puts it back to 16 MiB at each boot.
-  - Does nothing when the namespace is in the mode already.
+  - Does nothing when the namespace already is in this mode.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
   - hotpmem.fleet.namespace
@@ -28,7 +28,7 @@ options:
     description:
       - The name of a namespace that is created (C(ndctl) calls it so as well). It stays over conversions and boots.
       - Labels on the DIMM keep it. On a region without labels it is refused.
-      - A namespace that is there already must have this name. It is not renamed.
+      - A namespace that already exists must have this name. It is not renamed.
     type: str
   mode:
     description: The mode to have.

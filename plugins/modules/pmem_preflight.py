@@ -10,10 +10,12 @@ module: pmem_preflight
 short_description: Check that a host is ready to save its state and reboot
 version_added: 0.1.0
 description:
-  - Looks for everything that would make a cycle fail, before anything is touched, and fails with all reasons at once.
-  - Checks that the namespace exists, that no memory leaked, that enough memory stays available once the persistent memory
-    is removed, that its memory blocks can be removed, that the items exist and can be read, that they fit, that the helper
-    works, and that a kernel can be loaded for kexec.
+  - Looks for everything that would make a cycle fail, before anything is changed. It fails with all
+    reasons at once.
+  - Checks that the namespace exists and that no memory leaked.
+  - Checks that the memory blocks can be removed, and that enough memory stays available afterwards.
+  - Checks that the items exist, can be read, and fit into the persistent memory.
+  - Checks that the copy helper works, and that a kernel can be loaded for kexec.
   - Never changes anything.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.looks

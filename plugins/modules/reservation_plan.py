@@ -10,17 +10,20 @@ module: reservation_plan
 short_description: Plan which memory to set aside, without losing a memory block
 version_added: 0.1.0
 description:
-  - Reads the firmware's memory map, the memory block size, the NUMA nodes and the kernel command line, and says which C(memmap=) value
-    sets memory aside so that all of it comes back as System RAM.
-  - A region starts 2 MiB before a memory block boundary, because the namespace's info block takes that much, and ends on one.
-  - It lies in usable RAM, away from the first 16 MiB, from other C(memmap=) entries and from the crash kernel, above 4 GiB if it can.
-  - What an earlier plan reserved stays where it is when it does what is asked for.
-  - Fails when it can't be done, with the nearest plan that can in C(nearest). Never changes anything.
+  - Finds the C(memmap=) value that sets memory aside so that all of it can become System RAM again.
+  - Reads the firmware's memory map, the memory block size, the NUMA nodes and the kernel command line.
+  - A region starts 2 MiB before a memory block boundary, because the info block of the namespace takes
+    these 2 MiB. It ends on a boundary.
+  - A region lies in usable RAM, above 4 GiB where possible. It avoids the first 16 MiB, other
+    C(memmap=) entries and the crash kernel.
+  - An earlier reservation stays where it is as long as it meets the request.
+  - When the request can't be met, the module fails and returns the nearest plan that works as
+    C(nearest). It never changes anything.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.looks
 options:
   size:
-    description: How much is to be gained as System RAM, such as V(2G). Rounded up to whole memory blocks.
+    description: How much System RAM to gain, such as V(2G). The module rounds up to whole memory blocks.
     type: str
     required: true
   numa_node:
@@ -34,7 +37,7 @@ options:
     choices: ['2M', '16M']
     default: '2M'
   regions:
-    description: Into how many regions it may be split, 1 to 4, when there is no room in one piece. Each becomes a namespace of its own.
+    description: Into how many regions it may be split, 1 to 4, when there is no room in one piece. Each becomes its own namespace.
     type: int
     default: 1
   share:
@@ -61,9 +64,11 @@ EXAMPLES = r"""
 RETURN = r"""
 plan:
   description:
-    - The plan, with memmap (list of values for the kernel), arguments (the same with C(memmap=)), regions (start, size, range,
-      gained_bytes, lost_bytes, first_block, last_block of each), block_size, wanted_bytes, gained_bytes, lost_bytes, kept (reserved
-      already) and sentences (what was chosen, and why).
+    - C(memmap) is the list of values for the kernel, and C(arguments) the same with C(memmap=).
+    - C(regions) holds start, size, range, gained_bytes, lost_bytes, first_block and last_block of each.
+    - C(block_size), C(wanted_bytes), C(gained_bytes) and C(lost_bytes) are sizes in bytes.
+    - C(kept) tells whether the memory is already reserved.
+    - C(sentences) says what was chosen, and why.
   type: dict
   returned: success
   sample:

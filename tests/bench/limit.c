@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What this machine can do at best, measured beside the tools: seconds on standard output.
- *   limit copy THREADS DEVICE SOURCE...      non-temporal memcpy of the sources into DEVICE, both mapped and touched before
- *   limit pwrite THREADS DEVICE TARGET...    new files from DEVICE by parallel pwrite, sizes as TARGET:BYTES
- *   limit map THREADS DEVICE TARGET...       new files by parallel fallocate, mmap and memcpy
- *   limit warm BYTES                         touches that much memory and gives it back: a virtual machine whose host takes free
- *                                            memory away would otherwise time the host
+/* Measures the best that this machine can do, beside the tools. Prints seconds.
+ *   limit copy THREADS DEVICE SOURCE...
+ *       copies the sources to DEVICE with non-temporal stores; both are mapped and touched before
+ *   limit pwrite THREADS DEVICE TARGET...
+ *       writes new files from DEVICE by parallel pwrite; a target is PATH:BYTES
+ *   limit map THREADS DEVICE TARGET...
+ *       writes new files by parallel fallocate, mmap and memcpy
+ *   limit warm BYTES
+ *       touches this much memory and frees it, or a virtual machine whose host reclaims free memory
+ *       would measure the host
  */
 #include <fcntl.h>
 #include <pthread.h>

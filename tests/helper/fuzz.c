@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* libFuzzer over header, table, records and restore. The input is a header, then the content from
- * PAYLOAD_START on. FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION makes every checksum match, so that the
- * fuzzer reaches the code behind the checksums.
- * FUZZ_SEEDS=DIR writes two images to start from, and ends. */
+ * PAYLOAD_START on. FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION makes every checksum match, so that
+ * the fuzzer reaches the code behind the checksums.
+ * FUZZ_SEEDS=DIR writes two images to start from. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Compares hash64 and nt_copy of every instruction set with a plain version of the specification, and
- * with sums that the reference implementation gave for the same bytes (Python package xxhash 4.1.0,
- * xxh3_64_hexdigest). */
+/* Compares hash64 and nt_copy of every instruction set with a plain version of the specification.
+ * Also compares them with sums of the reference implementation for the same bytes (Python package
+ * xxhash 4.1.0, xxh3_64_hexdigest). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -15,6 +15,7 @@ run mypy "$bin/mypy" --no-error-summary tests/lab/lab.py tests/demo/demo.py plug
 run yamllint "$bin/yamllint" --strict .
 run shellcheck shellcheck "${shell[@]}"
 run layers env PYTHONPATH="$ANSIBLE_COLLECTIONS_PATH" "$bin/lint-imports" --no-logo --no-cache tests/setup/layers.ini
+run prose "$bin/python" tests/setup/prose.py
 run docs "$bin/antsibull-docs" lint-collection-docs --plugin-docs --validate-collection-refs self .
 run ansible-lint "$bin/ansible-lint" --nocolor --strict
 if [ ${#failed[@]} -gt 0 ]; then

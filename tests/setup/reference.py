@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The page docs/pmem-state.md: a paragraph of our own, then what `pmem-state --help` says. usage: reference.py BINARY [PAGE]"""
+"""The page docs/pmem-state.md: our introduction, then what `pmem-state --help` says. usage: reference.py BINARY [PAGE]"""
 
 from __future__ import annotations
 

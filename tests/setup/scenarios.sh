@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Runs molecule scenarios, two at a time (a machine under emulation keeps one core busy). The output of each goes to build/molecule/SCENARIO.log;
-# here it says when one starts and ends, what it is at in between, and on failure the whole log.
-# For a CI with a limit of its own (times are seconds since 1970): a scenario not begun by START_UNTIL is left out, one that still runs at
-# END_AT is ended and has failed. Both are named. This script fails when a scenario failed, or when one of REQUIRED was left out.
+# this script prints when one starts and ends, its current task in between, and the whole log after a failure.
+# For a CI with a time limit (times are seconds since 1970): a scenario that has not begun by START_UNTIL is left out, and one that still
+# runs at END_AT is ended and has failed. Both are named. This script fails when a scenario failed, or when one of REQUIRED was left out.
 # The last line is "molecule: N passed, N failed, N skipped", with the names of those left out; build/molecule/summary holds it too.
 # Usage: [START_UNTIL=…] [END_AT=…] [REQUIRED="SCENARIO…"] scenarios.sh SCENARIO…
 set -euo pipefail

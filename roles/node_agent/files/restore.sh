@@ -84,8 +84,8 @@ rm -f "$run/early"
 [ -n "$early" ] || [ ! -e "$run/early.log" ] || early_said
 mkdir -p "$run/hold" "$run/restored" "$run/cold" "$lib" || exit 2
 
-# pending: the previous boot saved state. serving: units have run with state. After a power cut pending does not exist, but the state is
-# lost all the same.
+# pending: the previous boot saved state. serving: units have run with state. After a power cut pending does not exist, but state was
+# lost.
 due=
 if [ -e "$lib/pending" ] || [ -e "$lib/serving" ]; then
     due=1

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whatever happens, the machine boots, the service answers, with its state or cold, and the agent says which and why.
 
-No test has a controller: each boot is one that the machine makes alone. They run in the order of this file.
+No controller takes part: the machine makes each boot alone. The tests run in the order of this file.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What only a reboot mends: blocks that the kernel itself uses, and memory that has leaked. The machine is not used after this file."""
+"""Faults that only a reboot fixes: blocks that the kernel itself uses, and leaked memory. Nothing uses the machine after this file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FILES = "import os; os.mkdir('/dev/shm/slab'); [open('/dev/shm/slab/%d' % n, 'w'
 
 
 def test_slab_in_zone_normal(node):
-    """Refused before it is tried; and when it is tried all the same, EBUSY at once, and for good."""
+    """The preflight refuses. A hot-remove that is tried anyway gets EBUSY at once, and every time."""
     node.as_ram()
     last = max(node.blocks())
     state = f"{MEMORY}/memory{last}/state"

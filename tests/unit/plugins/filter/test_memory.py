@@ -31,7 +31,7 @@ def piece(start, end, kind):
             60,
             "[RAM#########################|pmem+RAM++++++|RAM###########]",
         ),
-        # Too small to be seen, and seen all the same.
+        # Too small to be seen, but drawn anyway.
         ([piece(0, 100 * G, "ram"), piece(100 * G, 100 * G + 512 * M, "pmem")], 20, "[RAM##############|pmem]"),
     ],
 )
@@ -40,7 +40,7 @@ def test_picture(pieces, width, expected):
 
 
 def test_picture_refuses_what_it_does_not_know():
-    with pytest.raises(ValueError, match="'disk' is none of ram, kmem, pmem"):
+    with pytest.raises(ValueError, match="unknown kind 'disk', it must be one of ram, kmem, pmem"):
         memory_map_picture([piece(0, 1, "disk")])
 
 

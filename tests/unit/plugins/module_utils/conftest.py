@@ -157,7 +157,7 @@ class Recorder:
     """A runner that records argv and answers from a table: first words of a command -> (rc, stdout, stderr), or a function.
 
     NOT_INSTALLED instead of an answer: the machine lacks that program. A command or program that the table does not name fails the test,
-    at once and again at its end: the code under test may take whatever is raised here for a failure of its own.
+    at once and again at its end: the code under test may catch what is raised here.
     """
 
     NOT_INSTALLED = None
@@ -190,7 +190,7 @@ class Recorder:
 
 
 def refuse_unknown(runner: object, what: str) -> NoReturn:
-    """Fail the test. pytest's failure is no Exception, so that hardly anything under test catches it."""
+    """Fail the test. pytest's failure is not an Exception, so that code under test hardly ever catches it."""
     runner.unknown.append(what)
     pytest.fail(f"The {what} is not in this test's table.")
 

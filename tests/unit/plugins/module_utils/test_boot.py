@@ -97,7 +97,7 @@ def test_restored_and_hot_added(booted):
 )
 def test_where_the_image_went(booted, saved, content, reason):
     """Said the same before and after hot-add, and after this boot has saved."""
-    result = {"event": "result", "exit": 3, "msg": "there is none", "image": {"state": "none", "content": content}, "items": []}
+    result = {"event": "result", "exit": 3, "msg": "no image", "image": {"state": "none", "content": content}, "items": []}
     one, engine, boot = booted(result)
     if saved:
         boot.records.write_json(SAVED, saved)
@@ -153,7 +153,7 @@ def test_without_a_restore_an_image_is_kept(booted):
 
 
 def test_nothing_due_is_no_cycle(booted):
-    result = {"event": "result", "exit": 3, "msg": "there is none", "items": []}
+    result = {"event": "result", "exit": 3, "msg": "no image", "items": []}
     one, _engine, boot = booted(result, due=False)
     assert boot.outcomes() == [] and boot.hot_add().changes
     assert not one.fake.exists(CYCLE)

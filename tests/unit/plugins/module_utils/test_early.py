@@ -155,7 +155,7 @@ def test_tmpfiles(line, touches):
 
 
 def test_tmpfiles_on_run():
-    """There is no mount unit of its own for what lies below /run: everything on the way is tmpfiles' business."""
+    """Paths below /run have no mount unit: tmpfiles.d decides everything on the way."""
     assert er.tmpfiles_touch("L %t/app/cache - - - - /x", "/run/app/cache", "/run") == "%t/app/cache"
     assert er.tmpfiles_touch("z /run/app", "/run/app/cache", "/run") == "/run/app"
 

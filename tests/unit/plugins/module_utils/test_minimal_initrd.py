@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The minimal initrd: what is in the archive, and when there is none."""
+"""The minimal initrd: what the archive holds, and when it is not built."""
 
 from __future__ import annotations
 

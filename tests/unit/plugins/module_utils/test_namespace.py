@@ -106,7 +106,7 @@ def test_two_dimms(captured):
         ("region0", 0x180000000, False),
         ("region1", 0x147000000, True),
     ]
-    # The empty seed that the kernel keeps is none.
+    # The kernel keeps an empty seed, which is not a namespace.
     other, state = namespaces.all()
     assert (other.name, other.mode, other.blockdev, other.label, other.uuid, other.raw_uuid) == ("namespace0.0", "raw", "pmem0", "", "", "")
     assert (state.name, state.mode, state.chardev, state.label, state.size) == ("namespace1.0", "devdax", "dax1.0", "state", 528 << 20)

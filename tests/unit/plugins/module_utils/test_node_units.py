@@ -169,7 +169,7 @@ class Host:
         (wants / "hotpmem-restore.service").symlink_to("/etc/systemd/system/hotpmem-restore.service")
 
     def start(self, how):
-        """The script as /init or systemd starts it, with a process group of its own."""
+        """The script as /init or systemd starts it, in a new process group."""
         return subprocess.Popen(
             ["sh", str(ROLE / "files/restore.sh"), how, str(self.root / "helper")],
             env={**os.environ, "HOTPMEM_ROOT": str(self.root)}, start_new_session=True,

@@ -47,7 +47,7 @@ def test_kinds_of_what_is_cut_short():
 
 
 def test_mapped():
-    # Bit 61 (of a file) and 55 (soft-dirty) are no part of the frame; what is swapped out has no frame.
+    # Bit 61 (of a file) and 55 (soft-dirty) do not belong to the frame; what is swapped out has no frame.
     entries = pack(0, PRESENT | 100, PRESENT | 1 << 61 | 1 << 55 | 107, PRESENT | 108, 1 << 62 | 104, 103)
     assert ow.mapped(entries, 100, 108) == 2
     assert ow.mapped(bytes(64), 0, 8) == 0

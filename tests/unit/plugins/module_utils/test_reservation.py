@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans for machines of many shapes, and a checker of its own for random ones."""
+"""Plans for machines of many shapes, and an independent checker for random ones."""
 
 from __future__ import annotations
 
