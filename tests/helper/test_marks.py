@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 
 import pytest
@@ -11,9 +12,9 @@ import pytest
 
 def cycles(helper):
     """A reading of the counter."""
-    done = subprocess.run([str(helper.binary), "cycles", "--json"], capture_output=True, text=True, check=False, env=helper.env)
-    if done.returncode == 2:
-        pytest.skip("this machine has no cycle counter")
+    if platform.machine() not in ("x86_64", "aarch64"):
+        pytest.skip("pmem-state knows the cycle counters of x86-64 and aarch64")
+    done = subprocess.run([str(helper.binary), "cycles", "--json"], capture_output=True, text=True, check=True, env=helper.env)
     return json.loads(done.stdout)["clock"]
 
 

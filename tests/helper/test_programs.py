@@ -27,8 +27,8 @@ def test_sums_and_copies():
 
 
 def test_sums_on_aarch64():
-    if not (BUILD / "sums-aarch64").exists() or not shutil.which("qemu-aarch64"):
-        pytest.skip("no cross compiler (ziglang), or no qemu-aarch64")
+    if not shutil.which("qemu-aarch64"):
+        pytest.skip("qemu-aarch64 is missing")
     assert "neon ok" in run("qemu-aarch64", BUILD / "sums-aarch64")
 
 
@@ -41,7 +41,7 @@ def test_only_the_kernel_makes_it_an_init():
     done = subprocess.run(
         ["unshare", "--pid", "--fork", "--mount-proc", HOOKS, "--version"], capture_output=True, text=True, timeout=60, check=False
     )
-    if "Operation not permitted" in done.stderr:
+    if done.stderr.startswith("unshare: ") and "Operation not permitted" in done.stderr:
         pytest.skip("needs root: a namespace of process ids")
     assert done.returncode == 0 and done.stdout.startswith("pmem-state")
 
@@ -66,8 +66,8 @@ def test_shipped_binaries(work, arch):
     """What is shipped, static: the same round trip, aarch64 under emulation; no test hooks inside."""
     binary = BUILD.parent / arch / "pmem-state"
     argv = [str(binary)] if arch == platform.machine() else [f"qemu-{arch}", str(binary)]
-    if not binary.exists() or not shutil.which(argv[0]):
-        pytest.skip(f"{binary} is not built, or {argv[0]} is missing")
+    if argv[0] != str(binary) and not shutil.which(argv[0]):
+        pytest.skip(f"{argv[0]} is missing")
     image = binary.read_bytes()
     assert b"PMEM_STATE_" not in image and os.fsencode(os.getcwd()) not in image
     helper = Helper(binary, make_device(work, "file", 64 << 20)[0])

@@ -60,10 +60,20 @@ class Node:
             except subprocess.TimeoutExpired:
                 continue  # connected to the boot that was just ending: a kexec closes no connections
             if got.returncode == 0 and got.stdout != before:
-                self.run("systemctl is-system-running --wait; systemctl start hotpmem-hot-add", check=False)
+                self.run("systemctl is-system-running --wait", check=False)
+                # Of itself: nobody here starts it.
+                self.wait_state("hotpmem-hot-add", "active", "failed")
                 return
             time.sleep(0.5)
         raise TimeoutError(f"{HOST} has not come back within {deadline:.0f} s")
+
+    def wait_state(self, unit: str, *states: str, deadline: float = 120) -> None:
+        """Until a unit is in one of these states. Does nothing to bring it there."""
+        end = time.monotonic() + deadline
+        while (found := self.run(f"systemctl show --property=ActiveState --value {unit}").stdout.strip()) not in states:
+            if time.monotonic() >= end:
+                raise TimeoutError(f"{unit} is {found}, and not {' or '.join(states)}, after {deadline:.0f} s")
+            time.sleep(0.2)
 
     def leave(self, command: str) -> None:
         """Run a command that ends this boot, and wait for the next."""

@@ -6,6 +6,9 @@ No controller takes part: the machine makes each boot alone. The tests run in th
 
 from __future__ import annotations
 
+import json
+import time
+
 
 def test_kernel_missing(node):
     node.fill()
@@ -34,19 +37,47 @@ def test_kexec_fails(node):
 def test_handoff_stopped_half_way(node):
     """Somebody stops the unit of the handoff while it saves."""
     node.stop_in_save()
-    node.run("systemctl stop hotpmem-handoff; pkill -CONT pmem-state; true")
-    node.run("while systemctl is-active --quiet hotpmem-handoff; do sleep 0.1; done")
+    # It returns when the unit has ended, with its ExecStopPost=.
+    node.run("systemctl stop hotpmem-handoff")
+    put_back_alone(node, 7, "Handoff was interrupted")
+
+
+def test_handoff_killed_half_way(node):
+    """As the kernel does when memory is short: the handoff can't put anything back, and the unit's ExecStopPost= does."""
+    node.stop_in_save()
+    node.run("systemctl kill --signal=KILL --kill-whom=main hotpmem-handoff")
+    node.wait_state("hotpmem-handoff", "inactive", "failed")
+    put_back_alone(node, 7, "The handoff was killed")
+
+
+def put_back_alone(node, code, said):
+    """All is as before the handoff, by nobody's doing but the product's."""
     assert node.run("systemctl is-active memcached").stdout == "active\n"
-    assert node.kept()
-    node.run("hotpmem-node put-back", check=False)
-    assert node.is_ram() and node.agent("preflight")["exit"] == 0
+    assert node.is_ram() and node.kept()
+    assert node.run("cat /sys/kernel/kexec_loaded").stdout == "0\n"
+    assert node.run("pgrep -x pmem-state; ls /var/lib/hotpmem/pending /run/hotpmem/saved", check=False).stdout == ""
+    ended = json.loads(node.run("cat /run/hotpmem/handoff.json").stdout)
+    assert (ended["stage"], ended["exit"]) == ("save", code) and said in ended["msg"] and "as before" in ended["msg"], ended
+    # The documented command finds nothing to do.
+    assert node.agent("put-back")["changed"] is False
+    assert node.agent("preflight")["exit"] == 0
 
 
 def test_fast_handoff(node):
+    before, began = node.boot.strip(), time.monotonic()
     node.leave("hotpmem-node handoff --method fast --detach")
+    seconds = time.monotonic() - began
     assert node.kept() and node.is_ram()
     assert node.run("cat /proc/sys/kernel/bootloader_type").stdout == "208\n"
-    assert node.agent("timeline")["exit"] == 0
+    (cycle,) = node.agent("timeline")["cycles"]
+    assert (cycle["boot_id_before"], cycle["boot_id"], cycle["method"]) == (before, node.boot.strip(), "fast")
+    assert [(item["name"], item["status"]) for item in cycle["items"]] == [("memcached", "restored")]
+    phases = cycle["timeline"]["phases"]
+    order = ["stopping", "units_stopped", "saved", "jump", "kernel_start", "userspace_start", "restored", "units_ready", "hot_added"]
+    assert [phase["mark"] for phase in phases if phase["mark"] in order] == order, cycle
+    # It begins and ends inside of what was seen from here, and is the sum of its phases.
+    assert 0 < cycle["timeline"]["down_seconds"] < seconds
+    assert abs(sum(phase["seconds"] for phase in phases if phase["down"]) - cycle["timeline"]["down_seconds"]) < 0.001
 
 
 def test_jump_initrd_finds_no_root(node):
@@ -68,6 +99,10 @@ def test_reboot_by_hand(node):
     node.leave("systemctl reboot")
     assert node.kept() and node.is_ram()
     assert node.run("cat /proc/sys/kernel/bootloader_type").stdout != "208\n"
+    (cycle,) = node.agent("timeline")["cycles"]
+    assert (cycle["boot_id"], cycle["method"]) == (node.boot.strip(), "shutdown (reboot)")
+    # The counter began again: nothing is known of the time in between.
+    assert cycle["timeline"]["down_seconds"] is None
 
 
 def test_power_cut_while_system_ram(node):
@@ -106,8 +141,7 @@ def test_early_restore_hangs(node):
     node.drop_in("hotpmem-restore", "")
     assert "hotpmem-restore.service ended without a result (timeout)" in node.cold()
     assert node.run("pgrep -f 'sleep 900'", check=False).stdout == ""
-    node.run("hotpmem-node hot-add --force")
-    assert node.is_ram()
+    image_is_kept_until_it_is_given_up(node)
 
 
 def test_restore_unit_fails(node):
@@ -118,7 +152,12 @@ def test_restore_unit_fails(node):
     node.drop_in("hotpmem-restore", "")
     node.early_restore(True)
     assert "hotpmem-restore.service ended without a result (exit-code)" in node.cold()
-    # The image is whole, and nobody's to throw away but the operator's.
+    image_is_kept_until_it_is_given_up(node)
+
+
+def image_is_kept_until_it_is_given_up(node):
+    """The image is whole, and nobody's to throw away but the operator's."""
+    assert not node.is_ram()
     refused = node.agent("hot-add")
     assert refused["exit"] == 5 and "hot-add --force" in refused["msg"] and not node.is_ram(), refused
     node.run("hotpmem-node hot-add --force")
@@ -133,4 +172,5 @@ def test_crash_loop_on_restored_state(node):
     assert node.run("systemctl is-active memcached", check=False).stdout == "failed\n"
     node.leave("systemctl reboot")
     assert "failed" in node.cold()
+    assert node.is_ram()
     node.drop_in("memcached", "")

@@ -35,10 +35,17 @@ class Host:
         return path.read_text() if path.exists() else None
 
     def which(self, name):
+        if name not in ("update-grub", "grubby"):
+            pytest.fail(f"The program {name} is not in this test's table.")
         return name if name in self.programs else None
 
     def check(self, argv, what, todo, timeout=None):
         self.calls.append(argv)
+        known = argv in (["update-grub"], ["grubby", "--info=ALL"]) or (
+            argv[:2] == ["grubby", "--update-kernel=ALL"] and all(word.startswith(("--args=", "--remove-args=")) for word in argv[2:])
+        )
+        if not known or argv[0] not in self.programs:
+            pytest.fail(f"The command {' '.join(argv)} is not in this test's table.")
         if self.fail and "--info=ALL" not in argv:
             raise HotpmemError(what, "it failed", todo)
         if argv == ["update-grub"]:
