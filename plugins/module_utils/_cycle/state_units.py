@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stops everything that may change the state of the items, makes sure of it, and starts the same units again."""
+"""Stops everything that may change the state of the items, and makes sure that it has stopped."""
 
 from __future__ import annotations
 
 import os
 import time
-from typing import Callable, List, Optional
+from typing import Callable, List
 
 from .._host.errors import HotpmemError
 from .._host.open_files import file_users
@@ -105,7 +105,3 @@ class StateUnits:
             "Stop these processes, or give the item the unit that they belong to",
             users=[{"pid": user.pid, "name": user.name, "unit": user.unit, "path": user.path} for user in users],
         )
-
-    def start(self, names: Optional[List[str]] = None) -> None:
-        """Start names, or the units that find() saw running. Raises HotpmemError when one does not start."""
-        self.services.start(self.running if names is None else names)
