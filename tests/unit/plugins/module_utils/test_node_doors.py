@@ -201,13 +201,15 @@ def test_check_changes_nothing(host):
 
 def test_a_system_call_that_fails_in_a_module_is_its_message():
     said = []
-    module = SimpleNamespace(fail_json=lambda **answer: said.append(answer) or sys.exit(1))
+
+    def fail_json(**answer):
+        said.append(answer)
+        raise SystemExit(1)
 
     def act(_module):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/run/hotpmem/kexec.json")
 
-    with pytest.raises(SystemExit):
-        _module.run(module, act)
+    pytest.raises(SystemExit, _module.run, SimpleNamespace(fail_json=fail_json), act)
     assert said == [{"msg": "Cannot go on: /run/hotpmem/kexec.json: ENOSPC: No space left on device. See dmesg for more."}]
 
 
