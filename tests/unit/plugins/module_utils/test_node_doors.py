@@ -209,7 +209,8 @@ def test_a_system_call_that_fails_in_a_module_is_its_message():
     def act(_module):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/run/hotpmem/kexec.json")
 
-    pytest.raises(SystemExit, _module.run, SimpleNamespace(fail_json=fail_json), act)
+    with pytest.raises(SystemExit):
+        _module.run(SimpleNamespace(fail_json=fail_json), act)
     assert said == [{"msg": "Cannot go on: /run/hotpmem/kexec.json: ENOSPC: No space left on device. See dmesg for more."}]
 
 
