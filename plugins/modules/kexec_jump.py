@@ -10,10 +10,11 @@ module: kexec_jump
 short_description: Jump to the kernel loaded for kexec and wait for the new boot
 version_added: 0.1.0
 description:
-  - Jumps to the kernel that M(hotpmem.fleet.kexec_load) loaded, and returns as soon as a new boot answers. Unlike
-    M(ansible.builtin.reboot) it asks without backing off, so that it costs no idle seconds.
-  - Refuses when no kernel is loaded, and on a local connection. Notices when the jump did not happen, and then says what the host answered.
-  - It is an action plugin. It runs on the controller and needs no Python on the host.
+  - Jumps to the kernel that M(hotpmem.fleet.kexec_load) loaded, and returns as soon as a new boot answers.
+    Unlike M(ansible.builtin.reboot) it polls at a constant short interval, so it wastes no seconds.
+  - Refuses when no kernel is loaded, and on a local connection.
+  - Detects that the jump did not happen, and then reports the answer of the host.
+  - This is an action plugin. It runs on the controller and needs no Python on the host.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.jumps
   - hotpmem.fleet.attributes.acts
@@ -22,13 +23,13 @@ options:
   method:
     description:
       - V(systemd) shuts the services down in order (C(systemctl kexec)).
-      - V(fast) stops nothing. It syncs, remounts read-only in an emergency (sysrq C(s), C(u)), and jumps (C(kexec -e)).
-        Stop and save what counts before.
+      - V(fast) stops nothing. It syncs, remounts all file systems read-only (sysrq C(s), C(u)), and jumps
+        (C(kexec -e)). Stop your services and save their state before.
     type: str
     choices: [systemd, fast]
     default: systemd
   timeout:
-    description: Seconds until the new boot has to answer.
+    description: Seconds within which the new boot must answer.
     type: int
     default: 300
 requirements:
@@ -56,11 +57,11 @@ after:
   type: dict
   returned: success
 seconds:
-  description: From the start of the jump until the new boot answered, on the controller's clock.
+  description: Seconds from the start of the jump until the new boot answered, by the clock of the controller.
   type: float
   returned: success
 uptime:
-  description: How long the new boot was up when it answered, in seconds.
+  description: Seconds that the new boot had been up when it answered.
   type: float
   returned: success
 alive:

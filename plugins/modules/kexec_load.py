@@ -10,33 +10,38 @@ module: kexec_load
 short_description: Load the next kernel with kexec, without endangering persistent memory
 version_added: 0.1.0
 description:
-  - Runs C(kexec -s -l). The C(kexec_file_load) system call places the next kernel in System RAM only. The other system
-    call, which C(kexec) uses with C(-c) or falls back to silently, may place it on top of the saved image, so it is never used.
-  - What was loaded is recorded in F(/run/hotpmem/kexec.json), so that the same files with the same command line are not loaded again.
+  - Runs C(kexec -s -l). The system call C(kexec_file_load) places the next kernel only in System RAM.
+  - The module never uses the older system call C(kexec_load), because that may place the kernel over
+    the saved image. C(kexec) uses it with C(-c), and also as a silent fallback without C(-s).
+  - The module records what it loaded in F(/run/hotpmem/kexec.json). It does not load the same files with
+    the same command line again.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
 options:
   state:
-    description: Whether a kernel is loaded.
+    description: V(loaded) loads a kernel, and V(absent) unloads it.
     type: str
     choices: [loaded, absent]
     default: loaded
   kernel:
     description:
       - The kernel image.
-      - When left out, that of the running release, the first there is of F(/boot/vmlinuz-RELEASE), F(/usr/lib/modules/RELEASE/vmlinuz),
-        F(/boot/vmlinux-RELEASE) and F(/boot/Image-RELEASE).
+      - Without it, the module takes the kernel of the running release. That is the first file that exists
+        of F(/boot/vmlinuz-RELEASE), F(/usr/lib/modules/RELEASE/vmlinuz), F(/boot/vmlinux-RELEASE) and
+        F(/boot/Image-RELEASE).
     type: path
   initrd:
     description:
-      - The initial RAM disk. An empty string for none.
-      - When left out, the first there is of F(/boot/initrd.img-RELEASE), F(/boot/initramfs-RELEASE.img) and F(/boot/initrd-RELEASE).
+      - The initial RAM disk. An empty string loads the kernel without one.
+      - Without this option, the module takes the first file that exists of F(/boot/initrd.img-RELEASE),
+        F(/boot/initramfs-RELEASE.img) and F(/boot/initrd-RELEASE).
     type: path
   command_line:
     description:
       - The next kernel's command line.
-      - When left out, the running kernel's, without C(BOOT_IMAGE=) and C(initrd=).
-      - One that lacks a C(memmap=) of the running kernel is refused, because the next kernel would then use the reserved memory.
+      - Without it, the module takes that of the running kernel, without C(BOOT_IMAGE=) and C(initrd=).
+      - The module refuses a command line that lacks a C(memmap=) of the running kernel, because the next
+        kernel would then use the reserved memory.
     type: str
   force:
     description: Accept a command line that lacks a C(memmap=) of the running kernel.
@@ -82,7 +87,7 @@ command_line:
   type: str
   returned: success
 before:
-  description: What was loaded before. Kernel, initrd and command line are null when it wasn't this module that loaded it.
+  description: What was loaded before. Kernel, initrd and command line are null when something else loaded it.
   type: dict
   returned: success
 after:

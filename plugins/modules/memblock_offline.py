@@ -10,10 +10,13 @@ module: memblock_offline
 short_description: Take memory blocks offline, or bring them online
 version_added: 0.1.0
 description:
-  - Brings all memory blocks of a dax device, of a range, or of a list to a state, all of them or none.
-  - One deadline holds for all of them together. A block that doesn't get there in time, for instance because a process has pinned
-    a page of it, ends the attempt. What was changed is put back, and the error names the block, its range, its zone and the reason.
-  - With nothing given, the blocks of the only namespace's dax device are meant.
+  - Brings all memory blocks of a dax device, of a range, or of a list to a state. It changes all of them
+    or none.
+  - One deadline applies to all blocks together. The attempt ends when a block does not reach the state in
+    time, for example because a process has pinned one of its pages.
+  - The module then puts back the blocks that it has changed. The error names the block, its range, its
+    zone and the reason.
+  - Without any selection, the module takes the blocks of the dax device of the only namespace.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
   - hotpmem.fleet.namespace
@@ -21,11 +24,11 @@ extends_documentation_fragment:
 options:
   device:
     description:
-      - The dax device (V(dax0.0)) whose blocks are meant.
-      - Together with O(start) or O(blocks), blocks outside of the device are refused.
+      - Select the blocks of this dax device (V(dax0.0)).
+      - Together with O(start) or O(blocks), the module refuses blocks outside of the device.
     type: str
   start:
-    description: Physical start of a range, such as V(0x40000000). The blocks that lie whole inside the range are meant.
+    description: Physical start of a range, such as V(0x40000000). This selects the blocks that lie completely inside the range.
     type: str
   size:
     description: Size of the range, such as V(512M).
@@ -35,12 +38,12 @@ options:
     type: list
     elements: int
   state:
-    description: The state to bring them to. Only blocks in V(online_movable) can be counted on to go offline later.
+    description: The state to reach. Only blocks in V(online_movable) go offline again reliably.
     type: str
     choices: [offline, online_movable, online_kernel]
     default: offline
   retries:
-    description: How many more times blocks are tried that the kernel calls busy, within O(timeout).
+    description: How many more times the module tries blocks that the kernel reports as busy, within O(timeout).
     type: int
     default: 10
 author:
@@ -68,15 +71,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 blocks:
-  description: The blocks as they are afterwards. In check mode, as they are.
+  description: The blocks afterwards. In check mode, the current ones.
   type: list
   elements: dict
   returned: success
   sample: [{block: 8, range: 0x40000000-0x47ffffff, state: offline, zone: ""}]
 failed_blocks:
   description:
-    - The blocks that did not get to the state, with block, range, zone, errno and reason.
-    - For the block that the message names, C(owners) says whose pages are in the way, as far as the kernel tells.
+    - The blocks that did not reach the state, with block, range, zone, errno and reason.
+    - For the block that the message names, C(owners) names who uses its pages, as far as the kernel tells.
   type: list
   elements: dict
   returned: success, or when a block did not get to the state
@@ -86,7 +89,7 @@ failed_blocks:
       zone: Movable
       errno: EINTR
       reason: a page in it could not be moved before the deadline
-      owners: [process 812 (qemu) maps 16 pages of it]
+      owners: [process 812 (qemu) maps 16 pages of the block]
 rolled_back:
   description: Numbers of the blocks that were put back after a failure.
   type: list

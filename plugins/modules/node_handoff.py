@@ -10,10 +10,12 @@ module: node_handoff
 short_description: Let a host hand itself over to its next boot, and wait for it
 version_added: 0.1.0
 description:
-  - Starts C(hotpmem-node handoff) on the host, and returns as soon as a new boot answers. Preflight, hot-remove, stop, save, jump, restore
-    and start of the units happen on the host; no task and no connection lies in between.
-  - When the handoff fails before the jump, the host has put everything back itself, and this fails with its reason.
-  - It is an action plugin. It needs the agent, which the role P(hotpmem.fleet.node_agent#role) installs.
+  - Starts C(hotpmem-node handoff) on the host, and returns as soon as a new boot answers.
+  - The host itself does the preflight, hot-remove, stop, save, jump, restore and start of the units. No
+    task and no connection to the controller lies in between.
+  - When the handoff fails before the jump, the host puts everything back, and this module fails with the
+    reason.
+  - This is an action plugin. It needs the agent, which the role P(hotpmem.fleet.node_agent#role) installs.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.jumps
   - hotpmem.fleet.attributes.acts
@@ -21,15 +23,16 @@ extends_documentation_fragment:
 options:
   method:
     description:
-      - V(systemd) shuts the services down in order, V(fast) does not. Left out, the host's settings decide.
+      - V(systemd) shuts the services down in order, and V(fast) does not. Without it, the settings of the
+        host decide.
     type: str
     choices: [systemd, fast]
   timeout:
-    description: Seconds until the new boot has to answer, from the start of the handoff.
+    description: Seconds within which the new boot must answer, from the start of the handoff.
     type: int
     default: 600
   agent:
-    description: Where the agent is on the host.
+    description: Path of the agent on the host.
     type: path
     default: /usr/local/sbin/hotpmem-node
 author:
@@ -54,20 +57,21 @@ after:
   type: dict
   returned: success
 seconds:
-  description: From the start of the handoff until the new boot answered, on the controller's clock. Part of it the services were up.
+  description: Seconds from the start of the handoff until the new boot answered, by the clock of the controller. The services run
+    during part of this time.
   type: float
   returned: success
 uptime:
-  description: How long the new boot was up when it answered, in seconds.
+  description: Seconds that the new boot had been up when it answered.
   type: float
   returned: success
 steps:
-  description: What would be done.
+  description: The steps that would be done.
   type: list
   elements: str
   returned: in check mode
 alive:
-  description: After a failure, whether the old boot still answers. It has put everything back by itself then.
+  description: After a failure, whether the old boot still answers. It has then put everything back.
   type: bool
   returned: failure
 """

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pmem_hotplug
-short_description: Make persistent memory System RAM, or take it back for the state image
+short_description: Hot-add persistent memory as System RAM, or hot-remove it for the state image
 version_added: 0.1.0
 description:
-  - The two moves of a cycle, each in one step. C(hotpmem-node hot-add) and C(hotpmem-node hot-remove) do the same on the host.
-  - V(removed) takes the memory out of System RAM and makes it a device that the state can be saved to, RV(device). When a step fails, those
-    before it are undone.
-  - V(added) makes the namespace devdax, hands its dax device to C(kmem) and brings its memory blocks online in C(ZONE_MOVABLE).
-  - With O(road=dax), the header of an image that is on the device is zeroed and read back before the memory becomes System RAM, and again
-    when it was. When that can't be done, the memory does not become System RAM.
-  - The modules M(hotpmem.fleet.memblock_offline), M(hotpmem.fleet.dax_kmem) and M(hotpmem.fleet.pmem_namespace) offer the steps one by one.
+  - With V(removed) the module takes the memory out of System RAM. The memory becomes a device that the
+    state can be saved to (RV(device)). When a step fails, the module undoes the steps before it.
+  - With V(added) the module converts the namespace to devdax, binds its dax device to C(kmem) and brings
+    its memory blocks online in C(ZONE_MOVABLE).
+  - With O(road=dax) nothing converts the namespace, so the module zeroes the header of an image itself.
+    It does so before the memory becomes System RAM and after it was. It reads the header back, and
+    does not add the memory to System RAM when this fails.
+  - C(hotpmem-node hot-add) and C(hotpmem-node hot-remove) do the same on the host.
+  - M(hotpmem.fleet.memblock_offline), M(hotpmem.fleet.dax_kmem) and M(hotpmem.fleet.pmem_namespace) do
+    the single steps.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
   - hotpmem.fleet.namespace
@@ -25,14 +28,15 @@ extends_documentation_fragment:
   - hotpmem.fleet.namespace.timeout
 options:
   state:
-    description: Whether the memory is to be System RAM.
+    description: V(added) makes the memory System RAM, and V(removed) takes it out.
     type: str
     choices: [added, removed]
     required: true
   force:
     description:
-      - Give up what the namespace holds, namely a state image that was not restored, or a file system where it has to be converted.
-      - What was System RAM until now is given up anyway.
+      - Allow the loss of what the namespace holds. This is a state image that was not restored, or a
+        file system when the namespace has to be converted.
+      - The content of memory that is System RAM now is never kept.
     type: bool
     default: false
 author:
@@ -64,20 +68,22 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changes:
-  description: What was done, or in check mode would be done, a sentence each.
+  description: The steps that were done. In check mode, the steps that would be done.
   type: list
   elements: str
   returned: success
 device:
-  description: The device for the image (V(/dev/pmem0), V(/dev/dax0.0)). Null while the memory is System RAM. In check mode, as it is.
+  description:
+    - The device for the image (V(/dev/pmem0), V(/dev/dax0.0)). Null while the memory is System RAM.
+    - In check mode, the current one.
   type: str
   returned: success
 namespace:
-  description: The namespace. In check mode, as it is.
+  description: The namespace afterwards. In check mode, the current one.
   type: dict
   returned: success
 blocks:
-  description: Numbers of the memory blocks, those that were taken offline or those that there are now.
+  description: Numbers of the memory blocks that were taken offline, or that exist now.
   type: list
   elements: int
   returned: success

@@ -11,8 +11,8 @@ short_description: Facts about persistent memory, memory blocks, the state image
 version_added: 0.1.0
 description:
   - Reads regions, namespaces, dax devices, memory blocks, the header of the state image, and whether the host can kexec.
-  - Never changes anything, loads no kernel module, and never fails. What can't be read, because a tool or a privilege is missing, is
-    said in C(warnings).
+  - Never changes anything, never loads a kernel module, and never fails. When a tool or a privilege is
+    missing, C(warnings) names what could not be read.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.looks
   - hotpmem.fleet.namespace
@@ -20,8 +20,9 @@ extends_documentation_fragment:
 options:
   device:
     description:
-      - Where to look for a state image.
-      - When left out, the device of the selected namespace, when it is raw, or devdax and no System RAM.
+      - The device that may hold a state image.
+      - Without it, the module takes the device of the selected namespace, when that is raw, or devdax
+        without being System RAM.
     type: path
 author:
   - The hotpmem.fleet authors (@hotpmem)
@@ -53,8 +54,10 @@ hotpmem:
       elements: dict
     selected:
       description:
-        - The namespace that O(namespace) means, or null. Beside the above, C(driver) of its dax device (V(kmem), V(device_dax) or null),
-          C(online_bytes), C(gained_bytes) and C(lost_bytes). The last two of a raw namespace are what it will gain and lose as devdax.
+        - The namespace that O(namespace) selects, or null. It has the keys of C(namespaces) and these.
+        - C(driver) is the driver of its dax device (V(kmem), V(device_dax) or null).
+        - C(online_bytes), C(gained_bytes) and C(lost_bytes) are sizes in bytes. For a raw namespace, the
+          last two are what it will gain and lose as devdax.
       type: dict
     dax_devices:
       description:
@@ -67,20 +70,21 @@ hotpmem:
       type: dict
     memory_map:
       description:
-        - What the physical memory is used for, with start, size and kind, which is V(ram), V(pmem) or V(kmem) (pmem that is System RAM
-          now).
+        - The use of physical memory, with start, size and kind. The kind is V(ram), V(pmem), or V(kmem)
+          for persistent memory that is System RAM now.
       type: list
       elements: dict
     reservation:
       description:
-        - What M(hotpmem.fleet.boot_arguments) put into the boot loader, as arguments, and what it took out since the last boot, as removed.
+        - The C(arguments) that M(hotpmem.fleet.boot_arguments) added to the boot loader, and those that it
+          has C(removed) since the last boot.
       type: dict
     memory:
-      description: total_bytes, available_bytes, and the total for people.
+      description: total_bytes, available_bytes, and the total as text.
       type: dict
     image:
       description: Header of the state image. C(state) is V(none), V(valid), V(consumed), V(damaged) or V(unknown).
-        C(device) is where it was looked for.
+        C(device) is the device that was read.
       type: dict
     kexec:
       description: loaded, loaded_by_us, load_disabled, ready, problems, and the kernel, initrd and command_line that would be loaded.
@@ -93,7 +97,7 @@ hotpmem:
       type: list
       elements: dict
     warnings:
-      description: What could not be read, and why; and what is wrong.
+      description: What could not be read and why, and faults that were found.
       type: list
       elements: str
 """

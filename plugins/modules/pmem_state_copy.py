@@ -10,41 +10,46 @@ module: pmem_state_copy
 short_description: Save userland state to persistent memory, restore, verify or invalidate it
 version_added: 0.1.0
 description:
-  - Drives C(pmem-state), the copy helper.
-  - V(saved) looks first. When the device holds an image of this very boot and the sources still have the same bytes, nothing is copied.
-  - V(restored) of an image that was restored in this boot already changes nothing.
-  - A foreign, consumed or damaged image is never restored. The module fails and says why in RV(refused) and RV(exit).
-  - While a copy runs, F(/run/hotpmem/progress.json) on the host holds its progress, renewed each second, C(phase),
-    C(bytes_done), C(bytes_total), C(percent), C(rate) in bytes a second and C(eta_seconds). A module can't stream it to the terminal.
+  - Runs C(pmem-state), the copy helper, on the host.
+  - With V(saved) the module first compares. When the device holds an image of this boot and the sources
+    still have the same bytes, it copies nothing.
+  - With V(restored) it changes nothing when the image was already restored in this boot.
+  - It never restores a foreign, consumed or damaged image. It then fails, and RV(refused) and RV(exit)
+    give the reason.
+  - While a copy runs, F(/run/hotpmem/progress.json) on the host shows its progress, because a module
+    can't print to the terminal meanwhile. The helper updates the file every second. Its keys are
+    C(phase), C(bytes_done), C(bytes_total), C(percent), C(rate) (bytes a second) and C(eta_seconds).
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
   - hotpmem.fleet.namespace
   - hotpmem.fleet.namespace.helper
 attributes:
   idempotent:
-    details: V(saved) copies again when a source has changed in between.
+    details: V(saved) copies again when a source has changed since.
     support: partial
 options:
   state:
-    description: What to have. V(verified) reads the whole image and checks it. V(absent) invalidates it.
+    description: The state to reach. V(verified) reads and checks the whole image. V(absent) invalidates it.
     type: str
     choices: [saved, restored, verified, absent]
     required: true
   device:
     description:
-      - Where the image is, such as V(/dev/pmem0), a dax device or a file.
-      - When left out, the device of O(namespace). It must be raw, or devdax and no System RAM.
+      - The device or file that holds the image, such as V(/dev/pmem0).
+      - Without it, the module takes the device of O(namespace). The namespace must be raw, or devdax
+        without being System RAM.
     type: path
   items:
     description:
-      - What to save, or which items to restore or verify. Each has C(name) and C(path). Other keys are ignored.
-      - Without C(path), an item is restored to where it came from.
-      - Required with O(state=saved). When left out otherwise, all items of the image, to the places they came from.
+      - The items to save, restore or verify. Each has C(name) and C(path). The module ignores other keys.
+      - An item without C(path) is restored to the place that it was saved from.
+      - Required with O(state=saved). Otherwise an empty list means all items of the image, at the places
+        that they were saved from.
     type: list
     elements: dict
     default: []
   threads:
-    description: Threads that copy. When left out, the helper decides.
+    description: Number of threads that copy. With V(0) the helper decides.
     type: int
     default: 0
   force:
@@ -52,7 +57,7 @@ options:
     type: bool
     default: false
   timeout:
-    description: Seconds for the whole copy. V(0) for no end. At the end the helper is stopped cleanly.
+    description: Seconds that the copy may take. V(0) sets no limit. After that time the module stops the helper cleanly.
     type: int
     default: 0
 author:
@@ -76,7 +81,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 bytes:
-  description: Bytes of the sources, holes included.
+  description: Bytes of the sources, including holes.
   type: int
   returned: when copied
 stored_bytes:
@@ -96,16 +101,16 @@ chunks:
   type: int
   returned: when copied
 zero_chunks:
-  description: Chunks that are all zero, and neither stored nor copied.
+  description: Chunks that contain only zeros. They are neither stored nor copied.
   type: int
   returned: when copied
 items:
-  description: What became of each item, with name, path, status, bytes, files and error.
+  description: The outcome of each item, with name, path, status, bytes, files and error.
   type: list
   elements: dict
   returned: when copied
 left_out:
-  description: What was left out, with path and reason.
+  description: The files that were left out, with path and reason.
   type: list
   elements: dict
   returned: when something was left out
