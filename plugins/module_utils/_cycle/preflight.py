@@ -29,7 +29,7 @@ def memory_reasons(available: int, removed: int, reserve: int, swap: int = 0) ->
     left = available - removed
     if left >= reserve:
         return []
-    said = f"; the {format_size(swap)} of free swap do not count" if swap else ""
+    said = f"; the {format_size(swap)} of swap that is free does not count" if swap else ""
     return [
         f"only {format_size(max(left, 0))} of memory would stay available after removing {format_size(removed)}: "
         f"{format_size(available)} are available now, and {format_size(reserve)} must stay (short by {format_size(reserve - left)}{said})"

@@ -45,7 +45,7 @@ def test_memory(available, removed, reserve, said):
 
 def test_swap_is_named_and_not_counted():
     (reason,) = pf.memory_reasons(500 * M, 512 * M, 64 * M, 1024 * M)
-    assert "short by 76 MiB; the 1 GiB of free swap do not count" in reason
+    assert "short by 76 MiB; the 1 GiB of swap that is free does not count" in reason
     assert pf.memory_reasons(600 * M, 512 * M, 64 * M, 1024 * M) == []
 
 
