@@ -184,7 +184,9 @@ class Handoff:
         self.stage, self.was_up, self.device = record["stage"], list(record.get("was_up") or []), str(record.get("device") or "")
         self.was_ram = record.get("was_ram") is True
         self.jump.remounted = [str(target) for target in record.get("remounted") or []]
-        return self.stage != "preflight" and not self._is_stopping(otherwise=False)
+        # This runs at the end of each jump by systemd as well, where it must not discard what was saved.
+        asked_to_jump = self.stage == "jump" and record.get("method") == "systemd"
+        return self.stage != "preflight" and not self._is_stopping(otherwise=asked_to_jump)
 
     def _is_stopping(self, otherwise: bool) -> bool:
         """True while the machine shuts down. otherwise: what to assume when systemd does not answer."""

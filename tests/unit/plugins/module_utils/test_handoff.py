@@ -182,6 +182,20 @@ def test_interrupted_while_systemd_does_not_answer(machine, kind):
     assert one.active == {"db.service"} and one.fake.exists(PENDING) and one.image["state"] == "valid"
 
 
+@pytest.mark.parametrize("kind", [kind for kind in RAISED if kind != "signal"])
+def test_put_back_while_systemd_does_not_answer(machine, kind):
+    """ExecStopPost= runs during each jump by systemd. Putting back then would discard the image that was just saved."""
+    one, _engine, build = machine
+    build().run()
+    one.fails["systemctl is-system-running"] = RAISED[kind]()
+    assert build().take_up() is False
+    # A handoff that was killed before it asked for the jump has nobody else who puts it back.
+    record = json.loads(one.fake.get(HANDOFF))
+    for stage, method in (("save", "systemd"), ("jump", "fast")):
+        one.fake.set(HANDOFF, json.dumps({**record, "stage": stage, "method": method}))
+        assert build().take_up() is True
+
+
 @pytest.fixture
 def forks_fail(monkeypatch):
     """Let the next so many forks of write_until fail as they do without memory; after them the captured machine answers again."""
