@@ -14,8 +14,8 @@ description:
   - With V(saved) the module first compares. When the device holds an image of this boot and the sources
     still have the same bytes, it copies nothing.
   - With V(restored) it changes nothing when the image was already restored in this boot.
-  - It never restores a foreign, consumed or damaged image. It then fails, and RV(refused) and RV(exit)
-    give the reason.
+  - It never restores a damaged image, and restores a foreign or consumed one only with O(force=true).
+    Otherwise it fails, and RV(refused) and RV(exit) give the reason.
   - While a copy runs, F(/run/hotpmem/progress.json) on the host shows its progress, because a module
     can't print to the terminal meanwhile. The helper updates the file every second. Its keys are
     C(phase), C(bytes_done), C(bytes_total), C(percent), C(rate) (bytes a second) and C(eta_seconds).
