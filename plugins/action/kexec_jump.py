@@ -31,9 +31,14 @@ METHODS = {
     # The emergency remount runs by itself in the kernel: give it half a second. Unlike mount -o remount,ro it does not
     # refuse a busy file system.
     "fast": (
+        "targets=$(while read -r dev dir kind options rest; do "
+        'case $dev:,$options, in /dev/*:*,rw,*) printf "%s\\n" "$dir" ;; esac; done </proc/mounts); '
         "sync; echo s >/proc/sysrq-trigger; echo u >/proc/sysrq-trigger; i=0; "
         'while [ $i -lt 10 ] && ! grep -Eq "^[^ ]+ / [^ ]+ ro[ ,]" /proc/mounts; do sleep 0.05; i=$((i+1)); done; '
-        "kexec -e"
+        # Only reached when kexec returns: make writable again what the emergency remount made read-only. /proc/mounts writes a space in
+        # a name as \\040, which printf %b understands.
+        'kexec -e; code=$?; echo "$targets" | while read -r t; do [ -z "$t" ] || mount -o remount,rw "$(printf %b "$t")"; done; '
+        "(exit $code)"
     ),
 }
 # The jump starts detached and a moment later, so that this session ends before its network does. The end of a terminal session would
@@ -106,13 +111,23 @@ def limit(seconds: float) -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         raise Lost(f"no answer within {seconds:g} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Ansible's own timeout of a task is the same signal and the same timer. Whichever is due first counts, and the time that passes here
+    # counts for the task as well.
+    began = time.monotonic()
+    task_left = signal.getitimer(signal.ITIMER_REAL)[0]
+    before = signal.getsignal(signal.SIGALRM)
+    if not 0 < task_left <= seconds:
+        signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        if not 0 < task_left <= seconds:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            if task_left:
+                # At once, when it has passed meanwhile: 0 would mean never.
+                signal.setitimer(signal.ITIMER_REAL, max(task_left - (time.monotonic() - began), 0.001))
 
 
 def end_left_over(error: BaseException) -> None:
@@ -147,6 +162,8 @@ class ActionModule(ActionBase):
         result.update(changed=True, before={"boot_id": before}, after={"boot_id": before})
         if self._task.check_mode:
             return self._checked(result, args)
+        if not self._begin(result, args):
+            return result
         started = time.monotonic()
         self._start(args)
         with self._patience():
@@ -171,6 +188,10 @@ class ActionModule(ActionBase):
     def _checked(self, result: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
         """The result of check mode."""
         return result
+
+    def _begin(self, result: dict[str, Any], args: dict[str, Any]) -> bool:
+        """False when the task ends here, without a jump."""
+        return True
 
     def _command(self, args: dict[str, Any]) -> str:
         """What starts the jump and returns at once."""
@@ -219,6 +240,7 @@ class ActionModule(ActionBase):
     def _wait(self, before: str, started: float, timeout: int) -> dict[str, Any]:
         """Ask until a new boot answers, the jump is known to have failed, or the time is over."""
         attempt = 0
+        last: tuple[float, Answer] | None = None
         while (elapsed := time.monotonic() - started) < timeout:
             answer = self._ask(PROBE, connect_timeout(attempt, elapsed))
             attempt += 1
@@ -228,7 +250,10 @@ class ActionModule(ActionBase):
                 return {"after": {"boot_id": parsed.boot_id}, "seconds": seconds, "uptime": parsed.uptime}
             if parsed and (parsed.failed or (seconds > self._settle and not self._stopping())):
                 return {"failed": True, "changed": False, "alive": True, "seconds": seconds, "msg": self._came_back(parsed, seconds)}
+            last = (seconds, parsed) if parsed else last
             time.sleep(PAUSE)
+        if last and last[0] > timeout - LATE:
+            return self._still_there(last[1], timeout)
         return {
             "failed": True,
             "alive": False,
@@ -237,6 +262,19 @@ class ActionModule(ActionBase):
             "A reset by its management "
             "controller boots it through firmware; the image stays if the firmware keeps memory, and is restored then. Raise "
             "timeout when it was just slow.",
+        }
+
+    def _still_there(self, answer: Answer, timeout: int) -> dict[str, Any]:
+        """The result for a host that answers all the time, and has not jumped within timeout."""
+        lines = answer.log.strip().splitlines()
+        said = lines[-1] if lines else "nothing yet"
+        return {
+            "failed": True,
+            "alive": True,
+            "seconds": float(timeout),
+            "msg": f"Cannot jump in time: after {timeout} s the host still answers in its old boot (up for {answer.uptime:.0f} s), so do not "
+            f"reset it. Its last message is: {said}. It may still jump. See journalctl -u hotpmem-handoff and systemctl list-jobs on the host "
+            "for what it waits for, or raise timeout.",
         }
 
     def _came_back(self, answer: Answer, seconds: float) -> str:

@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import datetime
+import getpass
 import json
+import secrets
 import shlex
+import socket
 from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
@@ -15,6 +19,16 @@ from ansible_collections.hotpmem.fleet.plugins.action.kexec_jump import LOADED, 
 from ansible_collections.hotpmem.fleet.plugins.action.kexec_jump import ActionModule as Jump
 
 AGENT = "/usr/local/sbin/hotpmem-node"
+
+
+def owner() -> str:
+    """Who runs this play, for others who find the host held."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def new_run() -> str:
+    """An id for a run: its start in UTC, and something that no other run has."""
+    return f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 def words(log: str) -> str:
@@ -38,6 +52,9 @@ class ActionModule(Jump):
         "method": {"type": "str", "choices": list(METHODS)},
         "timeout": {"type": "int", "default": 600},
         "agent": {"type": "path", "default": AGENT},
+        "hold": {"type": "bool", "default": False},
+        "lease": {"type": "int", "default": 300},
+        "run": {"type": "str"},
     }
     # Before the jump it removes memory, which takes as long as it takes; its log says when it has failed.
     _settle = float("inf")
@@ -56,7 +73,25 @@ class ActionModule(Jump):
         argv = [args["agent"], "handoff", option, "--json"]
         if args["method"]:
             argv += ["--method", args["method"]]
+        if option == "--detach":
+            argv += ["--run", args["run"], "--owner", owner()]
+            argv += ["--hold", str(args["lease"])] if args["hold"] else []
         return shlex.join(argv)
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        if not self._task.args.get("run"):
+            self._task.args["run"] = new_run()
+        return super().run(tmp, task_vars)
+
+    def _begin(self, result: dict[str, Any], args: dict[str, Any]) -> bool:
+        """With hold, hold the host, and nothing more."""
+        result["run"] = args["run"]
+        if not args["hold"]:
+            return True
+        done = self._low_level_execute_command(self._command(args))
+        if done["rc"] != 0:
+            self._not_started(done)
+        return False
 
     def _checked(self, result: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
         done = self._low_level_execute_command(self._argv(args, "--check"))

@@ -4,20 +4,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict
+import contextlib
+from typing import Any, Callable, ContextManager, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ._host.errors import HotpmemError, from_os_error
+from ._host.host_lock import HostLock
+from ._host.sysfs import Sysfs
+
+# The option of every module that acts on a host. The doc fragment is hotpmem.fleet.host_lock.
+RUN = {"run": {"type": "str"}}
+_WAIT = 60.0  # seconds that a module waits for another step
 
 
 def run(module: AnsibleModule, act: Callable[[AnsibleModule], Dict[str, Any]]) -> None:
     """Run act and exit with its result. When act raises HotpmemError, fail with its message and details.
 
-    The diff is made from ``before`` and ``after``, if the result has both.
+    A module with the option ``run`` holds the host meanwhile, unless it is in check mode. The diff is made from ``before`` and ``after``,
+    if the result has both.
     """
+    held: ContextManager[None] = contextlib.nullcontext()
+    if "run" in module.params and not module.check_mode:
+        held = HostLock(Sysfs()).acting(f"the module {module._name}", run=module.params["run"] or "", wait=_WAIT)
     try:
-        result = act(module)
+        with held:
+            result = act(module)
     except HotpmemError as error:
         module.fail_json(msg=str(error), **error.details)
     except OSError as error:

@@ -18,6 +18,7 @@ description:
   - Without any of these it fails, unless the running kernel has the arguments already.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
+  - hotpmem.fleet.host_lock
 options:
   arguments:
     description: The arguments, such as V(memmap=2050M!4222M). Several of C(memmap=) are joined into one. Needed with O(state=present).
@@ -87,7 +88,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs, require_root
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.boot_loader import BootLoader, summary
-from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
+from ansible_collections.hotpmem.fleet.plugins.module_utils._module import RUN, run
 
 
 def act(module: AnsibleModule) -> dict:
@@ -112,6 +113,7 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
+            **RUN,
             "arguments": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "loader": {"type": "str", "choices": ["auto", "grub", "grubby", "systemd-boot", "external"], "default": "auto"},

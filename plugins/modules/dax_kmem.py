@@ -22,6 +22,7 @@ description:
     the next device with the same name.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
+  - hotpmem.fleet.host_lock
   - hotpmem.fleet.namespace
   - hotpmem.fleet.namespace.timeout
 options:
@@ -92,7 +93,7 @@ after:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.system_ram import POLICIES
-from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
+from ansible_collections.hotpmem.fleet.plugins.module_utils._module import RUN, run
 
 
 def act(module: AnsibleModule) -> dict:
@@ -128,6 +129,7 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
+            **RUN,
             "device": {"type": "str"},
             "namespace": {"type": "str"},
             "state": {"type": "str", "choices": ["system_ram", "devdax"], "required": True},

@@ -17,6 +17,7 @@ description:
     the same command line again.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
+  - hotpmem.fleet.host_lock
 options:
   state:
     description: V(loaded) loads a kernel, and V(absent) unloads it.
@@ -100,7 +101,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_load import Kexec
-from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
+from ansible_collections.hotpmem.fleet.plugins.module_utils._module import RUN, run
 
 NOTHING = {"loaded": False, "kernel": None, "initrd": None, "command_line": None}
 
@@ -144,6 +145,7 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
+            **RUN,
             "state": {"type": "str", "choices": ["loaded", "absent"], "default": "loaded"},
             "kernel": {"type": "path"},
             "initrd": {"type": "path"},

@@ -19,6 +19,7 @@ description:
   - Without any selection, the module takes the blocks of the dax device of the only namespace.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
+  - hotpmem.fleet.host_lock
   - hotpmem.fleet.namespace
   - hotpmem.fleet.namespace.timeout
 options:
@@ -115,7 +116,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import format_range, parse_size
 from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.memory_blocks import STATES, Block, whole_blocks
-from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
+from ansible_collections.hotpmem.fleet.plugins.module_utils._module import RUN, run
 
 WHAT = "Cannot choose memory blocks"
 
@@ -185,6 +186,7 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
+            **RUN,
             "device": {"type": "str"},
             "namespace": {"type": "str"},
             "start": {"type": "str"},

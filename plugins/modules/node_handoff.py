@@ -31,6 +31,22 @@ options:
     description: Seconds within which the new boot must answer, from the start of the handoff.
     type: int
     default: 600
+  hold:
+    description:
+      - Only hold the host. After its preflight, the handoff waits on the host for the next task with the same O(run), and refuses
+        everybody else.
+      - Modules with this O(run) may act meanwhile, so that they can load the kernel and remove the memory while the services run.
+    type: bool
+    default: false
+  lease:
+    description:
+      - With O(hold=true), how many seconds may pass without a step of this run. After that the controller counts as lost. The host
+        then puts everything back by itself.
+    type: int
+    default: 300
+  run:
+    description: The run that holds the host, as the task with O(hold=true) returned it. Without it, a new run begins.
+    type: str
   agent:
     description: Path of the agent on the host.
     type: path
@@ -45,9 +61,27 @@ EXAMPLES = r"""
 - name: Hand the host over to its next boot
   hotpmem.fleet.node_handoff:
     method: systemd
+
+- name: Hold the host, so that only this run can act on it
+  hotpmem.fleet.node_handoff:
+    hold: true
+  register: held
+
+- name: Remove the memory while the services run
+  hotpmem.fleet.pmem_hotplug:
+    state: removed
+    run: "{{ held.run }}"
+
+- name: Let the host stop the services, save and jump
+  hotpmem.fleet.node_handoff:
+    run: "{{ held.run }}"
 """
 
 RETURN = r"""
+run:
+  description: The id of this run.
+  type: str
+  returned: success
 before:
   description: C(boot_id) of the boot before.
   type: dict

@@ -22,6 +22,7 @@ description:
     the single steps.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
+  - hotpmem.fleet.host_lock
   - hotpmem.fleet.namespace
   - hotpmem.fleet.namespace.helper
   - hotpmem.fleet.namespace.road
@@ -104,7 +105,7 @@ after:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.hotplug import ROADS
-from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
+from ansible_collections.hotpmem.fleet.plugins.module_utils._module import RUN, run
 
 
 def act(module: AnsibleModule) -> dict:
@@ -123,6 +124,7 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
+            **RUN,
             "namespace": {"type": "str"},
             "state": {"type": "str", "choices": ["added", "removed"], "required": True},
             "road": {"type": "str", "choices": list(ROADS), "default": ROADS[0]},

@@ -16,6 +16,7 @@ description:
   - Does nothing when the namespace already is in this mode.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
+  - hotpmem.fleet.host_lock
   - hotpmem.fleet.namespace
 options:
   region:
@@ -130,7 +131,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import MIB, parse_size
 from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.namespace import Namespace
 from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.namespace_conversion import MODES, Plan
-from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
+from ansible_collections.hotpmem.fleet.plugins.module_utils._module import RUN, run
 
 
 def outline(namespace: Namespace | None) -> dict:
@@ -179,6 +180,7 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
+            **RUN,
             "namespace": {"type": "str"},
             "region": {"type": "str"},
             "name": {"type": "str"},

@@ -21,6 +21,7 @@ description:
     C(phase), C(bytes_done), C(bytes_total), C(percent), C(rate) (bytes a second) and C(eta_seconds).
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
+  - hotpmem.fleet.host_lock
   - hotpmem.fleet.namespace
   - hotpmem.fleet.namespace.helper
 attributes:
@@ -141,7 +142,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy import DONE, NO_IMAGE, REFUSED, failure, items_from
-from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
+from ansible_collections.hotpmem.fleet.plugins.module_utils._module import RUN, run
 
 VERBS = {"saved": "save", "restored": "restore", "verified": "verify", "absent": "invalidate"}
 
@@ -227,6 +228,7 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
+            **RUN,
             "state": {"type": "str", "choices": list(VERBS), "required": True},
             "device": {"type": "path"},
             "namespace": {"type": "str"},

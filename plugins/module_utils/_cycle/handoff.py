@@ -9,13 +9,14 @@ docs/reference/handoff.md shows every step.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple, Union
 
 from .._host.errors import HotpmemError, from_os_error
-from .._host.records import DEVICE, HANDOFF, PENDING, SAVED, SAVED_HERE, Records
+from .._host.records import DEVICE, GO, HANDOFF, PENDING, SAVED, SAVED_HERE, Records
 from .._host.sysfs import boot_id
 from .._host.systemd import Services
 from .._image.state_copy import DONE, failure
@@ -28,7 +29,8 @@ from .node_settings import Settings
 from .state_units import StateUnits
 
 PATIENCE = 10.0  # seconds that a process may keep files of an item open after its unit has stopped
-STAGES = ("preflight", "kexec_load", "hot_remove", "stop", "save", "jump")
+STAGES = ("preflight", "hold", "kexec_load", "hot_remove", "stop", "save", "jump")
+_HOLD_POLL = 0.1  # seconds between two looks at the record that ends a hold
 
 
 class Interrupted(BaseException):
@@ -66,6 +68,7 @@ class Handoff:
     """One handoff.
 
     say: gets one line for each step. now: returns CLOCK_BOOTTIME in nanoseconds. shield: holds off signals while put_back() runs.
+    run_id: the run that it belongs to. alone: keeps the single steps of that run out (HostLock.acting).
     """
 
     def __init__(
@@ -78,6 +81,8 @@ class Handoff:
         say: Callable[[str], None] = lambda line: None,
         now: Callable[[], int] = boottime_ns,
         shield: Callable[[], None] = lambda: None,
+        run_id: str = "",
+        alone: Callable[[], ContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self.engine = engine
         self.settings = settings
@@ -86,6 +91,8 @@ class Handoff:
         self.say = say
         self.now = now
         self.shield = shield
+        self.run_id = run_id
+        self.alone = alone
         self.records = Records(engine.sysfs)
         self.units = StateUnits(engine.sysfs, services, settings, jump.clock, jump.pause)
         self.stage = ""
@@ -93,6 +100,7 @@ class Handoff:
         self.was_up: List[str] = []
         self.device = ""
         self.was_ram = False
+        self.held = False
         self.clock: Optional[Dict[str, Any]] = None
 
     @property
@@ -124,7 +132,7 @@ class Handoff:
             )
         # What a hot-remove would refuse is refused here, before anything changes.
         planned = self.engine.hotplug.plan_remove(found, one.force)
-        self.was_ram = planned.before["mode"] == "system-ram"
+        self.was_ram = self.was_ram or planned.before["mode"] == "system-ram"
         return numbers
 
     def plan(self) -> List[str]:
@@ -142,17 +150,51 @@ class Handoff:
         steps.append(f"save {', '.join(kept.name for kept in one.items) or 'nothing'}")
         return steps + [self.jump.words]
 
+    def hold(self, renewals: Callable[[], int], lease: float) -> None:
+        """Wait, with the services up, while a controller does the next steps with modules, until GO names this run.
+
+        renewals: changes with each step that the controller does. lease: seconds that it may do nothing. Then, and after a signal,
+        everything is put back, because nobody else may be left to do it. Raises as run() does.
+        """
+        self._enter("preflight")
+        self.preflight()
+        self.held = True
+        self.records.remove(GO)
+        self._enter("hold")
+        seen, until = renewals(), self.jump.clock() + lease
+        try:
+            while self.engine.sysfs.get(GO) != self.run_id:
+                if renewals() != seen:
+                    seen, until = renewals(), self.jump.clock() + lease
+                if self.jump.clock() >= until:
+                    said = f"the controller did nothing for {lease:g} s"
+                    raise HotpmemError("Cannot go on", said, "Find out what became of the play. If it was only slow, raise hotpmem_lease")
+                self.jump.pause(_HOLD_POLL)
+        except HotpmemError as error:
+            with self.alone():
+                raise self.put_back(error) from error
+        except Interrupted as error:
+            self.shield()
+            if self._is_stopping(otherwise=False):
+                raise self._leave_to_shutdown("") from error
+            with self.alone():
+                raise self.put_back(HotpmemError("Handoff was given up", str(error), "Run it again when you are ready")) from error
+
     def run(self) -> None:
         """Hand the machine over to its next boot.
 
         With the method systemd it returns once systemd shuts the machine down. With the method fast it does not return. Raises
         HandoffFailed after it has put everything back, and HotpmemError when the preflight refuses: then nothing was changed.
         """
-        self._enter("preflight")
-        self.preflight()
-        self.marks["preflight"] = self.now()
         by_systemd = self.settings.method == "systemd"
+        if not self.held:
+            self._enter("preflight")
+            self.preflight()
         try:
+            if self.held:
+                # The controller has changed the host since hold() began.
+                self.preflight()
+            self.marks["preflight"] = self.now()
             self._before()
             self._inside()
             self._enter("jump")
@@ -182,7 +224,9 @@ class Handoff:
         if record.get("exit") is not None or record.get("boot_id") != boot_id(self.engine.sysfs) or record.get("stage") not in STAGES:
             return False
         self.stage, self.was_up, self.device = record["stage"], list(record.get("was_up") or []), str(record.get("device") or "")
-        self.was_ram = record.get("was_ram") is True
+        self.was_ram, self.held = record.get("was_ram") is True, record.get("held") is True
+        self.run_id = str(record.get("run") or "")
+        self.jump.method = str(record.get("method") or self.jump.method)
         self.jump.remounted = [str(target) for target in record.get("remounted") or []]
         # This runs at the end of each jump by systemd as well, where it must not discard what was saved.
         asked_to_jump = self.stage == "jump" and record.get("method") == "systemd"
@@ -213,6 +257,8 @@ class Handoff:
             "was_up": self.was_up,
             "device": self.device,
             "was_ram": self.was_ram,
+            "held": self.held,
+            "run": self.run_id,
             "remounted": self.jump.remounted,
         }
         self.records.write_json(HANDOFF, dict(record, boot_id=boot_id(self.engine.sysfs), exit=None))
@@ -294,7 +340,8 @@ class Handoff:
         )
         down = (self.now() - self.marks["stopping"]) / 1e9 if "stopping" in self.marks else 0.0
         attempt(self._unload, "the kernel is still loaded for kexec", "kexec -s -u")
-        if STAGES.index(self.stage) >= STAGES.index("hot_remove"):
+        # While the host is held, a module of the controller removes the memory.
+        if STAGES.index(self.stage) >= STAGES.index("hot_remove") or (self.held and self.was_ram):
             # force, because an image of this handoff is older than the state that the units use now. Data from before this handoff
             # is kept.
             force = self.was_ram or bool(self.device)
@@ -304,7 +351,8 @@ class Handoff:
                 "hotpmem-node hot-add --force",
             )
         attempt(lambda: self.records.remove(DEVICE), "the record of the device is left over", f"rm {DEVICE}")
-        again = f"Then: hotpmem-node handoff --method {self.settings.method}"
+        # The jump has the method that was asked for; the settings may name another one.
+        again = "Then run the play again" if self.run_id else f"Then: hotpmem-node handoff --method {self.jump.method}"
         if stuck:
             state = "NOT put back: " + "; ".join(sentence for sentence, _command in stuck)
             todo = f"Run: {'; '.join(command for _sentence, command in stuck)}. {error.todo}. {again}"

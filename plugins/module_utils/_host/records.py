@@ -8,11 +8,9 @@ docs/reference/records.md lists these files.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import time
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Optional
 
 from .errors import HotpmemError
 from .sysfs import Sysfs
@@ -21,6 +19,8 @@ RUN = "/run/hotpmem"
 LIB = "/var/lib/hotpmem"
 # The stage that a handoff of this boot has reached, or its result.
 HANDOFF = f"{RUN}/handoff.json"
+# Names the run whose held handoff goes on (Handoff.hold).
+GO = f"{RUN}/go"
 # The device that holds the image of this boot. The jump stores its phase mark there.
 DEVICE = f"{RUN}/device"
 # The handoff has saved, and the units are stopped. hotpmem-save.service then exits before it starts Python.
@@ -44,10 +44,6 @@ SHUTDOWN = f"{LIB}/shutdown.json"
 COLD = f"{LIB}/cold"
 # HOLD/NAME: the unit of the item NAME stays stopped. The file holds the reason.
 HOLD = f"{RUN}/hold"
-
-
-class Busy(HotpmemError):
-    """Another hotpmem-node process holds the lock."""
 
 
 def _sync_directory(path: str) -> None:
@@ -148,32 +144,3 @@ class Records:
         except OSError as error:
             todo = "Make its directory writable for root"
             raise HotpmemError(f"Cannot remove {name}", error.strerror or str(error), todo) from error
-
-    @contextlib.contextmanager
-    def lock(self, wait: float = 0.0) -> Iterator[None]:
-        """Hold the lock that keeps other hotpmem-node processes out.
-
-        The kernel drops it when the process exits.
-
-        wait: seconds to wait for another process. Raises Busy when that process still holds the lock.
-        """
-        path = self.sysfs.path(f"{RUN}/lock")
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        deadline = time.monotonic() + wait
-        with open(path, "a+", encoding="utf-8") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError as error:
-                    if time.monotonic() >= deadline:
-                        file.seek(0)
-                        who = file.read().strip() or "?"
-                        said = f"hotpmem-node is already running as process {who}"
-                        todo = "Wait until it exits. journalctl -u hotpmem-handoff shows its progress"
-                        raise Busy("Cannot start", said, todo, pid=who) from error
-                    time.sleep(0.1)
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            yield

@@ -62,13 +62,18 @@ class Jump:
         self.services = services
         self.sysfs = sysfs
         self.runner = runner
-        self.stops = list(fast_stop) if method == "fast" else []
+        self.fast_stop = list(fast_stop)
         self.clock = clock
         self.pause = pause
         self.mark: Callable[[], None] = lambda: None  # called just before kexec -e; with systemd, shutdown.sh does that
         self.note: Callable[[List[str]], None] = lambda targets: None  # called before file systems become read-only
         self.going = False  # True once the machine is on its way down; only undo() takes that back
         self.remounted: List[str] = []  # mount points that undo() makes writable again
+
+    @property
+    def stops(self) -> List[str]:
+        """The units that the jump needs stopped before the state units."""
+        return self.fast_stop if self.method == "fast" else []
 
     @property
     def words(self) -> str:

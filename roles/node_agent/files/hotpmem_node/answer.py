@@ -21,7 +21,7 @@ exit status:
   6  done in part: some items have their state, others do not
   7  the handoff failed before the jump; services and memory are as before
   8  the handoff failed before the jump, and some of it could not be undone; the message says what
-  9  another hotpmem-node is running
+  9  somebody else holds this machine; nothing was changed
 """
 
 

@@ -11,7 +11,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.after_boot im
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import Records
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import HostLock
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import Services
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image.restore_outcome import outcome_words
 
@@ -44,7 +44,7 @@ def hot_add_at_boot(engine: Engine, settings: Settings) -> Answer:
     """ExecStart of hotpmem-hot-add.service."""
     boot = boot_of(engine, settings)
     try:
-        with Records(engine.sysfs).lock(wait=60):
+        with HostLock(engine.sysfs).acting("the hot-add", wait=60):
             move = boot.hot_add()
     except Held as error:
         raise VerbError.of(REFUSED, error) from error
@@ -72,5 +72,6 @@ def outcome(engine: Engine, settings: Settings, args: argparse.Namespace) -> Ans
 def cold_start(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
     """Let held units start."""
     boot = boot_of(engine, settings)
-    names = boot.cold_start(args.item, boot.services.start)
+    with HostLock(engine.sysfs).acting("a cold start", wait=60):
+        names = boot.cold_start(args.item, boot.services.start)
     return Answer([f"{name} starts without its state" for name in names] or ["no unit is held down"], {"started": names})

@@ -76,13 +76,20 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--method", choices=METHODS, help="systemd shuts the other units down in order; fast does not (default: see settings)")
     one.add_argument("--check", action="store_true", help="show the steps, or why the handoff would be refused, and change nothing")
     one.add_argument("--detach", action="store_true", help="run as hotpmem-handoff.service and return at once")
+    one.add_argument(
+        "--hold", type=float, default=0.0, metavar="SECONDS", help="with --detach: hold this machine for the steps of --run, and go on at the"
+        " next handoff --detach with that run; after SECONDS without a step, put everything back",
+    )  # fmt: skip
+    one.add_argument("--run", default="", metavar="ID", help="the run of a controller that this handoff belongs to")
+    one.add_argument("--owner", default="", metavar="NAME", help="who runs it, for others who find this machine held")
     one.add_argument("--log", default="", help=argparse.SUPPRESS)
     one = verb(
         "jump-initrd",
         "build an initrd for the jump (host-only or minimal), unless the existing one still fits this kernel and its initrd",
     )
     one.add_argument("--again", action="store_true", help="try again, even if the same build has failed before")
-    verb("put-back", "after a killed handoff: start the services and add the memory again")
+    one = verb("put-back", "after a killed handoff: start the services and add the memory again")
+    one.add_argument("--run", default="", metavar="ID", help="end the handoff of this run, which puts everything back")
     one = verb("save-at-shutdown", "save when the machine reboots without a handoff (for hotpmem-save.service)")
     one.add_argument("--deadline", type=float, default=0.0, metavar="SECONDS", help="limit for the whole save (default: see settings)")
     verb("outcome", "show the outcome of each item in this boot, and why")

@@ -9,29 +9,34 @@ import contextlib
 import dataclasses
 import os
 import signal
-import sys
-from typing import Any, Iterator, List
+import time
+from typing import Any, ContextManager, Iterator
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import Handoff, HandoffFailed, Interrupted
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.save_at_shutdown import ShutdownSave
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError, from_os_error
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import HANDOFF, Busy, Records
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import Busy, HostLock
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import HANDOFF, Records
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import Services
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_jump import Jump
 
-from .answer import BUSY, FAILED, PUT_BACK, REFUSED, STUCK, Answer, VerbError
+from .answer import BUSY, PUT_BACK, REFUSED, STUCK, Answer, VerbError
+from .detach import LOG, detach
 
-LOG = "/run/hotpmem/jump.log"  # The controller reads this. It ends with "ended with N" if the old boot goes on.
-UNIT = "hotpmem-handoff"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def _parts(engine: Engine, settings: Settings) -> Handoff:
+def _parts(engine: Engine, settings: Settings, run: str = "") -> Handoff:
     services = Services(engine.runner, settings.stop_timeout)
     jump = Jump(settings.method, services, engine.sysfs, engine.runner, fast_stop=settings.fast_stop)
-    return Handoff(engine, settings, services, jump)
+
+    def alone() -> ContextManager[None]:
+        # A step of the same run may be at work: it ends when its own deadline is over.
+        return HostLock(engine.sysfs).acting("the handoff", run=run, wait=settings.offline_timeout + settings.copy_timeout)
+
+    return Handoff(engine, settings, services, jump, run_id=run, alone=alone)
 
 
 class Log:
@@ -80,45 +85,11 @@ def _signals(handoff: Handoff) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def detach_argv(settings: Settings, words: List[str], settings_file: str) -> List[str]:
-    """The command that runs the handoff as a separate unit, so that it continues when the ssh session ends.
-
-    After=hotpmem-save.service: if the machine shuts down in the meantime, systemd first stops this unit, and then that service saves.
-    """
-    patience = int(settings.stop_timeout + settings.offline_timeout + 30)
-    return [
-        "systemd-run",
-        f"--unit={UNIT}",
-        "--collect",
-        "--quiet",
-        "--description=Hand this machine over to its next boot",
-        "--property=After=hotpmem-save.service hotpmem-restore.service",
-        "--property=KillMode=mixed",
-        f"--property=TimeoutStopSec={patience}",
-        # The machine has just lost memory. If the kernel kills this unit anyway, ExecStopPost= undoes the handoff.
-        "--property=OOMScoreAdjust=-900",
-        f"--property=ExecStopPost={words[0]} put-back --settings {settings_file}",
-        *words,
-    ]
-
-
-def _detach(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
-    words = [os.path.abspath(sys.argv[0]), "handoff", "--method", settings.method, "--settings", args.settings, "--log", LOG]
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(engine.sysfs.path(LOG))
-    done = engine.runner.run(detach_argv(settings, words, args.settings), timeout=60)
-    if done.rc != 0:
-        code = BUSY if "already" in done.stderr else FAILED
-        todo = f"Read systemctl status {UNIT}. Wait for this unit, or stop it, which undoes the handoff"
-        raise VerbError(code, "Cannot start the handoff", done.words, todo, rc=done.rc)
-    return Answer([f"started; to follow it, run: journalctl -fu {UNIT}"], {"unit": f"{UNIT}.service", "log": LOG})
-
-
 def handoff(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
     """Stop the units, save and jump."""
     if args.method:
         settings = dataclasses.replace(settings, method=args.method)
-    one = _parts(engine, settings)
+    one = _parts(engine, settings, args.run)
     if args.check:
         try:
             steps = one.plan()
@@ -126,13 +97,17 @@ def handoff(engine: Engine, settings: Settings, args: argparse.Namespace) -> Ans
             raise VerbError.of(REFUSED, error) from error
         return Answer([f"would {step}" for step in steps], {"check": True, "steps": steps})
     if args.detach:
-        return _detach(engine, settings, args)
+        return detach(engine, settings, args)
     log = Log(args.log)
     one.say = lambda line: log.say(line, not args.json)
     records = Records(engine.sysfs)
+    lock = HostLock(engine.sysfs)
     try:
-        with records.lock(), _signals(one):
-            one.run()
+        with lock.claimed("a handoff", args.owner or _person(), args.run), _signals(one):
+            if args.hold:
+                one.hold(lambda: lock.renewals, args.hold)
+            with one.alone():
+                one.run()
     except HandoffFailed as error:
         raise _ended(records, log, VerbError.of(STUCK if error.stuck else PUT_BACK, error)) from error
     except Busy as error:
@@ -161,11 +136,21 @@ def _ended(records: Any, log: Log, error: VerbError) -> VerbError:
     return error
 
 
+def _person() -> str:
+    """Who runs this command, for others who find the host held."""
+    return os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}"
+
+
 def put_back(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
-    """ExecStopPost of hotpmem-handoff.service. It does nothing if the handoff ended by itself."""
+    """Undo a handoff that was killed (ExecStopPost of hotpmem-handoff.service), or that holds the host.
+
+    It does nothing if the handoff ended by itself.
+    """
+    if args.run:
+        return _give_up(engine, settings, args.run)
     one = _parts(engine, settings)
     records = Records(engine.sysfs)
-    with records.lock(wait=10):
+    with HostLock(engine.sysfs).acting("put-back", wait=settings.offline_timeout + settings.copy_timeout):
         if not one.take_up():
             return Answer(["nothing to undo"], {"changed": False})
         killed = HotpmemError("The handoff was killed", "it ended without a message", "Look for the reason in journalctl -k")
@@ -180,11 +165,31 @@ def put_back(engine: Engine, settings: Settings, args: argparse.Namespace) -> An
     return Answer([str(error)], {"changed": True, "stage": one.stage})
 
 
+def _give_up(engine: Engine, settings: Settings, run: str) -> Answer:
+    """End the handoff of this run, which then puts everything back, and report what became of it."""
+    lock, records = HostLock(engine.sysfs), Records(engine.sysfs)
+    owner = lock.holder()
+    if owner and owner.run != run:
+        raise VerbError.of(BUSY, Busy(owner))
+    if owner:
+        os.kill(owner.pid, signal.SIGTERM)
+    until = time.monotonic() + settings.stop_timeout + settings.offline_timeout + 60
+    while lock.holder() and time.monotonic() < until:
+        time.sleep(0.1)
+    record = records.read_json(HANDOFF) or {}
+    if record.get("run") != run:
+        return Answer(["nothing to undo"], {"changed": False})
+    if record.get("exit") != PUT_BACK:
+        said = str(record.get("msg") or "it did not end in time")
+        raise VerbError(STUCK, "Cannot put everything back", said, "Read journalctl -u hotpmem-handoff")
+    return Answer([str(record.get("msg"))], {"changed": True, "stage": record.get("stage")})
+
+
 def save_at_shutdown(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
     """ExecStop of hotpmem-save.service."""
     deadline = args.deadline or settings.shutdown_timeout
     services = Services(engine.runner, settings.stop_timeout)
     # If a handoff is being stopped, it holds the lock until it has undone everything.
-    with Records(engine.sysfs).lock(wait=deadline / 4):
+    with HostLock(engine.sysfs).acting("the save at shutdown", wait=deadline / 4, over_claim=True):
         answer = ShutdownSave(engine, settings, services).run(deadline * 3 / 4)
     return Answer([answer["said"]], answer)

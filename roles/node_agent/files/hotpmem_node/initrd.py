@@ -8,13 +8,13 @@ import argparse
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import Records
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import HostLock
 
 from .answer import Answer
 
 
 def jump_initrd(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
     """Build the initrd, even if the settings do not use it. A failed build is not an error, because the stock initrd remains."""
-    with Records(engine.sysfs).lock(wait=60):
+    with HostLock(engine.sysfs).acting("building the initrd", wait=60):
         made = engine.jump_initrd.build(args.again)
     return Answer([made["said"]], made)

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from dataclasses import asdict
 from typing import Any, Dict, List
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
@@ -13,6 +15,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.host_report i
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.hotplug import Transition
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import HostLock
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import format_size
 
 from .answer import REFUSED, Answer, VerbError
@@ -42,6 +45,7 @@ def preflight(engine: Engine, settings: Settings, args: argparse.Namespace) -> A
 def status(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
     """Show all facts about this machine, and whether a handoff would be refused. Never fails."""
     facts = HostReport(engine.sysfs, engine.runner, engine.helper).gather(settings.namespace)
+    owner = HostLock(engine.sysfs).holder()
     try:
         reasons, numbers = engine.preflight.check(
             settings.namespace, settings.state_items, settings.reserve, True, jump_target(engine, settings)
@@ -61,8 +65,10 @@ def status(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answ
         f"ready      {'yes' if not reasons else 'no'}",
     ]
     lines += [f"           {reason}" for reason in reasons]
+    lines += [f"held       {owner.words}"] if owner else []
     lines += [f"warning    {warning}" for warning in facts["warnings"]]
-    return Answer(lines, {"hotpmem": facts, "ready": not reasons, "reasons": reasons, "numbers": numbers})
+    held_by = asdict(owner) if owner else None
+    return Answer(lines, {"hotpmem": facts, "ready": not reasons, "reasons": reasons, "numbers": numbers, "owner": held_by})
 
 
 def _moved(move: Transition, checked: bool) -> Answer:
@@ -77,10 +83,10 @@ def _moved(move: Transition, checked: bool) -> Answer:
 
 def hot_remove(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
     """Remove the memory from System RAM, and make the namespace a device for the image."""
-    found = engine.namespaces.find(settings.namespace)
     if args.check:
-        return _moved(engine.hotplug.plan_remove(found, settings.force), True)
-    return _moved(engine.hotplug.hot_remove(found, settings.offline_timeout, settings.force), False)
+        return _moved(engine.hotplug.plan_remove(engine.namespaces.find(settings.namespace), settings.force), True)
+    with HostLock(engine.sysfs).acting("a hot-remove", wait=60):
+        return _moved(engine.hotplug.hot_remove(engine.namespaces.find(settings.namespace), settings.offline_timeout, settings.force), False)
 
 
 def hot_add(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
@@ -88,11 +94,12 @@ def hot_add(engine: Engine, settings: Settings, args: argparse.Namespace) -> Ans
     if args.at_boot:
         return hot_add_at_boot(engine, settings)
     force = args.force or settings.force
-    found = engine.namespaces.find(settings.namespace)
-    try:
-        planned = engine.hotplug.plan_add(found, force)
-    except HotpmemError as error:
-        raise kept(error) from error
-    if args.check:
-        return _moved(planned, True)
-    return _moved(engine.hotplug.hot_add(found, settings.offline_timeout, force), False)
+    with contextlib.nullcontext() if args.check else HostLock(engine.sysfs).acting("a hot-add", wait=60):
+        found = engine.namespaces.find(settings.namespace)
+        try:
+            planned = engine.hotplug.plan_add(found, force)
+        except HotpmemError as error:
+            raise kept(error) from error
+        if args.check:
+            return _moved(planned, True)
+        return _moved(engine.hotplug.hot_add(found, settings.offline_timeout, force), False)

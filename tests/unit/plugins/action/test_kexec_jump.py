@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 
@@ -96,3 +97,69 @@ def test_methods_are_one_word_of_a_shell():
         assert "'" not in jump
         assert subprocess.run(["sh", "-n", "-c", kj.START.format(log="/x", jump=jump)], check=False).returncode == 0
         assert subprocess.run(["sh", "-n", "-c", jump], check=False).returncode == 0
+
+
+def test_fast_makes_file_systems_writable_again_when_kexec_returns(tmp_path):
+    (tmp_path / "mounts").write_text("/dev/vda / ext4 rw,a 0 0\ntmpfs /run tmpfs rw 0 0\n/dev/vdb /my\\040disk ext4 a,rw 0 0\n/dev/vdc /ro ext4 ro 0 0\n")
+    for name, body in (("kexec", "exit 3"), ("mount", 'echo "mount $1 $2 <$3>"'), ("sync", ":")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    jump = kj.METHODS["fast"].replace("/proc/sysrq-trigger", "/dev/null").replace("/proc/mounts", str(tmp_path / "mounts"))
+    done = subprocess.run(
+        ["sh", "-c", jump], env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "mount -o remount,rw </>\nmount -o remount,rw </my disk>\n" and done.returncode == 3
+
+
+class TaskTimeout(Exception):
+    """As Ansible's, for the timeout of a task."""
+
+
+@pytest.fixture
+def task_timeout():
+    """The timeout of a task, as Ansible sets it (lib/ansible/executor/task_executor.py): the same signal and timer."""
+
+    def ring(number, frame):
+        raise TaskTimeout
+
+    before = signal.signal(signal.SIGALRM, ring)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_the_timeout_of_the_task_still_counts(task_timeout):
+    task_timeout(0.3)
+    with pytest.raises(TaskTimeout):
+        for _attempt in range(100):
+            with pytest.raises(kj.Lost), kj.limit(0.1):
+                time.sleep(10)
+
+
+def test_the_timeout_of_the_task_counts_within_a_long_question(task_timeout):
+    task_timeout(0.2)
+    with pytest.raises(TaskTimeout), kj.limit(1000):
+        time.sleep(10)
+
+
+def test_no_timer_is_left_without_a_timeout_of_the_task():
+    with kj.limit(1000):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_host_that_answers_is_not_called_lost(monkeypatch):
+    """It is still at work in its old boot. To reset it now would cost its state."""
+    one = kj.ActionModule.__new__(kj.ActionModule)
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: now.__setitem__(0, now[0] + 5))
+    one._settle = float("inf")
+    one._ask = lambda command, seconds: f"{BOOT}\n{100 + now[0]} 1\nhot remove\n"
+    result = one._wait(BOOT, 0.0, 60)
+    assert result["failed"] and result["alive"] is True
+    assert "still answers in its old boot" in result["msg"] and "do not reset it. Its last message is: hot remove." in result["msg"]
+    one._ask = lambda command, seconds: None
+    now[0] = 0.0
+    result = one._wait(BOOT, 0.0, 60)
+    assert result["alive"] is False and "did not answer within 60 s" in result["msg"]

@@ -44,11 +44,29 @@ def test_the_last_word(action, log, said):
     assert Answer(BOOT, 3.0, log).failed is bool(log)
 
 
-def test_what_is_started(action):
-    assert action._command({"agent": "/opt/x y", "method": None}) == "'/opt/x y' handoff --detach --json"
-    assert action._command({"agent": nh.AGENT, "method": "fast"}).endswith("--json --method fast")
+def test_what_is_started(action, monkeypatch):
+    monkeypatch.setattr(nh, "owner", lambda: "alice@control")
+    args = {"agent": "/opt/x y", "method": None, "run": "run-1", "hold": False, "lease": 300}
+    assert action._command(args) == "'/opt/x y' handoff --detach --json --run run-1 --owner alice@control"
+    assert action._command(dict(args, method="fast")).endswith("--json --method fast --run run-1 --owner alice@control")
+    assert action._command(dict(args, hold=True)).endswith("--owner alice@control --hold 300")
     assert action._loaded() == BOOT and action.asked == ["cat /proc/sys/kernel/random/boot_id"]
     assert action._settle > 1e9
+
+
+def test_hold_ends_when_the_host_is_held(action, monkeypatch):
+    monkeypatch.setattr(nh, "owner", lambda: "alice@control")
+    args = {"agent": nh.AGENT, "method": None, "run": "run-1", "hold": True, "lease": 300}
+    result = {}
+    assert action._begin(result, args) is False and result == {"run": "run-1"} and "--hold 300" in action.asked[0]
+    action.answer = {"rc": 9, "stdout": json.dumps({"msg": "bob@laptop holds this host."}), "stderr": ""}
+    with pytest.raises(AnsibleActionFail, match=r"\(exit code 9\): bob@laptop holds this host\."):
+        action._begin({}, args)
+    assert action._begin(result, dict(args, hold=False)) is True
+
+
+def test_runs_differ():
+    assert nh.new_run() != nh.new_run() and "@" in nh.owner()
 
 
 def test_check(action):

@@ -21,8 +21,6 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import
     SAVED,
     SAVED_HERE,
     SHUTDOWN,
-    Busy,
-    Records,
 )
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_jump import writable
@@ -372,14 +370,6 @@ def test_shutdown_keeps_an_image_that_waits_and_does_not_save_under_a_running_un
         save.run(100)
     assert not any("pmem-state save" in act for act in one.acts)
     assert json.loads(one.fake.get("/var/lib/hotpmem/shutdown.json"))["saved"] is False
-
-
-def test_lock(tmp_path, kernel):
-    records = Records(kernel("6.1-e820-raw"))
-    with records.lock(), pytest.raises(Busy, match=r"hotpmem-node is already running as process \d+"), records.lock():
-        pass
-    with records.lock():
-        pass
 
 
 @pytest.mark.parametrize("stopped_us, mark", [(0, 5_000_000_000), (4_999_999, 5_000_000_000), (5_020_000, 5_020_000_000)])
