@@ -105,7 +105,7 @@ class ActionModule(Jump):
 
     def _not_started(self, done: dict[str, Any]) -> None:
         said = message(to_text(done["stdout"])) if to_text(done["stdout"]).strip() else to_text(done["stderr"]).strip()
-        raise AnsibleActionFail(f"Cannot hand off (exit code {done['rc']}): {said}", result={"alive": True})
+        raise AnsibleActionFail(f"Cannot hand off (exit code {done['rc']}): {said}", result={"alive": True, "exit": done["rc"]})
 
     def _came_back(self, answer: Answer, seconds: float) -> str:
         return f"The host did not reboot: {words(answer.log)}"

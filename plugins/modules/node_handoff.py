@@ -104,6 +104,10 @@ steps:
   type: list
   elements: str
   returned: in check mode
+exit:
+  description: After a refusal, the exit code of C(hotpmem-node). V(9) means that somebody else holds the host.
+  type: int
+  returned: when the handoff was not started
 alive:
   description: After a failure, whether the old boot still answers. It has then put everything back.
   type: bool

@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any, Callable, Dict, List
 
 from .._host.errors import HotpmemError
+from .._host.host_lock import HostLock
 from .._host.programs import Runner
 from .._host.size import format_size
 from .._host.sysfs import Sysfs
@@ -53,6 +55,8 @@ class HostReport:
                 {"device": leak.device, "start": leak.start, "size": leak.size, "sentence": leak.sentence} for leak in self.dax.leaks()
             ],
         }
+        owner = HostLock(self.sysfs).holder()
+        facts["owner"] = dict(asdict(owner), words=owner.words) if owner else None
         facts["selected"] = self._try(lambda: self._selected(wanted), None)
         facts["kexec"] = self._try(self._kexec, {})
         facts["image"] = self._image(device, facts)

@@ -8,6 +8,7 @@ import os
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from .._host.errors import HotpmemError
+from .._host.host_lock import HostLock
 from .._host.size import format_range, format_size
 from .._host.sysfs import Sysfs, mounted
 from .._image.state_copy import DONE, REFUSED, Helper, Item
@@ -95,7 +96,9 @@ class Preflight:
         wanted: the namespace, as Namespaces.find() takes it. reserve: bytes that must stay available. with_kexec: also check that the
         kernel can be loaded. target: what to jump to; None means the running kernel.
         """
-        reasons: List[str] = []
+        owner = HostLock(self.sysfs).holder()
+        # The handoff checks as well, and is itself the owner.
+        reasons: List[str] = [owner.words] if owner and owner.pid != os.getpid() else []
         memory = meminfo(self.sysfs.get("/proc/meminfo"))
         available = memory.get("MemAvailable", 0)
         numbers: Dict[str, Any] = {

@@ -182,7 +182,7 @@ def _give_up(engine: Engine, settings: Settings, run: str) -> Answer:
     if record.get("exit") != PUT_BACK:
         said = str(record.get("msg") or "it did not end in time")
         raise VerbError(STUCK, "Cannot put everything back", said, "Read journalctl -u hotpmem-handoff")
-    return Answer([str(record.get("msg"))], {"changed": True, "stage": record.get("stage")})
+    return Answer([str(record.get("msg"))], {"changed": True, "stage": record.get("stage"), "msg": record.get("msg")})
 
 
 def save_at_shutdown(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from dataclasses import asdict
 from typing import Any, Dict, List
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
@@ -45,7 +44,6 @@ def preflight(engine: Engine, settings: Settings, args: argparse.Namespace) -> A
 def status(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
     """Show all facts about this machine, and whether a handoff would be refused. Never fails."""
     facts = HostReport(engine.sysfs, engine.runner, engine.helper).gather(settings.namespace)
-    owner = HostLock(engine.sysfs).holder()
     try:
         reasons, numbers = engine.preflight.check(
             settings.namespace, settings.state_items, settings.reserve, True, jump_target(engine, settings)
@@ -65,10 +63,9 @@ def status(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answ
         f"ready      {'yes' if not reasons else 'no'}",
     ]
     lines += [f"           {reason}" for reason in reasons]
-    lines += [f"held       {owner.words}"] if owner else []
+    lines += [f"held       {facts['owner']['words']}"] if facts["owner"] else []
     lines += [f"warning    {warning}" for warning in facts["warnings"]]
-    held_by = asdict(owner) if owner else None
-    return Answer(lines, {"hotpmem": facts, "ready": not reasons, "reasons": reasons, "numbers": numbers, "owner": held_by})
+    return Answer(lines, {"hotpmem": facts, "ready": not reasons, "reasons": reasons, "numbers": numbers})
 
 
 def _moved(move: Transition, checked: bool) -> Answer:
