@@ -25,7 +25,7 @@ from .._host.programs import Runner
 from .._host.sysfs import Sysfs
 from . import boot_entries, booted_by, grub
 from .booted_by import Booted
-from .command_line import boot_limit, kernel_words, merge, next_command_line, split_init, too_long, without_comments, words
+from .command_line import boot_limit, kernel_words, kexec_limit, merge, next_command_line, split_init, too_long, without_comments, words
 from .grub import DROP_IN, OLD_DROP_IN
 
 RECORD = "/var/lib/hotpmem/reservation.json"
@@ -87,7 +87,7 @@ class BootLoader:
         self.sysfs = sysfs
         self.runner = runner
         self.drop_in = drop_in
-        self.limit = boot_limit(architecture or platform.machine())  # bytes of a command line, or None
+        self.architecture = architecture or platform.machine()
 
     def record(self) -> Dict[str, List[str]]:
         """What the collection recorded.
@@ -199,11 +199,13 @@ class BootLoader:
             )
 
     def _short(self, line: str, where: str) -> None:
-        """Refuse a command line that the kernel would not get whole."""
-        said = too_long(line, self.limit)
+        """Refuse a command line that the kernel would not get whole, or with which kexec could not load it again."""
+        todo = "Remove arguments that are not needed, then run this again"
+        said, end = too_long(line, boot_limit(self.architecture)), ". The boot loader would cut the end off"
+        if not said:
+            said, end = too_long(next_command_line(line), kexec_limit(self.architecture)), " from kexec"
         if said:
-            todo = "The boot loader would cut the end off. Remove arguments that are not needed, then run this again"
-            raise HotpmemError(_WHAT, f"the command line in {where} would be too long: {said}", todo)
+            raise HotpmemError(_WHAT, f"the command line in {where} would be too long: {said}{end}", todo)
 
     def _tool(self) -> grub.Tool:
         tool = grub.find_tool(self.sysfs, self.runner)
