@@ -10,35 +10,54 @@ module: boot_arguments
 short_description: Put the kernel arguments of a reservation into the boot loader
 version_added: 0.1.0
 description:
-  - Adds kernel arguments for the next boot, replaces those that an earlier run added, or takes them out again. Never reboots.
-  - Arguments that somebody else wrote are never touched. What is ours is recorded in C(/var/lib/hotpmem/reservation.json); an argument
-    that was there already does not become ours.
-  - On Debian and its kin a drop-in is written and C(update-grub) run; on RHEL and its kin C(grubby) edits all kernels; with systemd-boot
-    C(/etc/kernel/cmdline) and the entries of this installation are edited.
-  - Without any of these it fails, unless the running kernel has the arguments already.
+  - Adds kernel arguments for the next boot, replaces those that an earlier run added, or removes them again.
+    It never reboots.
+  - The module does not change arguments that somebody else wrote. It records its own in
+    F(/var/lib/hotpmem/reservation.json).
+  - With C(grubby) and systemd-boot, an argument that already existed is not recorded, and is not removed
+    later. With GRUB, the module owns every argument in its drop-in file. A setting of somebody else that has
+    the same argument stays.
+  - The module edits the boot loader that started the machine. The EFI variable C(LoaderInfo) tells which
+    (see C(bootctl status)). Without EFI it follows from the installed programs.
+  - With GRUB, the module writes a drop-in file, which GRUB reads last, and runs C(update-grub). Where GRUB
+    reads only F(/etc/default/grub) (SUSE, Arch, Gentoo), the module adds a block at the end of that file and
+    runs C(grub-mkconfig) or C(grub2-mkconfig).
+  - The module then reads F(grub.cfg). If a kernel there lacks the arguments, the module fails, names the
+    file that overrides them, and restores the files.
+  - On RHEL and its derivatives, C(grubby) edits the entries of all kernels. With systemd-boot, the module
+    edits F(/etc/kernel/cmdline) and the entries of this installation.
+  - Everywhere else the module fails, unless the running kernel already has the arguments. That includes
+    unified kernel images (UKIs), C(proxmox-boot-tool), and machines where it is not clear what started them.
+  - The module refuses a command line that is longer than the kernel accepts (2,047 bytes on x86 and arm64).
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
   - hotpmem.fleet.host_lock
 options:
   arguments:
-    description: The arguments, such as V(memmap=2050M!4222M). Several of C(memmap=) are joined into one. Needed with O(state=present).
+    description: The arguments, such as V(memmap=2050M!4222M). Several C(memmap=) become one. Required with O(state=present).
     type: list
     elements: str
     default: []
   state:
-    description: Whether the arguments are to be there.
+    description: V(present) adds the arguments, and V(absent) removes all that this module added.
     type: str
     choices: [present, absent]
     default: present
   loader:
-    description: The boot loader. V(auto) finds out; V(external) means that something outside of this machine gives the command line.
+    description:
+      - The boot loader. V(auto) finds out what started the machine.
+      - V(external) means that something outside of the machine sets the command line.
     type: str
     choices: [auto, grub, grubby, systemd-boot, external]
     default: auto
   drop_in:
-    description: The GRUB drop-in to write.
+    description:
+      - The GRUB drop-in file to write.
+      - GRUB reads these files in the order of their names. A later file that sets C(GRUB_CMDLINE_LINUX) anew
+        would override this one.
+      - The module removes F(/etc/default/grub.d/60-hotpmem.cfg), which earlier versions wrote.
     type: path
-    default: /etc/default/grub.d/60-hotpmem.cfg
+    default: /etc/default/grub.d/zz-hotpmem.cfg
 seealso:
   - module: hotpmem.fleet.reservation_plan
 author:
@@ -50,7 +69,7 @@ EXAMPLES = r"""
   hotpmem.fleet.boot_arguments:
     arguments: ["memmap=2050M!4222M", nokaslr]
 
-- name: Take it back
+- name: Undo that
   hotpmem.fleet.boot_arguments:
     state: absent
 """
@@ -61,12 +80,12 @@ loader:
   type: str
   returned: success
 arguments:
-  description: The arguments that are ours.
+  description: The arguments that this module added and will remove again.
   type: list
   elements: str
   returned: success
 running:
-  description: Whether the running kernel's C(memmap=) are already as asked for.
+  description: Whether the running kernel has exactly the wanted C(memmap=).
   type: bool
   returned: success
 reboot_required:
@@ -74,11 +93,11 @@ reboot_required:
   type: bool
   returned: success
 before:
-  description: The arguments that were ours before.
+  description: The same arguments before.
   type: dict
   returned: success
 after:
-  description: Those that are ours afterwards.
+  description: The same arguments afterwards.
   type: dict
   returned: success
 """
@@ -117,7 +136,7 @@ def main() -> None:
             "arguments": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "loader": {"type": "str", "choices": ["auto", "grub", "grubby", "systemd-boot", "external"], "default": "auto"},
-            "drop_in": {"type": "path", "default": "/etc/default/grub.d/60-hotpmem.cfg"},
+            "drop_in": {"type": "path", "default": "/etc/default/grub.d/zz-hotpmem.cfg"},
         },
         supports_check_mode=True,
     )

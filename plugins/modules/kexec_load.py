@@ -27,22 +27,27 @@ options:
   kernel:
     description:
       - The kernel image.
-      - Without it, the module takes the kernel of the running release. That is the first file that exists
-        of F(/boot/vmlinuz-RELEASE), F(/usr/lib/modules/RELEASE/vmlinuz), F(/boot/vmlinux-RELEASE) and
-        F(/boot/Image-RELEASE).
+      - Without it, the module takes the kernel of the running release. It looks for F(/boot/vmlinuz-RELEASE),
+        F(/boot/vmlinux-RELEASE), F(/boot/Image-RELEASE) and F(/boot/kernel-RELEASE), then for the entry of the
+        boot loader, F(MACHINE-ID/RELEASE/linux) and F(/usr/lib/modules/RELEASE/vmlinuz).
+      - A kernel without a release in its name (Arch) is taken when its header shows the running release.
     type: path
   initrd:
     description:
       - The initial RAM disk. An empty string loads the kernel without one.
-      - Without this option, the module takes the first file that exists of F(/boot/initrd.img-RELEASE),
-        F(/boot/initramfs-RELEASE.img) and F(/boot/initrd-RELEASE).
+      - Without this option, the module takes the initrd that belongs to O(kernel). The entry of the boot loader
+        names it, or the module derives it from the name of the kernel. For example, for F(vmlinuz-VERSION) it
+        looks for F(initrd.img-VERSION), F(initramfs-VERSION.img) and F(initrd-VERSION) in the same directory.
+      - If none of them exists, the module fails and lists the names. It does not take the initrd of another
+        kernel.
     type: path
   command_line:
     description:
       - The next kernel's command line.
       - Without it, the module takes that of the running kernel, without C(BOOT_IMAGE=) and C(initrd=).
       - The module refuses a command line that lacks a C(memmap=) of the running kernel, because the next
-        kernel would then use the reserved memory.
+        kernel would then use the reserved memory. It also refuses a command line that is too long for
+        kexec (2,016 bytes on x86, 2,047 on arm64).
     type: str
   force:
     description: Accept a command line that lacks a C(memmap=) of the running kernel.
@@ -60,10 +65,9 @@ EXAMPLES = r"""
 - name: Load the running kernel again
   hotpmem.fleet.kexec_load:
 
-- name: Load another one
+- name: Load another one, with the initrd that belongs to it
   hotpmem.fleet.kexec_load:
     kernel: /boot/vmlinuz-6.12.0-cloud-amd64
-    initrd: /boot/initrd.img-6.12.0-cloud-amd64
 
 - name: Unload
   hotpmem.fleet.kexec_load:

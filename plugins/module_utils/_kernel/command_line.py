@@ -6,7 +6,8 @@ It never changes other arguments. It does no I/O.
 
 Sources: Documentation/admin-guide/kernel-parameters.txt (memmap=, mem=),
 Documentation/admin-guide/kdump/kdump.rst (crashkernel=), arch/x86/boot/compressed/kaslr.c (which
-memmap= entries KASLR counts).
+memmap= entries KASLR counts), kernel/params.c parse_args (``--``), COMMAND_LINE_SIZE in
+arch/*/include/**/setup.h, and bzImage64_load in arch/x86/kernel/kexec-bzimage64.c.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ from .._memory.memory_map import Range, merged
 
 _MEMMAP = re.compile(r"^(0[xX][0-9a-fA-F]+[KMGTkmgt]?|\d+[KMGTkmgt]?)([!$#@%])(0[xX][0-9a-fA-F]+[KMGTkmgt]?|\d+[KMGTkmgt]?)(?:[-+].*)?$")
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*")+')
+_LIMIT = re.compile(r"^(?:(0[xX][0-9a-fA-F]+)|([0-9]+))([KMGTkmgt]?)")  # what memparse() reads of mem=; it ignores the rest
+# Bytes of a command line without the terminating NUL: COMMAND_LINE_SIZE - 1. Others have another limit, or set it at build time.
+_LINE_LIMITS = {"x86_64": 2047, "i386": 2047, "i586": 2047, "i686": 2047, "aarch64": 2047}
+# kexec_file_load on x86 counts the NUL, and keeps room for an elfcorehdr= (30 bytes) although only a crash kernel gets that.
+_KEXEC_ROOM = 31
 _AUTO = 512 * MIB  # the most that crashkernel=auto reserves (RHEL 8 and older)
 _LOW = 256 * MIB  # what crashkernel=SIZE,high also reserves below 4 GiB, unless a crashkernel=SIZE,low is given
 
@@ -75,36 +81,89 @@ class MemoryWords:
 
 
 def words(command_line: str) -> List[str]:
-    """The arguments of a kernel command line.
+    """The arguments of a kernel command line, with those after ``--``.
 
     White space inside double quotes does not end an argument.
     """
     return _WORD.findall(command_line)
 
 
+def split_init(command_line: str) -> Tuple[List[str], List[str]]:
+    """The kernel's arguments, and those for init, which begin with ``--``.
+
+    The kernel reads no argument after ``--`` (parse_args() in kernel/params.c). It passes them to
+    the init program.
+    """
+    found = words(command_line)
+    end = found.index("--") if "--" in found else len(found)
+    return found[:end], found[end:]
+
+
+def kernel_words(command_line: str) -> List[str]:
+    """The arguments that the kernel reads: those before ``--``."""
+    return split_init(command_line)[0]
+
+
 def next_command_line(running: str) -> str:
     """The running command line without BOOT_IMAGE= and initrd=, which the boot loader added."""
-    return " ".join(word for word in words(running) if not word.startswith(("BOOT_IMAGE=", "initrd=")))
+    kernel, init = split_init(running)
+    return " ".join([*(word for word in kernel if not word.startswith(("BOOT_IMAGE=", "initrd="))), *init])
 
 
 def lost_memmaps(running: str, command_line: str) -> List[str]:
     """The memmap= arguments of the running command line that ``command_line`` lacks."""
-    kept = words(command_line)
-    return [word for word in words(running) if word.startswith("memmap=") and word not in kept]
+    kept = kernel_words(command_line)
+    return [word for word in kernel_words(running) if word.startswith("memmap=") and word not in kept]
+
+
+def boot_limit(architecture: str) -> Optional[int]:
+    """The largest command line, in bytes, that a kernel gets from its boot loader whole.
+
+    A longer one is cut off without a message. None when the limit is unknown. ``architecture`` is
+    written as ``uname -m`` prints it.
+    """
+    return _LINE_LIMITS.get(architecture)
+
+
+def kexec_limit(architecture: str) -> Optional[int]:
+    """The largest command line, in bytes, that kexec_file_load accepts; None when that is unknown."""
+    limit = boot_limit(architecture)
+    return limit - _KEXEC_ROOM if limit and architecture != "aarch64" else limit
+
+
+def too_long(command_line: str, limit: Optional[int]) -> str:
+    """A sentence with the number of bytes and the limit when the line is too long, else empty.
+
+    ``limit`` is in bytes; None means that it is unknown.
+    """
+    size = len(command_line.encode("utf-8", "surrogateescape"))
+    return f"it has {size} bytes, and the kernel takes at most {limit}" if limit and size > limit else ""
+
+
+def without_comments(text: str) -> Tuple[str, str]:
+    """The comment lines of /etc/kernel/cmdline, and the other lines.
+
+    A line is a comment when its first character that is not white space is ``#``.
+    """
+    rows = text.splitlines(keepends=True)
+    return "".join(row for row in rows if row.lstrip().startswith("#")), "".join(row for row in rows if not row.lstrip().startswith("#"))
 
 
 def memory_words(command_line: str) -> MemoryWords:
     """Read memmap= and mem=.
 
-    Raises HotpmemError for a memmap= in an unknown form, because its range must not be guessed.
+    Raises HotpmemError for an argument in an unknown form, because its range must not be guessed.
     """
     memmaps: List[Memmap] = []
-    limit: Optional[int] = None
+    limits: List[int] = []
     exact = False
-    for word in words(command_line):
+    for word in kernel_words(command_line):
         key, _separator, value = word.partition("=")
         if key == "mem" and value and value != "nopentium":
-            limit = parse_size(value)
+            number = _LIMIT.match(value.strip('"'))
+            if not number:
+                raise _unknown(word, "mem=SIZE, for example mem=8G")
+            limits.append(parse_size(number.group(0)))
         if key != "memmap":
             continue
         for part in value.strip('"').replace("\\$", "$").split(","):
@@ -114,14 +173,18 @@ def memory_words(command_line: str) -> MemoryWords:
             elif match:
                 memmaps.append(Memmap(parse_size(match.group(3)), parse_size(match.group(1)), match.group(2)))
             elif re.match(r"^(0x[0-9a-f]+|\d+)[kmgt]?$", part, re.IGNORECASE):
-                limit = parse_size(part)
+                limits.append(parse_size(part))
             else:
-                raise HotpmemError(
-                    "Cannot read the kernel command line",
-                    f"the argument {word} has an unknown form",
-                    "Correct it in the boot loader's configuration. A valid form is memmap=SIZE!START, for example memmap=514M!1022M",
-                )
-    return MemoryWords(tuple(memmaps), limit, exact)
+                raise _unknown(word, "memmap=SIZE!START, for example memmap=514M!1022M")
+    return MemoryWords(tuple(memmaps), min(limits, default=None), exact)
+
+
+def _unknown(word: str, form: str) -> HotpmemError:
+    return HotpmemError(
+        "Cannot read the kernel command line",
+        f"the argument {word} has an unknown form",
+        f"Correct it in the boot loader's configuration. A valid form is {form}",
+    )
 
 
 def crash_requests(command_line: str, ram: int) -> List[Crash]:
@@ -131,7 +194,7 @@ def crash_requests(command_line: str, ram: int) -> List[Crash]:
     """
     found: List[Crash] = []
     low: Optional[int] = None
-    for word in words(command_line):
+    for word in kernel_words(command_line):
         key, _separator, value = word.partition("=")
         if key != "crashkernel":
             continue
@@ -198,13 +261,15 @@ def merge(command_line: str, ours: Sequence[str], wanted: Sequence[str]) -> Tupl
 
     ``ours`` lists the arguments that the collection added before, as recorded; each stands for one
     occurrence. ``wanted`` lists those that the new line must have; it is empty to undo. When
-    somebody else added a wanted argument, it stays theirs, so that undoing leaves it. Returns the
-    new line, and the arguments in it that belong to the collection.
+    somebody else added a wanted argument, it stays theirs, so that undoing leaves it. The arguments
+    after ``--`` belong to init: they stay as they are, and count as nobody's. Returns the new line,
+    and the arguments in it that belong to the collection.
     """
     remaining = list(ours)
     kept: List[str] = []
     line: List[str] = []
-    for word in words(command_line):
+    kernel, init = split_init(command_line)
+    for word in kernel:
         if word in remaining:
             remaining.remove(word)
             if word not in wanted or word in line:
@@ -215,4 +280,4 @@ def merge(command_line: str, ours: Sequence[str], wanted: Sequence[str]) -> Tupl
         if word not in line:
             line.append(word)
             kept.append(word)
-    return " ".join(line), [word for word in wanted if word in kept]
+    return " ".join([*line, *init]), [word for word in wanted if word in kept]

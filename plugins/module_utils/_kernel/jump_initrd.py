@@ -32,7 +32,7 @@ from .._host.sysfs import Sysfs, mounted
 from .._image.state_copy import HELPER
 from .early_network import interfaces
 from .early_restore import EarlyRestore
-from .kexec_load import INITRDS, KERNELS, Kexec
+from .kexec_load import Kexec
 from .minimal_initrd import Cannot, MinimalInitrd, bare
 
 INITRD = f"{LIB}/jump-initrd"
@@ -163,7 +163,7 @@ class JumpInitrd:
         The stock initrd stands for its configuration and modules, because it is rebuilt when they
         change.
         """
-        files = [self.kexec.default(KERNELS), self.kexec.default(INITRDS), f"/lib/modules/{self.release}/modules.dep"]
+        files = [*self.kexec.stock(), f"/lib/modules/{self.release}/modules.dep"]
         made_of = {"kind": self.kind, "release": self.release, "root": self._root()}
         if self.kind == "minimal":
             files.append(self.helper)
@@ -177,7 +177,7 @@ class JumpInitrd:
 
     def _answer(self, record: Dict[str, Any], changed: bool) -> Dict[str, Any]:
         made = (record.get("initrd") or {}).get("size")
-        stock = self._identity(self.kexec.default(INITRDS)).get("size", 0)
+        stock = self._identity(self.kexec.stock()[1]).get("size", 0)
         said = f"the jump uses the stock initrd: {record.get('reason')}"
         if made:
             said = f"the jump uses {self.words} of {format_size(made)} instead of the stock initrd of {format_size(stock)}"
@@ -186,9 +186,9 @@ class JumpInitrd:
         return {"changed": changed, "initrd": INITRD if made else None, "bytes": made, "stock_bytes": stock, "said": said}
 
     def _make(self) -> None:
-        stock = self.kexec.default(INITRDS)
+        stock = self.kexec.stock()[1]
         if not stock:
-            raise _refuse("/boot has no stock initrd of the running release to compare it with")
+            raise _refuse("no stock initrd of the running release was found to compare it with")
         new = f"{INITRD}.new"
         if self.kind == "minimal":
             self._make_minimal(new)

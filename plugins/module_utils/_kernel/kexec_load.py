@@ -19,21 +19,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from .._host.errors import HotpmemError
 from .._host.programs import Runner
 from .._host.sysfs import Sysfs
 from .._memory.memory_map import Range, physical_map, without
-from .command_line import lost_memmaps, next_command_line
+from .command_line import kexec_limit, lost_memmaps, next_command_line, too_long
+from .kernel_files import KernelFiles
+from .kexec_hints import hint
 
 LOADED = "/sys/kernel/kexec_loaded"
 DISABLED = "/proc/sys/kernel/kexec_load_disabled"
 RECORD = "/run/hotpmem/kexec.json"
-KERNELS = ("/boot/vmlinuz-{0}", "/usr/lib/modules/{0}/vmlinuz", "/boot/vmlinux-{0}", "/boot/Image-{0}")
-INITRDS = ("/boot/initrd.img-{0}", "/boot/initramfs-{0}.img", "/boot/initrd-{0}")
 _SEGMENTS = re.compile(r"^nr_segments = (\d+)$", re.MULTILINE)
 _SEGMENT = re.compile(r"^segment\[\d+\]\.mem\s*= 0x([0-9a-f]+)\nsegment\[\d+\]\.memsz\s*= 0x([0-9a-f]+)$", re.MULTILINE)
 
@@ -69,34 +70,40 @@ class Kexec:
     """kexec on one host.
 
     It reads files below the root of ``sysfs`` and runs the command ``kexec`` with ``runner``.
+    ``architecture`` is written as ``uname -m`` prints it; when it is empty, that of this machine is
+    used.
     """
 
-    def __init__(self, sysfs: Sysfs, runner: Runner) -> None:
+    def __init__(self, sysfs: Sysfs, runner: Runner, architecture: str = "") -> None:
         self.sysfs = sysfs
         self.runner = runner
+        self.limit = kexec_limit(architecture or platform.machine())  # bytes of a command line, or None
+
+    @property
+    def files(self) -> KernelFiles:
+        """The kernels and initrds of this host."""
+        return KernelFiles(self.sysfs)
 
     @property
     def loaded(self) -> bool:
         """True when a kernel is loaded."""
         return self.sysfs.get(LOADED) == "1"
 
-    def default(self, patterns: tuple) -> str:
-        """The first existing file of the running kernel release, or the empty string.
-
-        ``patterns`` is KERNELS or INITRDS.
-        """
-        release = self.sysfs.get("/proc/sys/kernel/osrelease")
-        return next((name for name in (pattern.format(release) for pattern in patterns) if release and self.sysfs.exists(name)), "")
+    def stock(self) -> Tuple[str, str]:
+        """The files of the running kernel and of its initrd. Each is empty when it was not found."""
+        kernel = self.files.running()[0]
+        return kernel, self.files.initrd_of(kernel)[0]
 
     def target(self, kernel: Optional[str], initrd: Optional[str], command_line: Optional[str]) -> Target:
         """The target to load.
 
-        Parameters left out (None) come from the running kernel: its release, initrd and command
-        line.
+        A kernel or a command line that is left out (None) comes from the running kernel. An initrd
+        that is left out is the one that belongs to the kernel; it is empty when that does not exist.
         """
+        chosen = self.files.running()[0] if kernel is None else kernel
         return Target(
-            self.default(KERNELS) if kernel is None else kernel,
-            self.default(INITRDS) if initrd is None else initrd,
+            chosen,
+            self.files.initrd_of(chosen)[0] if initrd is None else initrd,
             next_command_line(self.sysfs.get("/proc/cmdline")) if command_line is None else command_line.strip(),
         )
 
@@ -114,20 +121,10 @@ class Kexec:
             found.append("kexec can't load a kernel until the next reboot, because the sysctl kernel.kexec_load_disabled is 1")
         if self.runner.which("kexec") is None:
             found.append("the program kexec is not installed; install the package kexec-tools")
-        if not target.kernel:
-            found.append(
-                f"the kernel of the running release {release} was not found "
-                f"(looked for {', '.join(one.format(release) for one in KERNELS)})"
-            )
-        elif not self.sysfs.exists(target.kernel):
-            found.append(f"the kernel {target.kernel} does not exist")
-        if target.initrd and not self.sysfs.exists(target.initrd):
-            found.append(f"the initrd {target.initrd} does not exist")
-        if not target.initrd and not without_initrd:
-            found.append(
-                f"the initrd of the running release {release} was not found "
-                f"(looked for {', '.join(one.format(release) for one in INITRDS)})"
-            )
+        found += [one for one in (self._kernel_fault(target, release), self._initrd_fault(target, release, without_initrd)) if one]
+        long = too_long(target.command_line, self.limit)
+        if long:
+            found.append(f"the command line for the next kernel is too long for kexec: {long}; remove arguments that are not needed")
         lost = lost_memmaps(self.sysfs.get("/proc/cmdline"), target.command_line)
         if lost and not may_lose_memmap:
             found.append(
@@ -135,6 +132,19 @@ class Kexec:
                 "overwrite the saved state"
             )
         return found
+
+    def _kernel_fault(self, target: Target, release: str) -> str:
+        if target.kernel:
+            return self.files.fault("the kernel", target.kernel)
+        return f"the kernel of the running release {release} was not found ({self.files.running()[1]})"
+
+    def _initrd_fault(self, target: Target, release: str, without_initrd: bool) -> str:
+        if target.initrd:
+            return self.files.fault("the initrd", target.initrd)
+        if without_initrd:
+            return ""
+        owner = f"the kernel {target.kernel}" if target.kernel else f"the running release {release}"
+        return f"the initrd of {owner} was not found ({self.files.initrd_of(target.kernel)[1]})"
 
     def is_loaded(self, target: Target) -> bool:
         """True when exactly this target is loaded.
@@ -180,8 +190,7 @@ class Kexec:
         if done.rc != 0 or not self.loaded:
             said = done.words if done.rc else f"kexec reported success, but {LOADED} is {self.sysfs.get(LOADED)}"
             what = f"Cannot load the kernel {target.kernel} with kexec"
-            todo = f"Look for the reason in the output of dmesg. With secure boot or lockdown the kernel must be signed. {todo}"
-            raise HotpmemError(what, said, todo, argv=argv, rc=done.rc)
+            raise HotpmemError(what, said, f"{hint(said, self.sysfs)}. {todo}", argv=argv, rc=done.rc)
         return f"{done.stdout}\n{done.stderr}"
 
     def _load_unchecked(self, target: Target) -> str:

@@ -25,6 +25,15 @@ M, G = 1 << 20, 1 << 30
         ("mem=4G", [], 4 * G, False),
         ("mem=nopentium", [], None, False),
         ("memmap=1M%1G-1+2", [(G, M, "%")], None, False),
+        # The kernel reads the number and its unit, and ignores what follows (memparse in lib/cmdline.c).
+        ("mem=8G@0", [], 8 * G, False),
+        ("mem=0x100000000", [], 4 * G, False),
+        ("mem=1T@4G", [], 1 << 40, False),
+        # Each of them removes the RAM above it, so the lowest counts.
+        ("mem=4G mem=8G", [], 4 * G, False),
+        ("mem=8G memmap=2G", [], 2 * G, False),
+        # Everything after -- belongs to init.
+        ("quiet -- memmap=514M!1022M mem=1G memmap=exactmap", [], None, False),
     ],
 )
 def test_memory_words(text, memmaps, limit, exact):
@@ -36,7 +45,7 @@ def test_only_what_kaslr_avoids_counts():
     assert lines.memory_words("memmap=1M!1G,1M$2G memmap=1M#3G memmap=1M@4G memmap=1M%5G").kaslr_entries == 3
 
 
-@pytest.mark.parametrize("word", ["memmap=oops", "memmap=1M!", "memmap=!1G"])
+@pytest.mark.parametrize("word", ["memmap=oops", "memmap=1M!", "memmap=!1G", "mem=lots", "mem=@4G"])
 def test_unknown_forms_are_refused(word):
     with pytest.raises(HotpmemError, match="has an unknown form"):
         lines.memory_words(word)
@@ -88,6 +97,13 @@ OURS = ["memmap=514M!1022M", "nokaslr"]
         # A word that merely begins like ours.
         ("memmap=514M!1022M,1M$4G", ["memmap=514M!1022M"], [], "memmap=514M!1022M,1M$4G", []),
         ('dyndbg="file x +p" ro', [], ["nokaslr"], 'dyndbg="file x +p" ro nokaslr', ["nokaslr"]),
+        # The arguments after -- belong to init: the kernel does not see a word there, and theirs is not ours.
+        ("ro -- single", [], OURS, "ro memmap=514M!1022M nokaslr -- single", OURS),
+        ("ro memmap=514M!1022M nokaslr -- single nokaslr", OURS, [], "ro -- single nokaslr", []),
+        ("ro -- nokaslr", [], ["nokaslr"], "ro nokaslr -- nokaslr", ["nokaslr"]),
+        ("-- single", [], ["nokaslr"], "nokaslr -- single", ["nokaslr"]),
+        # A longer run of dashes is an argument like any other (the Debian installer writes it).
+        ("ro --- quiet", [], ["nokaslr"], "ro --- quiet nokaslr", ["nokaslr"]),
     ],
 )
 def test_merge(line, ours, wanted, expected, owned):
@@ -102,3 +118,45 @@ def test_merge_is_idempotent_and_can_be_undone():
             once, owned = lines.merge(line, [], OURS)
             assert lines.merge(once, owned, OURS) == (once, owned)
             assert lines.merge(once, owned, []) == (line, [])
+
+
+@pytest.mark.parametrize(
+    "line, kernel, init",
+    [
+        ("ro quiet", ["ro", "quiet"], []),
+        ("ro -- single -- x", ["ro"], ["--", "single", "--", "x"]),
+        ("--", [], ["--"]),
+        ('x="a -- b" --- y', ['x="a -- b"', "---", "y"], []),
+        ("", [], []),
+    ],
+)
+def test_what_the_kernel_reads(line, kernel, init):
+    assert lines.split_init(line) == (kernel, init)
+    assert lines.kernel_words(line) == kernel
+
+
+def test_what_belongs_to_init_is_not_the_kernels():
+    assert lines.lost_memmaps("memmap=1G!4G", "ro -- memmap=1G!4G") == ["memmap=1G!4G"]
+    assert lines.lost_memmaps("ro -- memmap=1G!4G", "ro") == []
+    assert lines.next_command_line("BOOT_IMAGE=/vmlinuz ro -- initrd=x") == "ro -- initrd=x"
+    assert lines.crash_requests("ro -- crashkernel=1G", 8 * G) == []
+
+
+@pytest.mark.parametrize(
+    "architecture, boot, kexec", [("x86_64", 2047, 2016), ("aarch64", 2047, 2047), ("s390x", None, None), ("unheard-of", None, None)]
+)
+def test_limits(architecture, boot, kexec):
+    assert (lines.boot_limit(architecture), lines.kexec_limit(architecture)) == (boot, kexec)
+
+
+def test_too_long():
+    assert lines.too_long("x" * 2047, 2047) == ""
+    assert lines.too_long("x" * 2048, 2047) == "it has 2048 bytes, and the kernel takes at most 2047"
+    assert "has 2048 bytes" in lines.too_long("\u00e9" * 1024, 2047)
+    assert lines.too_long("x" * 9999, None) == ""
+
+
+def test_a_file_of_a_command_line():
+    text = "# ours\r\nro quiet\r\n  # more\r\nnokaslr\r\n"
+    assert lines.without_comments(text) == ("# ours\r\n  # more\r\n", "ro quiet\r\nnokaslr\r\n")
+    assert lines.without_comments("ro a#b\n") == ("", "ro a#b\n")

@@ -213,3 +213,73 @@ def test_kernel_is_looked_for(tmp_path, recorder, place, found):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert kx.Kexec(Sysfs(str(tmp_path)), recorder({})).target(None, None, None).kernel == found
+
+
+def test_a_named_kernel_gets_its_own_initrd(host):
+    """With the running kernel's initrd it would not find its modules, and so not its root file system."""
+    root, release, _runner, kexec = host
+    with open(f"{root}/boot/vmlinuz-7.0", "w", encoding="utf-8") as file:
+        file.write("k")
+    target = kexec.target("/boot/vmlinuz-7.0", None, None)
+    assert target.initrd == ""
+    (problem,) = kexec.problems(target)
+    assert "the initrd of the kernel /boot/vmlinuz-7.0 was not found (looked for /boot/initrd.img-7.0, /boot/initramfs-7.0.img" in problem
+    with open(f"{root}/boot/initramfs-7.0.img", "w", encoding="utf-8") as file:
+        file.write("i")
+    target = kexec.target("/boot/vmlinuz-7.0", None, None)
+    assert (target.initrd, kexec.problems(target)) == ("/boot/initramfs-7.0.img", [])
+    assert kexec.target(f"/boot/vmlinuz-{release}", None, None).initrd == f"/boot/initrd.img-{release}"
+
+
+@pytest.mark.parametrize("architecture, size, fits", [("x86_64", 2016, True), ("x86_64", 2017, False), ("aarch64", 2047, True)])
+def test_the_length_of_the_command_line(host, architecture, size, fits):
+    kexec = kx.Kexec(Sysfs(host[0]), host[2], architecture)
+    line = "memmap=514M!1022M " + "x" * (size - 18)
+    said = f"the command line for the next kernel is too long for kexec: it has {size} bytes, and the kernel takes at most 2016"
+    assert [said in one for one in kexec.problems(kexec.target(None, None, line))] == ([] if fits else [True])
+
+
+def test_files_of_a_full_disk(host):
+    root, release, _runner, kexec = host
+    for name in (f"vmlinuz-{release}", f"initrd.img-{release}"):
+        os.truncate(f"{root}/boot/{name}", 0)
+    problems = kexec.problems(kexec.target(None, None, None))
+    assert [problem.partition(" (")[0] for problem in problems] == [
+        f"the kernel /boot/vmlinuz-{release} is empty",
+        f"the initrd /boot/initrd.img-{release} is empty",
+    ]
+
+
+SIGNED = "signed with a key it trusts"
+
+
+@pytest.mark.parametrize(
+    "said, lockdown, told",
+    [
+        ("kexec_file_load failed: Key was rejected by service", "", SIGNED),
+        ("kexec_file_load failed: Required key not available", "", SIGNED),
+        ("kexec_file_load failed: No data available", "", SIGNED),
+        ("kexec_file_load failed: Operation not permitted", "none [integrity] confidentiality", "Lockdown is on (integrity). The running"),
+        ("kexec_file_load failed: Operation not permitted", "[none] integrity confidentiality", "Run as root"),
+        ("kexec_file_load failed: Operation not permitted", "", "Run as root"),
+        ("kexec_file_load failed: Device or resource busy", "none [integrity] confidentiality", "Another program is loading a kernel"),
+        ("kexec_file_load failed: Cannot allocate memory", "", "Too little memory is free"),
+        ("kexec_file_load failed: Cannot assign requested address", "", "no free range that is large enough"),
+        ("kexec_file_load failed: Exec format error", "", "not a kernel image that kexec_file_load accepts"),
+        ("kexec_file_load failed: Invalid argument", "", "rejected the image or the command line"),
+        ("kexec_file_load failed: Permission denied", "", "IMA, SELinux"),
+        ("syscall kexec_file_load not available.", "", "kexec prints the same for both"),
+        ("Cannot open something", "", "Look for the reason in the output of dmesg"),
+    ],
+)
+def test_each_errno_has_its_own_hint(host, said, lockdown, told):
+    root, _release, runner, kexec = host
+    os.makedirs(f"{root}/sys/kernel/security", exist_ok=True)
+    with open(f"{root}/sys/kernel/security/lockdown", "w", encoding="utf-8") as file:
+        file.write(f"{lockdown}\n")
+    runner.answers["kexec -s -l"] = (255, "", said)
+    with pytest.raises(HotpmemError) as caught:
+        kexec.load(kexec.target(None, None, None))
+    assert said in caught.value.said and told in caught.value.todo
+    assert (SIGNED in caught.value.todo) == (told == SIGNED or "Lockdown" in told)
+    assert caught.value.todo.endswith("Don't use kexec -c instead, because it may overwrite the saved image")

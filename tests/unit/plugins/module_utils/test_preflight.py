@@ -87,8 +87,8 @@ def host(kernel, recorder):
         os.makedirs(fake.path("/boot"))
         release = fake.read("/proc/sys/kernel/osrelease")
         for file in (f"/boot/vmlinuz-{release}", f"/boot/initrd.img-{release}"):
-            with open(fake.path(file), "w", encoding="utf-8"):
-                pass
+            with open(fake.path(file), "w", encoding="utf-8") as written:
+                written.write("x")
         os.makedirs(fake.path("/sys/kernel"), exist_ok=True)
         with open(fake.path("/sys/kernel/kexec_loaded"), "w", encoding="utf-8") as file:
             file.write("0\n")
@@ -127,6 +127,8 @@ def test_nothing_is_changed(host):
         (lambda fake: os.rmdir(fake.path("/srv/cache")), "the item cache is missing"),
         (lambda fake: fake.set("/sys/kernel/kexec_loaded", "") or os.unlink(fake.path("/sys/kernel/kexec_loaded")), "has no kexec"),
         (lambda fake: fake.set("/sys/bus/nd/devices/namespace0.0/size", "0"), "this host has no namespaces"),
+        (lambda fake: fake.set(f"/boot/initrd.img-{fake.read('/proc/sys/kernel/osrelease')}", ""), "is empty (0 bytes)"),
+        (lambda fake: fake.set("/proc/cmdline", fake.read("/proc/cmdline") + " x" * 1000), "too long for kexec"),
     ],
 )
 def test_one_reason(host, spoil, said):

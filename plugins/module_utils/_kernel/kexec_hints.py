@@ -1,0 +1,71 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Says what to do when kexec can't load a kernel.
+
+kexec prints the text of the errno of kexec_file_load(2). For ENOSYS, EINVAL, ENOEXEC and ENOTSUP,
+kexec-tools prints only that the system call is not available (do_kexec_file_load in kexec/kexec.c).
+
+Sources: kexec_file_load(2), kimage_validate_signature() in kernel/kexec_file.c, and
+Documentation/admin-guide/lockdown in kernel_lockdown(7).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+from .._host.sysfs import Sysfs
+
+LOCKDOWN = "/sys/kernel/security/lockdown"
+DMESG = "Look for the reason in the output of dmesg"
+_SIGNED = "The running kernel accepts only a kernel that is signed with a key it trusts (secure boot, lockdown). Load a signed kernel"
+_HINTS = {
+    **dict.fromkeys(
+        (
+            errno.ENOKEY,
+            errno.EKEYREJECTED,
+            errno.EKEYEXPIRED,
+            errno.EKEYREVOKED,
+            errno.ENODATA,
+            errno.ENOPKG,
+            errno.EBADMSG,
+            errno.ELIBBAD,
+        ),
+        _SIGNED,
+    ),
+    errno.EACCES: "A security policy (IMA, SELinux) forbids it. Look for the denial in the audit log and in the output of dmesg",
+    errno.EBUSY: "Another program is loading a kernel at this moment, for example the kdump service. Try again",
+    errno.ENOMEM: "Too little memory is free to hold the kernel and the initrd. Free memory, then try again",
+    errno.EADDRNOTAVAIL: "System RAM has no free range that is large enough for the kernel or the initrd",
+    errno.EFBIG: "The kernel or the initrd is larger than kexec accepts",
+    errno.ENOEXEC: "The file is not a kernel image that kexec_file_load accepts on this machine",
+    errno.EINVAL: f"The running kernel rejected the image or the command line. {DMESG}",
+    errno.ETXTBSY: "A program is writing the kernel or the initrd. Try again when it has finished",
+    errno.ENOSYS: "The running kernel lacks kexec_file_load (CONFIG_KEXEC_FILE)",
+}
+_UNAVAILABLE = (
+    "The running kernel lacks kexec_file_load (CONFIG_KEXEC_FILE), or rejected the image: kexec prints the same for both. "
+    f"{DMESG}. The file must be an uncompressed or self-extracting kernel image of this architecture"
+)
+
+
+def hint(said: str, sysfs: Sysfs) -> str:
+    """What to do next, as a sentence without a final full stop.
+
+    ``said`` is what kexec printed.
+    """
+    if "kexec_file_load not available" in said:
+        return _UNAVAILABLE
+    number = next((one for one in (errno.EPERM, *_HINTS) if os.strerror(one) in said), None)
+    if number == errno.EPERM:
+        return _denied(sysfs)
+    return _HINTS.get(number or 0, DMESG)
+
+
+def _denied(sysfs: Sysfs) -> str:
+    """EPERM: lockdown refuses an unsigned kernel, or the process may not load one."""
+    mode = re.search(r"\[(\w+)\]", sysfs.get(LOCKDOWN))
+    if mode and mode.group(1) != "none":
+        return f"Lockdown is on ({mode.group(1)}). {_SIGNED}"
+    return f"Run as root (become: true), outside of a container. {DMESG}"
