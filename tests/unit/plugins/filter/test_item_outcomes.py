@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.filter.item_outcomes import item_outcomes, outcome_words
+from ansible_collections.hotpmem.fleet.plugins.filter.item_outcomes import outcome_words
+from ansible_collections.hotpmem.fleet.plugins.filter.item_outcomes import outcomes as item_outcomes
 from ansible_collections.hotpmem.fleet.plugins.filter.text_table import text_table
 
 CACHE = {"name": "cache", "path": "/srv/cache", "unit": "cache.service"}
@@ -66,6 +67,12 @@ def test_item_outcomes(items, result, running, expected):
 def test_where_the_image_went(saved, result, reason):
     (outcome,) = item_outcomes([CACHE], result, saved=saved)
     assert outcome["status"] == "cold" and reason in outcome["reason"]
+
+
+@pytest.mark.parametrize("text, status", [("false", "down"), ("no", "down"), ("true", "cold")])
+def test_cold_start_as_text(text, status):
+    (outcome,) = item_outcomes([{**CACHE, "cold_start": text, "unit": None}], None)
+    assert (outcome["status"], outcome["unit"]) == (status, "")
 
 
 def test_outcome_words():

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.hotpmem.fleet.plugins.filter.state_items import state_items
 
 jinja2 = pytest.importorskip("jinja2")
 
@@ -25,7 +26,7 @@ ITEMS = [
 ]
 VARIABLES = {
     "ansible_managed": "Ansible managed",
-    "node_agent_items": ITEMS,
+    "node_agent_kept": state_items(ITEMS),
     "node_agent_units": ["cache.service", "must.service"],
     "node_agent_early_items": ITEMS[:1],
     "node_agent_path": "/bin/true",
