@@ -146,7 +146,7 @@ def test_no_unit_is_the_same_as_an_empty_unit_and_a_short_name_is_a_service(tmp_
 def test_the_cold_start_starts_the_units_only(tmp_path: Path) -> None:
     cases = [{"unit_guard_items": ODD}, {"unit_guard_items": ODD[:3]}]
     full, none = evaluated(tmp_path, "unit_guard", cases, {"text": template("unit_guard", "hotpmem-cold-start.service")})
-    assert next(line for line in full["text"].splitlines() if "systemctl" in line).endswith(" memcached.service warm.socket")
+    assert next(line for line in full["text"].splitlines() if "systemctl" in line).endswith("-- memcached.service warm.socket")
     assert "systemctl" not in none["text"]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.filter.state_items import state_items
+from ansible_collections.hotpmem.fleet.plugins.filter.systemd_word import systemd_word
 
 jinja2 = pytest.importorskip("jinja2")
 
@@ -27,6 +28,7 @@ ITEMS = [
 VARIABLES = {
     "ansible_managed": "Ansible managed",
     "node_agent_kept": state_items(ITEMS),
+    "node_agent_paths": [item["path"] for item in ITEMS],
     "node_agent_units": ["cache.service", "must.service"],
     "node_agent_early_items": ITEMS[:1],
     "node_agent_path": "/bin/true",
@@ -47,6 +49,7 @@ needs_systemd = pytest.mark.skipif(
 def rendered(name, **more):
     """A template as Ansible renders it."""
     environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
+    environment.filters["hotpmem.fleet.systemd_word"] = systemd_word
     return environment.from_string((ROLE / "templates" / f"{name}.j2").read_text(encoding="utf-8")).render(**VARIABLES, **more)
 
 
