@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,3 +74,36 @@ def test_the_task_runs_without_sudo(tmp_path: Path, role: str, task: dict) -> No
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "changed=1" in done.stdout
+
+
+TOOLS = ("bash", "chmod", "cut", "find", "mkdir", "mktemp", "rm", "sha256sum", "sort", "tail", "uname", "xargs")
+
+
+def build(where: Path, programs: tuple[str, ...], compiler: str = "") -> str:
+    """What the build says on a controller that has only these programs."""
+    (where / "bin").mkdir()
+    for name in (*TOOLS, *programs):
+        (where / "bin" / name).symlink_to(shutil.which(name) or "/bin/true")
+    # A Python without ziglang.
+    (where / "bin/python").write_text("#!/bin/bash\nexit 1\n")
+    (where / "bin/python").chmod(0o755)
+    script = ROOT / "roles/state_helper/files/build.sh"
+    words = [str(where / "bin/bash"), str(script), str(script.parent / "src"), str(where / "out"), os.uname().machine, "python", compiler]
+    done = subprocess.run(words, env={"PATH": str(where / "bin")}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and not (where / "out").exists()
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    "programs, compiler, lacks",
+    [
+        (("cc",), "", ["make (from"]),
+        (("make",), "", ["a C compiler ('python -m pip install ziglang'"]),
+        ((), "", ["a C compiler", "and make (from"]),
+        (("make",), "arm-gcc -O2", ["the compiler arm-gcc, which state_helper_cc names"]),
+    ],
+)
+def test_one_sentence_says_what_to_install(tmp_path: Path, programs: tuple[str, ...], compiler: str, lacks: list[str]) -> None:
+    said = build(tmp_path, programs, compiler)
+    assert said.startswith(f"Cannot build pmem-state for {os.uname().machine}: the controller lacks ") and len(said.splitlines()) == 1
+    assert all(words in said for words in lacks) and "not found" not in said and said.count("make (") == ("make" not in programs)
