@@ -36,7 +36,12 @@ def role(where: Path, monkeypatch: pytest.MonkeyPatch, programs: str, **variable
     if not programs and any(shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/sbin") for name in PROGRAMS):
         pytest.skip("this machine has one of the programs, so the role has nothing to install")
     monkeypatch.setenv("PATH", f"{provided(where, *programs.split())}:/usr/bin:/bin")
-    done = play(where, {"roles": ["hotpmem.fleet.packages"]}, "--extra-vars", json.dumps({"ansible_package_use": "ansible.legacy.recorder", **variables}))
+    done = play(
+        where,
+        {"roles": ["hotpmem.fleet.packages"]},
+        "--extra-vars",
+        json.dumps({"ansible_package_use": "ansible.legacy.recorder", **variables}),
+    )
     asked = where / "asked"
     return done, asked.read_text().splitlines() if asked.exists() else []
 
