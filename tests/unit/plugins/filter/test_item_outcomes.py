@@ -86,6 +86,35 @@ def test_text_table_aligns_numbers_to_the_right():
     )
 
 
+@pytest.mark.parametrize(
+    "cells, right",
+    [
+        (["2 GiB", "10 GiB"], True),
+        (["2 GiB", "-", "10 GiB", ""], True),
+        # Cells that are not filled do not decide.
+        (["-", "-"], False),
+        ([""], False),
+        ([None, "-"], False),
+        (["2 GiB", "none"], False),
+        (["none", "-"], False),
+        (["0.25 s", 3, 1.5], True),
+        (["50%", "100 %"], True),
+        (["1.5 GiB / 2.0 GiB", "512.0 MiB / 1.0 GiB"], True),
+        # These start with a digit and are not numbers.
+        (["10.0.0.1"], False),
+        (["3node", "4node"], False),
+        (["0x4000"], False),
+    ],
+)
+def test_which_columns_text_table_aligns_to_the_right(cells, right):
+    wide = "a header that is wider"
+    lines = text_table([["n", cell, "end"] for cell in cells], ["host", wide, "x"]).splitlines()
+    assert lines[0] == f"host  {wide}  x"
+    for line, cell in zip(lines[1:], cells):
+        text = "" if cell is None else str(cell)
+        assert line == f"n     {text.rjust(len(wide)) if right else text.ljust(len(wide))}  end"
+
+
 def test_text_table_refuses_a_crooked_row():
     with pytest.raises(ValueError, match="a row has 1 cells, and there are 2 headers"):
         text_table([["x"]], ["a", "b"])
