@@ -4,7 +4,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ansible_collections.hotpmem.fleet.plugins.filter.state_items import state_items  # type: ignore[import-not-found]
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.restore_outcome import (  # type: ignore[import-not-found]
+    item_outcomes,
+    outcome_words,
+)
 
 DOCUMENTATION = r"""
 name: item_outcomes
@@ -15,7 +22,7 @@ description:
 positional: _input, result
 options:
   _input:
-    description: Items, each with C(name), and optionally C(unit) and C(cold_start).
+    description: Items with the keys that O(hotpmem.fleet.state_items#role:main:state_items) describes.
     type: list
     elements: dict
     required: true
@@ -51,14 +58,14 @@ _value:
   elements: dict
 """
 
-from ansible_collections.hotpmem.fleet.plugins.module_utils._image.restore_outcome import (  # type: ignore[import-not-found]
-    item_outcomes,
-    outcome_words,
-)
+
+def outcomes(items: Sequence[Mapping[str, Any]], *args: Any, **more: Any) -> list[dict[str, Any]]:
+    """Return the outcome of each item, after the checks and casts that the roles use."""
+    return list(item_outcomes(state_items(items), *args, **more))
 
 
 class FilterModule:
     """Filters of the collection."""
 
     def filters(self) -> dict[str, Any]:
-        return {"item_outcomes": item_outcomes, "outcome_words": outcome_words}
+        return {"item_outcomes": outcomes, "outcome_words": outcome_words}

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ name: text_table
 short_description: Lay out rows as a table for a terminal
 version_added: 0.1.0
 description:
-  - Columns are as wide as their longest cell. Columns whose cells all start with a digit are aligned to the right.
+  - Columns are as wide as their longest cell. A column is aligned to the right if all its filled cells are numbers, with or without a
+    unit, such as V(2.0 GiB) or V(50%). Empty cells and C(-) do not decide, and a column that has only these is aligned to the left.
 positional: _input, headers
 options:
   _input:
@@ -39,6 +41,9 @@ _value:
   type: str
 """
 
+_NUMBER = r"[-+]?\d+(\.\d+)?( ?%| [A-Za-z]{1,5}(/s)?)?"
+_NUMBERS = re.compile(rf"{_NUMBER}( / {_NUMBER})?")  # the report shows two sizes in one cell
+
 
 def text_table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
     """Return the rows below the headers, in aligned columns."""
@@ -47,7 +52,8 @@ def text_table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
         if len(row) != len(headers):
             raise ValueError(f"text_table: a row has {len(row)} cells, and there are {len(headers)} headers: {row}")
     widths = [max(len(row[i]) for row in [list(headers), *cells]) for i in range(len(headers))]
-    numeric = [bool(cells) and all(row[i][:1].isdigit() or row[i] in ("", "-") for row in cells) for i in range(len(headers))]
+    filled = [[row[i] for row in cells if row[i] not in ("", "-")] for i in range(len(headers))]
+    numeric = [bool(column) and all(_NUMBERS.fullmatch(cell) for cell in column) for column in filled]
 
     def line(row: Sequence[str]) -> str:
         return "  ".join(text.rjust(width) if right else text.ljust(width) for text, width, right in zip(row, widths, numeric)).rstrip()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence
@@ -20,6 +21,7 @@ from .._host.sysfs import Sysfs, boot_id
 
 HELPER = "/usr/local/sbin/pmem-state"
 PROGRESS = "/run/hotpmem/progress.json"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")  # the names that pmem-state accepts: item_name_ok() in base/paths.c
 MAGIC = b"hotpmem\x1a"  # at the offsets 0 and 4096: docs/image-format.md
 # The names of the phase marks. An image stores a mark by its number, starting at 1: docs/image-format.md.
 MARKS = (
@@ -69,7 +71,7 @@ def items_from(entries: Sequence[Dict[str, Any]], need_path: bool) -> List[Item]
     for entry in entries:
         name, path = str(entry.get("name") or ""), str(entry.get("path") or "")
         said = ""
-        if not name or "=" in name or "/" in name or "\n" in name:
+        if not _NAME.fullmatch(name):
             said = f"{name!r} is not a valid item name"
         elif any(item.name == name for item in items):
             said = f"two items have the name {name}"
@@ -77,8 +79,13 @@ def items_from(entries: Sequence[Dict[str, Any]], need_path: bool) -> List[Item]
             said = f"the item {name} has no path"
         elif path and not os.path.isabs(path):
             said = f"the path of the item {name} is not absolute: {path}"
+        elif "\n" in path:
+            said = f"the path of the item {name} contains a line break: {path!r}"
         if said:
-            todo = "Give each item a unique name, without =, / and line breaks, and an absolute path"
+            todo = (
+                "Give each item an absolute path and a unique name. A name has at most 64 letters, digits, '.', '_' and '-', and starts "
+                "with a letter, a digit or '_'"
+            )
             raise HotpmemError("Cannot use the list of items", said, todo)
         items.append(Item(name, path))
     return items

@@ -16,7 +16,8 @@
 #   hold/NAME             the unit of the item NAME stays down
 #   due                   a restore was due
 #   restore.lock          locked during a restore
-#   early.pid, early.log  the process group and the output of --early
+#   early.pid             the process group of --early and the start time of its first process; empty after it has ended
+#   early.log             the output of --early
 #   early                 the exit code of --early, until the unit has taken over
 #
 # Exit code: that of the helper; 0 if nothing was due and no image was found; 3 if a restore was due and no image was found.
@@ -31,6 +32,7 @@ early=
 [ -d "$run" ] || mkdir -p "$run" || exit 2
 # Leaves the restore to the unit, as if --early had never run. The unit prints the reason.
 leave() { # REASON
+    [ ! -e "$run/early.pid" ] || : >"$run/early.pid"
     echo "the initrd left the restore to this unit: $1" >"$run/early.log"
     exit 0
 }
@@ -41,6 +43,34 @@ if [ -n "$early" ]; then
     [ -z "$(ls "$lib/cold" 2>/dev/null)" ] || leave "a record on the disk says that an item must start cold"
 fi
 
+# Sets group and start to the process group and the start time of a process, see proc_pid_stat(5). They are empty if it has ended.
+look_at() { # DIRECTORY IN /proc
+    group='' start=''
+    { read -r line <"$1/stat"; } 2>/dev/null || return 0
+    line=${line##*) } # the name before this may contain spaces
+    # shellcheck disable=SC2086
+    set -- $line
+    group=$3 start=${20}
+}
+
+# Kills the processes of --early. Their number may belong to another program by now. The process group is still the one of --early if its
+# first process has the recorded start time, or if one of its processes has the lock open.
+kill_early() {
+    number='' since=''
+    [ ! -r "$run/early.pid" ] || read -r number since <"$run/early.pid" || :
+    case $number in '' | *[!0-9]*) return 0 ;; esac
+    look_at "/proc/$number"
+    mine=
+    [ -z "$start" ] || [ "$start" != "$since" ] || mine=1
+    for process in /proc/[0-9]*; do
+        [ -z "$mine" ] || break
+        look_at "$process"
+        # shellcheck disable=SC3013 # dash, bash and BusyBox know -ef
+        [ "$group" != "$number" ] || ! [ "$process/fd/9" -ef "$run/restore.lock" ] || mine=1
+    done
+    [ -z "$mine" ] || kill -s KILL -- "-$number"
+}
+
 # The helper inherits this lock. The lock is free when the restore and all processes that it started have ended.
 exec 9>>"$run/restore.lock"
 if [ "${1-}" = --failed ]; then
@@ -48,7 +78,7 @@ if [ "${1-}" = --failed ]; then
     # may put items in place. The wait is shorter than TimeoutStopSec=. A process that survives it hangs in the kernel.
     left=80
     until flock -n 9 || [ "$left" -le 0 ]; do
-        [ ! -r "$run/early.pid" ] || kill -s KILL -- "-$(cat "$run/early.pid")"
+        kill_early
         sleep 0.1
         left=$((left - 1))
     done
@@ -56,12 +86,13 @@ else
     flock 9
 fi
 if [ -n "$early" ]; then
-    echo $$ >"$run/early.pid" # /init starts this script in its own process group
+    look_at "/proc/$$"
+    echo "$$ $start" >"$run/early.pid" # /init starts this script in its own process group
     exec >"$run/early.log" 2>&1
 fi
 
 end() { # EXIT
-    [ -n "$early" ] || rm -f "$lib/pending"
+    if [ -n "$early" ]; then : >"$run/early.pid"; else rm -f "$lib/pending"; fi
     exit "$1"
 }
 

@@ -7,6 +7,8 @@ set -euo pipefail
 source_dir=$1 build_dir=$2 arch=$3 python=$4 cc=${5:-}
 
 die() { printf 'Cannot build pmem-state for %s: %s\n' "$arch" "$*" >&2; exit 1; }
+lacking=
+lacks() { lacking=${lacking:+$lacking, and }$1; }
 
 if [ -z "$cc" ]; then
     if "$python" -c 'import ziglang' 2>/dev/null; then
@@ -14,9 +16,13 @@ if [ -z "$cc" ]; then
     elif [ "$arch" = "$(uname -m)" ] && command -v cc >/dev/null; then
         cc=cc
     else
-        die "no compiler was found. Run '$python -m pip install ziglang' on the controller, or set state_helper_cc to a cross compiler."
+        lacks "a C compiler ('$python -m pip install ziglang', or set state_helper_cc to a cross compiler)"
     fi
+elif ! command -v "${cc%% *}" >/dev/null; then
+    lacks "the compiler ${cc%% *}, which state_helper_cc names"
 fi
+command -v make >/dev/null || lacks "make (from the package make of its distribution)"
+[ -z "$lacking" ] || die "the controller lacks $lacking. Install this, then run the play again."
 
 # The digest of the sources, in every folder, and of the compiler's version: each source and compiler gets its own directory.
 key=$({ cd "$source_dir"; find . -type f \( -name '*.[ch]' -o -name Makefile \) -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; echo "$arch $cc"; $cc --version 2>/dev/null || true; } |

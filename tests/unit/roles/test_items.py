@@ -5,16 +5,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from playing import ROOT, evaluated, play, read, template
 
-ROOT = Path(__file__).resolve().parents[3]
 KEYS = {"name", "path", "unit", "cold_start", "early_start"}
 # An entry point of each role. The one of post_boot shows that tasks_from validates the items as well.
 ROLES = {
@@ -30,11 +26,20 @@ WRONG = {
     "wrong type": ([{"name": "cache", "path": "/srv/cache", "cold_start": "perhaps"}], "cold_start"),
     "no list": ({"name": "cache"}, "list"),
 }
+# Wrong in a way that an argument spec cannot express.
+REFUSED = {
+    "name": ([{"name": "my cache", "path": "/srv/cache"}], "'my cache' is not a valid item name"),
+    "relative path": ([{"name": "cache", "path": "srv"}], "the path of the item cache is not absolute: srv"),
+    "unit": ([{"name": "cache", "path": "/srv/cache", "unit": "cache@.service"}], "cache@.service, is a template"),
+}
+ODD = [
+    {"name": "null", "path": "/srv/null", "unit": None},
+    {"name": "empty", "path": "/srv/empty", "unit": ""},
+    {"name": "none", "path": "/srv/none", "cold_start": "false"},
+    {"name": "short", "path": "/srv/short", "unit": "memcached", "cold_start": "no", "early_start": "1"},
+    {"name": "warm", "path": "/srv/warm", "unit": "warm.socket", "cold_start": "true", "early_start": "off"},
+]
 TASK = re.compile(r"^TASK \[hotpmem\.fleet\.(\w+) : (.*)\]", re.MULTILINE)
-
-
-def read(path: Path) -> dict:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def keys_of_an_item(node: object) -> list[set[str]]:
@@ -64,29 +69,6 @@ def test_every_role_with_items_is_in_this_test() -> None:
     assert dependent == set(ROLES)
 
 
-def play(tmp_path: Path, content: dict) -> subprocess.CompletedProcess:
-    """Run a play in check mode on this machine. A role that wrongly accepts its items writes below tmp_path at most."""
-    collection = tmp_path / "collections/ansible_collections/hotpmem/fleet"
-    collection.parent.mkdir(parents=True)
-    collection.symlink_to(ROOT)
-    config = tmp_path / "ansible.cfg"
-    config.write_text("", encoding="utf-8")
-    book = tmp_path / "play.yml"
-    book.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, **content}]), encoding="utf-8")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    environment.update(
-        ANSIBLE_CALLBACK_RESULT_FORMAT="json",
-        ANSIBLE_COLLECTIONS_PATH=str(tmp_path / "collections"),
-        ANSIBLE_CONFIG=str(config),
-        ANSIBLE_HOME=str(tmp_path / "home"),
-        ANSIBLE_NOCOLOR="1",
-        LC_ALL="C.UTF-8",
-        XDG_CACHE_HOME=str(tmp_path / "cache"),
-    )
-    command = [sys.executable, "-m", "ansible", "playbook", "--check", "--connection", "local", "--inventory", "localhost,"]
-    return subprocess.run(command + [str(book)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
-
-
 def case(action: str, role: str, wrong: str) -> dict:
     """A block that gives a role wrong items and prints a line with what the role answered."""
     label = f"{action} {role} {wrong}"
@@ -94,7 +76,7 @@ def case(action: str, role: str, wrong: str) -> dict:
         "block": [
             {
                 f"ansible.builtin.{action}": {"name": f"hotpmem.fleet.{role}", "tasks_from": ROLES[role]},
-                "vars": {f"{role}_items": WRONG[wrong][0]},
+                "vars": {f"{role}_items": {**WRONG, **REFUSED}[wrong][0]},
             },
             {"ansible.builtin.debug": {"msg": f"ANSWER {label}: accepted"}},
         ],
@@ -116,6 +98,17 @@ def test_include_role_and_import_role_refuse_wrong_items_before_their_first_task
     assert {(role, name.startswith("Validating arguments")) for role, name in TASK.findall(done.stdout)} == {("state_items", True)}
 
 
+def test_the_filter_refuses_wrong_items_before_the_first_task_of_a_role(tmp_path: Path) -> None:
+    cases = [("include_role", role, wrong) for role in ROLES for wrong in REFUSED]
+    done = play(tmp_path, {"tasks": [case(*each) for each in cases]})
+    assert done.returncode == 0, done.stdout + done.stderr
+    answers = dict(re.findall(r'"msg": "ANSWER ([^:]*): (.*)"', done.stdout))
+    assert set(answers) == {" ".join(each) for each in cases}
+    for label, answer in answers.items():
+        assert REFUSED[label.split(" ", 2)[2]][1] in answer, label
+    assert {role for role, _name in TASK.findall(done.stdout)} == {"state_items"}
+
+
 def test_the_roles_of_a_play_refuse_wrong_items_before_their_first_task(tmp_path: Path) -> None:
     done = play(
         tmp_path,
@@ -134,3 +127,47 @@ def test_the_role_accepts_right_items(tmp_path: Path) -> None:
     role = {"ansible.builtin.include_role": {"name": "hotpmem.fleet.state_items"}}
     done = play(tmp_path, {"tasks": [{**role, "vars": {"state_items": items}} for items in ([], [item])]})
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("role", ["unit_guard", "node_agent"])
+def test_no_unit_is_the_same_as_an_empty_unit_and_a_short_name_is_a_service(tmp_path: Path, role: str) -> None:
+    (answer,) = evaluated(
+        tmp_path, role, [{f"{role}_items": ODD}], {"units": "{{ %s_units }}" % role, "dropins": "{{ %s_dropins }}" % role}
+    )
+    assert answer["units"] == ["memcached.service", "warm.socket"]
+    assert [path.split("/")[4] for path in answer["dropins"]][:2] == ["memcached.service.d", "warm.socket.d"]
+    assert not [path for path in answer["dropins"] if "/.d/" in path]
+
+
+def test_the_cold_start_starts_the_units_only(tmp_path: Path) -> None:
+    cases = [{"unit_guard_items": ODD}, {"unit_guard_items": ODD[:3]}]
+    full, none = evaluated(tmp_path, "unit_guard", cases, {"text": template("unit_guard", "hotpmem-cold-start.service")})
+    assert next(line for line in full["text"].splitlines() if "systemctl" in line).endswith("-- memcached.service warm.socket")
+    assert "systemctl" not in none["text"]
+
+
+def test_the_agent_gets_booleans_and_full_names(tmp_path: Path) -> None:
+    (answer,) = evaluated(
+        tmp_path,
+        "node_agent",
+        [{"node_agent_items": ODD, "item": "memcached.service"}],
+        {name: template("node_agent", name) for name in ("hold.conf", "units.conf", "node.json", "dropin.conf")}
+        | {"not_early": "{{ node_agent_not_early }}"},
+    )
+    assert lines(answer["hold.conf"]) == ["none", "short"]
+    assert lines(answer["units.conf"]) == ["short memcached.service", "warm warm.socket"]
+    assert [(item["unit"], item["cold_start"]) for item in json.loads(answer["node.json"])["items"]] == [
+        ("", True), ("", True), ("", False), ("memcached.service", False), ("warm.socket", True),
+    ]  # fmt: skip
+    assert "DefaultDependencies=no" in lines(answer["dropin.conf"])
+    assert "ConditionPathExists=!/run/hotpmem/hold/short" in lines(answer["dropin.conf"])
+    assert answer["not_early"] == []
+
+
+def test_the_helper_gets_the_checked_items(tmp_path: Path) -> None:
+    (answer,) = evaluated(tmp_path, "state_helper", [{"state_helper_items": ODD[:2]}], {"text": template("state_helper", "items.conf")})
+    assert lines(answer["text"]) == ["null=/srv/null", "empty=/srv/empty"]

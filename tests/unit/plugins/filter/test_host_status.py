@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.hotpmem.fleet.plugins.filter.host_failure import host_failure
 from ansible_collections.hotpmem.fleet.plugins.filter.host_status import host_status
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.host_report import HostReport
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
@@ -51,6 +52,21 @@ def test_blocks_in_different_states():
 def test_not_ready(ready, reasons):
     stands = host_status({"memory": {"total_bytes": 1}}, ready)
     assert (stands["ready"], stands["reasons"], stands["mode"]) == (False, reasons, "no namespace")
+
+
+@pytest.mark.parametrize(
+    "result, words",
+    [
+        ({"changed": False}, ""),
+        ({"unreachable": True, "msg": "Task failed: ssh said:\nno route"}, "did not answer: ssh said: no route"),
+        ({"failed": True, "msg": "sudo: a password is required"}, "failed: sudo: a password is required"),
+        ({"failed": True}, "failed: no reason is known"),
+        ({}, "was not asked, because this host failed earlier in this run"),
+        (None, "was not asked, because this host failed earlier in this run"),
+    ],
+)
+def test_why_a_host_has_no_figures(result, words):
+    assert host_failure(result) == words
 
 
 def test_no_answer():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.filter.item_outcomes import item_outcomes, outcome_words
+from ansible_collections.hotpmem.fleet.plugins.filter.item_outcomes import outcome_words
+from ansible_collections.hotpmem.fleet.plugins.filter.item_outcomes import outcomes as item_outcomes
 from ansible_collections.hotpmem.fleet.plugins.filter.text_table import text_table
 
 CACHE = {"name": "cache", "path": "/srv/cache", "unit": "cache.service"}
@@ -68,6 +69,12 @@ def test_where_the_image_went(saved, result, reason):
     assert outcome["status"] == "cold" and reason in outcome["reason"]
 
 
+@pytest.mark.parametrize("text, status", [("false", "down"), ("no", "down"), ("true", "cold")])
+def test_cold_start_as_text(text, status):
+    (outcome,) = item_outcomes([{**CACHE, "cold_start": text, "unit": None}], None)
+    assert (outcome["status"], outcome["unit"]) == (status, "")
+
+
 def test_outcome_words():
     assert outcome_words({"name": "cache", "status": "restored", "reason": ""}) == "cache restored"
     assert outcome_words({"name": "cache", "status": "cold", "reason": "no image"}) == "cache cold: no image"
@@ -77,6 +84,35 @@ def test_text_table_aligns_numbers_to_the_right():
     assert text_table([["node1", "2 GiB"], ["n2", "10 GiB"]], ["host", "RAM"]) == "\n".join(
         ["host      RAM", "node1   2 GiB", "n2     10 GiB"]
     )
+
+
+@pytest.mark.parametrize(
+    "cells, right",
+    [
+        (["2 GiB", "10 GiB"], True),
+        (["2 GiB", "-", "10 GiB", ""], True),
+        # Cells that are not filled do not decide.
+        (["-", "-"], False),
+        ([""], False),
+        ([None, "-"], False),
+        (["2 GiB", "none"], False),
+        (["none", "-"], False),
+        (["0.25 s", 3, 1.5], True),
+        (["50%", "100 %"], True),
+        (["1.5 GiB / 2.0 GiB", "512.0 MiB / 1.0 GiB"], True),
+        # These start with a digit and are not numbers.
+        (["10.0.0.1"], False),
+        (["3node", "4node"], False),
+        (["0x4000"], False),
+    ],
+)
+def test_which_columns_text_table_aligns_to_the_right(cells, right):
+    wide = "a header that is wider"
+    lines = text_table([["n", cell, "end"] for cell in cells], ["host", wide, "x"]).splitlines()
+    assert lines[0] == f"host  {wide}  x"
+    for line, cell in zip(lines[1:], cells):
+        text = "" if cell is None else str(cell)
+        assert line == f"n     {text.rjust(len(wide)) if right else text.ljust(len(wide))}  end"
 
 
 def test_text_table_refuses_a_crooked_row():

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.hotpmem.fleet.plugins.filter.state_items import state_items
+from ansible_collections.hotpmem.fleet.plugins.filter.systemd_word import systemd_word
 
 jinja2 = pytest.importorskip("jinja2")
 
@@ -25,7 +27,8 @@ ITEMS = [
 ]
 VARIABLES = {
     "ansible_managed": "Ansible managed",
-    "node_agent_items": ITEMS,
+    "node_agent_kept": state_items(ITEMS),
+    "node_agent_paths": [item["path"] for item in ITEMS],
     "node_agent_units": ["cache.service", "must.service"],
     "node_agent_early_items": ITEMS[:1],
     "node_agent_path": "/bin/true",
@@ -46,6 +49,7 @@ needs_systemd = pytest.mark.skipif(
 def rendered(name, **more):
     """A template as Ansible renders it."""
     environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
+    environment.filters["hotpmem.fleet.systemd_word"] = systemd_word
     return environment.from_string((ROLE / "templates" / f"{name}.j2").read_text(encoding="utf-8")).render(**VARIABLES, **more)
 
 
@@ -110,6 +114,7 @@ def test_dropin():
     assert "Condition" not in rendered("dropin.conf", item="cache.service")
     assert rendered("hold.conf").splitlines()[-1] == "must"
     assert rendered("units.conf").splitlines()[-2:] == ["cache cache.service", "must must.service"]
+    assert rendered("helper.conf").splitlines()[-1] == "/usr/local/sbin/pmem-state"
 
 
 def test_a_unit_that_starts_early_waits_for_no_target_but_its_file_systems():
@@ -453,6 +458,64 @@ def test_at_the_deadline_the_early_restore_is_ended(host):
     assert child.wait(1) == -signal.SIGKILL
     assert host.result["status"] == "failed" and host.names("run/hotpmem/restored") == []
     assert host.names("run/hotpmem/hold") == ["must"] and not (host.root / "var/lib/hotpmem/pending").exists()
+
+
+def test_at_the_deadline_the_rest_of_the_early_restore_is_ended(host):
+    """The script is gone, and its helper works on."""
+    child = begun(host)
+    child.kill()
+    child.wait(10)
+    os.killpg(child.pid, 0)
+    assert host.run("--failed").returncode == 0
+    deadline = time.monotonic() + 5
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(child.pid, 0)
+            time.sleep(0.05)
+
+
+def test_at_the_deadline_a_stranger_with_the_same_number_lives_on(host):
+    """The early restore has been killed, its number was given away, and something else holds the lock."""
+    run = host.root / "run/hotpmem"
+    run.mkdir(parents=True)
+    stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    holder = subprocess.Popen(["flock", "--no-fork", str(run / "restore.lock"), "sleep", "60"], start_new_session=True)
+    try:
+        for written in (f"{stranger.pid}\n", f"{stranger.pid} 1\n", "\n"):
+            (run / "early.pid").write_text(written)
+            unit = host.start("--failed")
+            time.sleep(0.5)
+            assert unit.poll() is None and stranger.poll() is None and holder.poll() is None
+            unit.kill()
+            unit.wait(10)
+    finally:
+        for child in (stranger, holder):
+            child.kill()
+            child.wait(10)
+
+
+def test_an_early_restore_that_ended_leaves_no_number(host):
+    host.enabled()
+    host.run("--early")
+    assert (host.root / "run/hotpmem/early.pid").read_text() == ""
+
+
+@pytest.mark.parametrize("configured", ["# a comment\n{root}/my helper\n", None])
+def test_the_script_of_the_shutdown_runs_the_configured_helper(tmp_path, configured):
+    for name in ("run/hotpmem", "etc/hotpmem", "usr/local/sbin"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "run/hotpmem/device").write_text("/dev/null\n")
+    if configured:
+        (tmp_path / "etc/hotpmem/helper.conf").write_text(configured.format(root=tmp_path))
+    helper = tmp_path / ("my helper" if configured else "usr/local/sbin/pmem-state")
+    helper.write_text('#!/bin/sh\necho "$@"\n')
+    helper.chmod(0o755)
+    for how, said in (("kexec", "mark jump --device /dev/null\n"), ("reboot", "")):
+        done = subprocess.run(
+            ["sh", str(ROLE / "files/shutdown.sh"), how],
+            env={**os.environ, "HOTPMEM_ROOT": str(tmp_path)}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (0, said), done.stderr
 
 
 def test_a_unit_that_failed_after_the_early_restore(host):

@@ -40,6 +40,14 @@ def say(**result):
         ([{"name": "", "path": "/a"}], "'' is not a valid item name"),
         ([{"name": "a=b", "path": "/a"}], "'a=b' is not a valid item name"),
         ([{"path": "/a"}], "'' is not a valid item name"),
+        # pmem-state refuses these.
+        ([{"name": "my cache", "path": "/a"}], "'my cache' is not a valid item name"),
+        ([{"name": "-a", "path": "/a"}], "'-a' is not a valid item name"),
+        ([{"name": ".a", "path": "/a"}], "'.a' is not a valid item name"),
+        ([{"name": "caf\u00e9", "path": "/a"}], "'caf\u00e9' is not a valid item name"),
+        ([{"name": "a\n", "path": "/a"}], "is not a valid item name"),
+        ([{"name": "a" * 65, "path": "/a"}], "is not a valid item name"),
+        ([{"name": "a", "path": "/a\nb=/b"}], "the path of the item a contains a line break"),
         ([{"name": "a", "path": "/a"}, {"name": "a", "path": "/b"}], "two items have the name a"),
         ([{"name": "a", "path": "srv"}], "not absolute: srv"),
         ([{"name": "a"}], "has no path"),
@@ -51,6 +59,8 @@ def test_items_are_checked(entries, said):
 
 
 def test_items():
+    names = ["a", "_a", "9", "A.b-c_d", "a" * 64]
+    assert [item.name for item in sc.items_from([{"name": name} for name in names], need_path=False)] == names
     entries = [{"name": "a", "path": "/srv/a", "unit": "a.service", "cold_start": True}, {"name": "b"}]
     assert [item.word for item in sc.items_from(entries, need_path=False)] == ["a=/srv/a", "b"]
 
