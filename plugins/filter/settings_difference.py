@@ -68,7 +68,9 @@ def settings_difference(wanted: Mapping[str, Any], on_host: str) -> list[str]:
     for key in sorted({*asked, *found}):
         if key == "items":
             mine, its = _items(asked.get(key)), _items(found.get(key))
-            said += [_item_difference(name, mine.get(name), its.get(name)) for name in sorted({*mine, *its}) if mine.get(name) != its.get(name)]
+            said += [
+                _item_difference(name, mine.get(name), its.get(name)) for name in sorted({*mine, *its}) if mine.get(name) != its.get(name)
+            ]
         elif asked.get(key) != found.get(key):
             said.append(f"{key} is {found.get(key)!r} on the host and {asked.get(key)!r} in the inventory")
     return said

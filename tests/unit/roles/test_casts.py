@@ -25,13 +25,7 @@ def options(role: str) -> dict[str, str]:
     return {name: option["type"] for name, option in spec.items() if option["type"] in CASTS}
 
 
-# These still use options as they come.
-BARE = {"kexec", "post_boot", "pre_reboot"}
-ROLES = [
-    pytest.param(role, marks=pytest.mark.xfail(reason="uses options as they come")) if role in BARE else role
-    for role in sorted(path.parts[-3] for path in ROOT.glob("roles/*/meta/argument_specs.yml"))
-    if options(role)
-]
+ROLES = [role for role in sorted(path.parts[-3] for path in ROOT.glob("roles/*/meta/argument_specs.yml")) if options(role)]
 
 
 def expressions(node: Any, condition: bool = False) -> Iterator[str]:

@@ -29,12 +29,10 @@ def delegated(node: Any) -> Iterator[dict]:
 
 
 # These still rely on the keyword become.
-KEYWORD_ONLY = {"Pack the agent on the controller"}
 TASKS = [
     pytest.param(
         file.parts[-3],
         task,
-        marks=[pytest.mark.xfail(reason="relies on the keyword become")] if task["name"] in KEYWORD_ONLY else [],
         id=f"{file.parts[-3]}: {task['name']}",
     )
     for file in sorted(ROOT.glob("roles/*/tasks/*.yml"))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from typing import List
@@ -41,7 +42,7 @@ def detach_argv(settings: Settings, words: List[str], settings_file: str) -> Lis
         "--property=OOMScoreAdjust=-900",
         # The log of the handoff before this one. Not earlier: that one may still be running.
         f"--property=ExecStartPre=-/bin/rm -f {LOG}",
-        f"--property=ExecStopPost={words[0]} put-back --settings {settings_file}",
+        f"--property=ExecStopPost={shlex.quote(words[0])} put-back --settings {shlex.quote(settings_file)}",
         *words,
     ]
 

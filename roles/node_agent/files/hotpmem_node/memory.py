@@ -83,7 +83,9 @@ def hot_remove(engine: Engine, settings: Settings, args: argparse.Namespace) -> 
     if args.check:
         return _moved(engine.hotplug.plan_remove(engine.namespaces.find(settings.namespace), settings.force), True)
     with HostLock(engine.sysfs).acting("a hot-remove", wait=60):
-        return _moved(engine.hotplug.hot_remove(engine.namespaces.find(settings.namespace), settings.offline_timeout, settings.force), False)
+        return _moved(
+            engine.hotplug.hot_remove(engine.namespaces.find(settings.namespace), settings.offline_timeout, settings.force), False
+        )
 
 
 def hot_add(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:

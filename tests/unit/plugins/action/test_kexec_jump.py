@@ -100,7 +100,9 @@ def test_methods_are_one_word_of_a_shell():
 
 
 def test_fast_makes_file_systems_writable_again_when_kexec_returns(tmp_path):
-    (tmp_path / "mounts").write_text("/dev/vda / ext4 rw,a 0 0\ntmpfs /run tmpfs rw 0 0\n/dev/vdb /my\\040disk ext4 a,rw 0 0\n/dev/vdc /ro ext4 ro 0 0\n")
+    (tmp_path / "mounts").write_text(
+        "/dev/vda / ext4 rw,a 0 0\ntmpfs /run tmpfs rw 0 0\n/dev/vdb /my\\040disk ext4 a,rw 0 0\n/dev/vdc /ro ext4 ro 0 0\n"
+    )
     for name, body in (("kexec", "exit 3"), ("mount", 'echo "mount $1 $2 <$3>"'), ("sync", ":")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)

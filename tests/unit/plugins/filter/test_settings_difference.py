@@ -27,8 +27,14 @@ def test_the_same():
             dict(WANTED, items=[dict(CACHE, path="/srv/other")]),
             ["path of the item cache is '/srv/other' on the host and '/srv/cache' in the inventory"],
         ),
-        (dict(WANTED, items=[{"name": "cache", "path": "/srv/cache"}]), ["unit of the item cache is None on the host and 'cache.service' in the inventory"]),
-        (dict(WANTED, road="dax", force=True), ["force is True on the host and False in the inventory", "road is 'dax' on the host and 'raw' in the inventory"]),
+        (
+            dict(WANTED, items=[{"name": "cache", "path": "/srv/cache"}]),
+            ["unit of the item cache is None on the host and 'cache.service' in the inventory"],
+        ),
+        (
+            dict(WANTED, road="dax", force=True),
+            ["force is True on the host and False in the inventory", "road is 'dax' on the host and 'raw' in the inventory"],
+        ),
         ({key: value for key, value in WANTED.items() if key != "road"}, ["road is None on the host and 'raw' in the inventory"]),
     ],
 )

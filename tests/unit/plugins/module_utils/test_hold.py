@@ -63,7 +63,13 @@ def test_the_steps_of_the_controller_are_not_done_again(machine):
     handoff.hold(lambda: controller.done, LEASE)
     before = len(one.acts)
     handoff.run()
-    assert [act.split()[0] for act in one.acts[before:]] == ["sync", "/usr/local/sbin/pmem-state", "systemctl", "/usr/local/sbin/pmem-state", "systemctl"]
+    assert [act.split()[0] for act in one.acts[before:]] == [
+        "sync",
+        "/usr/local/sbin/pmem-state",
+        "systemctl",
+        "/usr/local/sbin/pmem-state",
+        "systemctl",
+    ]
     assert one.state == "stopping" and json.loads(one.fake.get(HANDOFF))["run"] == RUN
 
 
