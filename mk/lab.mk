@@ -24,3 +24,7 @@ lab-status: ## which machines run and answer (NAME=demo)
 
 lab-down: ## end the machines (NAME=demo)
 	@$(LAB) down --name $(NAME)
+
+.PHONY: kills
+kills: deps ## SIGKILL for ansible-playbook at 30 moments of a cycle without the agent, on two machines (KILLS=30)
+	$(BIN)/python tests/lab/kills.py --kills $(or $(KILLS),30)

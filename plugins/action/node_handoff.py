@@ -49,7 +49,7 @@ class ActionModule(Jump):
     """The action."""
 
     _spec: ClassVar[dict[str, Any]] = {
-        "method": {"type": "str", "choices": list(METHODS)},
+        "method": {"type": "str", "choices": [*METHODS, "firmware"]},
         "timeout": {"type": "int", "default": 600},
         "agent": {"type": "path", "default": AGENT},
         "hold": {"type": "bool", "default": False},

@@ -23,10 +23,10 @@ extends_documentation_fragment:
 options:
   method:
     description:
-      - V(systemd) shuts the services down in order, and V(fast) does not. Without it, the settings of the
-        host decide.
+      - V(systemd) shuts the services down in order, and V(fast) does not. V(firmware) reboots without kexec,
+        which keeps the state only when the firmware keeps memory. Without it, the settings of the host decide.
     type: str
-    choices: [systemd, fast]
+    choices: [systemd, fast, firmware]
   timeout:
     description: Seconds within which the new boot must answer, from the start of the handoff.
     type: int

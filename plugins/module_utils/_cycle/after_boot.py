@@ -160,7 +160,7 @@ class AfterBoot:
             if all(starting):
                 times["units_starting"] = min(starting) * 1000
         image = result.get("image") or {}
-        if "(reboot)" in str(self.last_save.get("method")):
+        if "(reboot)" in str(self.last_save.get("method")) or self.last_save.get("method") == "firmware":
             # A reboot through firmware resets the counter, so the marks of the previous boot mean nothing now.
             image = {}
         found = marks_of(image, result.get("clock"), self.engine.helper.clock(), times)

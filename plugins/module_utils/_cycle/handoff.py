@@ -53,12 +53,14 @@ def boottime_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def jump_target(engine: Engine, settings: Settings) -> Target:
-    """The kernel, initrd and command line that a handoff jumps to. The running kernel's stand in for those that the settings omit.
+def jump_target(engine: Engine, settings: Settings) -> Optional[Target]:
+    """The kernel, initrd and command line that a handoff jumps to; None for a reboot through firmware. The running kernel's stand in for those that the settings omit.
 
     The handoff loads this target, and preflight and status check the same one. An initrd that the collection builds counts once
     it exists.
     """
+    if settings.method == "firmware":
+        return None
     initrd = engine.jump_initrd.ready() if settings.own_initrd else settings.initrd
     target = engine.kexec.target(settings.kernel or None, initrd or None, settings.command_line or None)
     return replace(target, check=settings.jump_check)
@@ -108,14 +110,14 @@ class Handoff:
         """The namespace that the settings name, read now. Raises HotpmemError."""
         return self.engine.namespaces.find(self.settings.namespace)
 
-    def target(self) -> Target:
-        """The kernel, initrd and command line to jump to."""
+    def target(self) -> Optional[Target]:
+        """What to load for kexec. None when the machine reboots through firmware."""
         return jump_target(self.engine, self.settings)
 
     def preflight(self) -> Dict[str, Any]:
         """Check that a handoff can succeed, and return the numbers. Changes nothing. Raises HotpmemError with every reason against it."""
-        one = self.settings
-        numbers = self.engine.preflight.require(one.namespace, one.state_items, one.reserve, True, self.target())
+        one, target = self.settings, self.target()
+        numbers = self.engine.preflight.require(one.namespace, one.state_items, one.reserve, target is not None, target)
         reasons = self.units.missing() or self.units.other_users()
         if reasons:
             todo = "Nothing was changed. Fix each of these, then try again"
@@ -139,8 +141,11 @@ class Handoff:
         """The steps of run(), in order. Changes nothing. Raises HotpmemError when run() would refuse."""
         self.preflight()
         one, target = self.settings, self.target()
-        steps = [f"make {self.engine.jump_initrd.words}"] if self.settings.own_initrd and self.engine.jump_initrd.due else []
-        steps += [] if self.engine.kexec.is_loaded(target) else [f"load {target.kernel} with {target.initrd or 'no initrd'}"]
+        steps = []
+        if target and self.settings.own_initrd and self.engine.jump_initrd.due:
+            steps.append(f"make {self.engine.jump_initrd.words}")
+        if target and not self.engine.kexec.is_loaded(target):
+            steps.append(f"load {target.kernel} with {target.initrd or 'no initrd'}")
         steps += self.engine.hotplug.plan_remove(self.namespace, one.force).changes
         if self.jump.stops:
             steps.append(f"stop {', '.join(self.jump.stops)}")
@@ -186,7 +191,7 @@ class Handoff:
         With the method systemd it returns once systemd shuts the machine down. With the method fast it does not return. Raises
         HandoffFailed after it has put everything back, and HotpmemError when the preflight refuses: then nothing was changed.
         """
-        by_systemd = self.settings.method == "systemd"
+        by_systemd = self.jump.by_systemd
         if not self.held:
             self._enter("preflight")
             self.preflight()
@@ -229,7 +234,7 @@ class Handoff:
         self.jump.method = str(record.get("method") or self.jump.method)
         self.jump.remounted = [str(target) for target in record.get("remounted") or []]
         # This runs at the end of each jump by systemd as well, where it must not discard what was saved.
-        asked_to_jump = self.stage == "jump" and record.get("method") == "systemd"
+        asked_to_jump = self.stage == "jump" and self.jump.by_systemd
         return self.stage != "preflight" and not self._is_stopping(otherwise=asked_to_jump)
 
     def _is_stopping(self, otherwise: bool) -> bool:
@@ -269,10 +274,10 @@ class Handoff:
         # Write dirty pages now, so that little is left to write while the services are down.
         self.engine.runner.run(["sync"], timeout=60)
         self._enter("kexec_load")
-        if self.settings.own_initrd:
+        if self.settings.own_initrd and self.jump.needs_kernel:
             self.say(self.engine.jump_initrd.build()["said"])
         target = self.target()
-        if not kexec.is_loaded(target):
+        if target and not kexec.is_loaded(target):
             said = kexec.load(target)
             if said:
                 self.say(said)

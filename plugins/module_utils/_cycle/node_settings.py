@@ -18,7 +18,7 @@ from .._kernel.jump_initrd import KINDS
 from .hotplug import ROADS
 
 SETTINGS = "/etc/hotpmem/node.json"
-METHODS = ("systemd", "fast")
+METHODS = ("systemd", "fast", "firmware")
 JUMP_INITRDS = ("default", *KINDS)
 _TODO = "Run the role node_agent to write the file again, or correct it by hand. Its keys are the parameters of that role"
 

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The two methods to jump to the loaded kernel, and what to undo when the jump fails.
+"""The methods to reach the next boot, and what to undo when that fails.
 
 With the method systemd, systemd stops all other units in order before the jump. The method fast
 skips that. It stops only the units in its list, syncs, remounts all file systems read-only and
-jumps.
+jumps. The method firmware is an ordinary reboot: no kernel is loaded, and the firmware must keep memory.
 
 The remount is the emergency remount of sysrq (s and u, Documentation/admin-guide/sysrq.rst). Unlike
 mount -o remount,ro it does not refuse a busy file system.
@@ -41,7 +41,7 @@ def writable(mounts: str) -> List[str]:
 
 
 class Jump:
-    """One jump. ``method`` is systemd or fast.
+    """One jump. ``method`` is systemd, fast or firmware.
 
     ``fast_stop`` lists the units that the method fast stops, one after another, before the state
     units. ``clock`` and ``pause`` count in seconds.
@@ -78,11 +78,25 @@ class Jump:
     @property
     def words(self) -> str:
         """The step in words, for a plan."""
-        return "run systemctl kexec" if self.method == "systemd" else "sync and remount the file systems read-only, then run kexec -e"
+        return f"run {' '.join(self._command)}" if self.by_systemd else "sync and remount the file systems read-only, then run kexec -e"
+
+    @property
+    def by_systemd(self) -> bool:
+        """True when systemd shuts the machine down in order."""
+        return self.method != "fast"
+
+    @property
+    def needs_kernel(self) -> bool:
+        """True when a kernel has to be loaded for kexec."""
+        return self.method != "firmware"
+
+    @property
+    def _command(self) -> List[str]:
+        return ["systemctl", "kexec" if self.needs_kernel else "reboot"]
 
     def go(self) -> None:
         """Jump. Raises HotpmemError when the jump did not happen."""
-        if self.method == "systemd":
+        if self.by_systemd:
             self._systemd()
         else:
             self._fast()
@@ -108,7 +122,7 @@ class Jump:
         what, todo = "Cannot jump through systemd", "Run systemctl list-jobs and journalctl -b to see what delays the shutdown"
         # After a time-out systemd may still have started the shutdown; its answer below decides.
         with contextlib.suppress(TimedOut):
-            self.runner.check(["systemctl", "kexec"], what, "See journalctl -b for the reason", timeout=120)
+            self.runner.check(self._command, what, "See journalctl -b for the reason", timeout=120)
         self.going = True
         began = self.clock()
         while True:
@@ -122,7 +136,7 @@ class Jump:
             if stopping or (stopping is None and waited >= _SILENCE):
                 return
             if stopping is False and waited >= _SETTLE:
-                raise HotpmemError(what, f"{_SETTLE:g} s after systemctl kexec, systemd does not shut the system down", todo)
+                raise HotpmemError(what, f"{_SETTLE:g} s after {' '.join(self._command)}, systemd does not shut the system down", todo)
             self.pause(0.2)
 
     def _fast(self) -> None:

@@ -283,7 +283,7 @@ def stop_at_reboot(folder: Path) -> None:
         qmp.execute("set-action", reboot="shutdown", shutdown="pause")
 
 
-def clear(folder: Path, dimm: Dimm, deadline: float = 120) -> None:
+def clear(folder: Path, dimm: Dimm, deadline: float = 600) -> None:
     """Wait until the machine has stopped, clear the DIMM and boot, as some firmware does. The labels stay."""
     with Qmp(folder / "qmp") as qmp:
         end = time.monotonic() + deadline

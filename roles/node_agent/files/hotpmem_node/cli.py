@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument("--force", action="store_true", help="give up an image that was not restored, or other data on the namespace")
             one.add_argument("--at-boot", action="store_true", help="check this boot's restore first (for hotpmem-hot-add.service)")
     one = verb("handoff", "stop the state units, save their state and jump to the next kernel; if that fails, undo everything")
-    one.add_argument("--method", choices=METHODS, help="systemd shuts the other units down in order; fast does not (default: see settings)")
+    one.add_argument("--method", choices=METHODS, help="systemd shuts the other units down in order and fast does not; firmware reboots without kexec (default: see settings)")
     one.add_argument("--check", action="store_true", help="show the steps, or why the handoff would be refused, and change nothing")
     one.add_argument("--detach", action="store_true", help="run as hotpmem-handoff.service and return at once")
     one.add_argument(

@@ -64,7 +64,7 @@ def _signals(handoff: Handoff) -> Iterator[None]:
     """A signal before the jump undoes the handoff."""
 
     def stop(number: int, frame: Any) -> None:
-        if handoff.jump.going and handoff.jump.method == "systemd":
+        if handoff.jump.going and handoff.jump.by_systemd:
             # The shutdown that the jump started ends this process.
             raise SystemExit(0)
         if handoff.jump.going:

@@ -24,7 +24,8 @@ from .boot import hot_add_at_boot, kept
 def check(engine: Engine, settings: Settings) -> Dict[str, Any]:
     """The numbers of the preflight. Raises VerbError with all reasons when the host is not ready."""
     try:
-        return engine.preflight.require(settings.namespace, settings.state_items, settings.reserve, True, jump_target(engine, settings))
+        target = jump_target(engine, settings)
+        return engine.preflight.require(settings.namespace, settings.state_items, settings.reserve, target is not None, target)
     except HotpmemError as error:
         raise VerbError.of(REFUSED, error) from error
 
@@ -45,9 +46,8 @@ def status(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answ
     """Show all facts about this machine, and whether a handoff would be refused. Never fails."""
     facts = HostReport(engine.sysfs, engine.runner, engine.helper).gather(settings.namespace)
     try:
-        reasons, numbers = engine.preflight.check(
-            settings.namespace, settings.state_items, settings.reserve, True, jump_target(engine, settings)
-        )
+        target = jump_target(engine, settings)
+        reasons, numbers = engine.preflight.check(settings.namespace, settings.state_items, settings.reserve, target is not None, target)
     except HotpmemError as error:
         reasons, numbers = [str(error)], {}
     selected = facts["selected"] or {}

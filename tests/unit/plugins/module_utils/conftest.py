@@ -351,7 +351,7 @@ class Machine:
             return (0 if self.state == "running" else 1), self.state, ""
         elif verb == "list-jobs":
             return 0, self.jobs, ""
-        elif verb == "kexec":
+        elif verb in ("kexec", "reboot"):
             self.state = "stopping"
         else:
             refuse_unknown(self, f"command {' '.join(argv)}")

@@ -301,6 +301,24 @@ def test_fast(machine):
     assert online(engine) == ["online_movable"] * 4
 
 
+def test_a_reboot_through_firmware_loads_no_kernel(machine):
+    one, _engine, build = machine
+    handoff = build(method="firmware")
+    assert handoff.plan()[-1] == "run systemctl reboot" and not any("load" in step for step in handoff.plan())
+    handoff.run()
+    assert one.acts[-1] == "systemctl reboot" and one.state == "stopping"
+    assert not any("kexec" in act for act in one.acts)
+    assert json.loads(one.fake.get(SAVED))["method"] == "firmware"
+
+
+def test_a_reboot_through_firmware_that_fails_is_undone(machine):
+    one, engine, build = machine
+    one.fails["systemctl reboot"] = (1, "", "no way")
+    with pytest.raises(HandoffFailed, match=r"as before") as caught:
+        build(method="firmware").run()
+    assert caught.value.todo.endswith("--method firmware") and online(engine) == ["online_movable"] * 4
+
+
 def test_writable():
     assert writable("/dev/vda / ext4 rw,a 0 0\n/dev/vdb /b ext4 ro,rw_x 0 0\nproc /proc proc rw 0 0\nshort\n") == ["/"]
 
