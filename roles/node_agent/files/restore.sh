@@ -71,6 +71,9 @@ kill_early() {
     [ -z "$mine" ] || kill -s KILL -- "-$number"
 }
 
+# The restore of this boot is over. A handoff that starts a state unit again, and with it this unit, holds the lock: do not wait for it.
+[ -n "$early" ] || [ ! -e "$result" ] || [ -e "$run/early" ] || exit 0
+
 # The helper inherits this lock. The lock is free when the restore and all processes that it started have ended.
 exec 9>>"$run/restore.lock"
 if [ "${1-}" = --failed ]; then

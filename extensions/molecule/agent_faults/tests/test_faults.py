@@ -34,6 +34,36 @@ def test_kexec_fails(node):
     assert node.is_ram() and node.kept() and node.run("cat /sys/kernel/kexec_loaded").stdout == "0\n"
 
 
+def test_two_controllers(node):
+    """Started at the same moment: one holds the host, and the other is told who that is. Then the one dies."""
+    hold = "hotpmem-node handoff --detach --hold 600 --json --run run-{0} --owner {0}@control >/root/{0}.json; echo $? >>/root/{0}.json"
+    node.run("(" + hold.format("alice") + ") & (" + hold.format("bob") + ") & wait")
+    said = {name: node.run(f"cat /root/{name}.json").stdout for name in ("alice", "bob")}
+    first, second = sorted(said, key=lambda name: said[name].endswith("\n9\n"))
+    assert said[first].endswith("\n0\n") and said[second].endswith("\n9\n"), said
+    assert f"{first}@control holds this host since" in said[second] and f"run run-{first}" in said[second], said
+    for verb in ("hot-remove", "hot-add", "handoff", "handoff --detach", "cold-start"):
+        refused = node.agent(verb)
+        assert refused["exit"] == 9 and f"{first}@control holds this host" in refused["msg"], refused
+    assert f"{first}@control" in str(node.agent("preflight")["reasons"])
+    assert node.agent("status")["hotpmem"]["owner"]["run"] == f"run-{first}"
+    assert node.is_ram() and node.kept()
+    node.run("systemctl kill --signal=KILL --kill-whom=main hotpmem-handoff")
+    node.wait_state("hotpmem-handoff", "inactive", "failed")
+    assert node.agent("preflight")["exit"] == 0 and node.is_ram() and node.kept()
+
+
+def test_the_controller_is_lost(node):
+    """It has held the host and removed the memory, and is not heard of again."""
+    node.run("hotpmem-node handoff --detach --hold 20 --run run-1 --owner alice@control")
+    node.run("daxctl offline-memory dax0.0 >/dev/null")
+    assert not node.is_ram()
+    node.wait_state("hotpmem-handoff", "inactive", "failed")
+    ended = json.loads(node.run("cat /run/hotpmem/handoff.json").stdout)
+    assert (ended["stage"], ended["exit"]) == ("hold", 7) and "the controller did nothing for 20 s" in ended["msg"], ended
+    assert node.is_ram() and node.kept() and node.run("systemctl is-active memcached").stdout == "active\n"
+
+
 def test_handoff_stopped_half_way(node):
     """Somebody stops the unit of the handoff while it saves."""
     node.stop_in_save()

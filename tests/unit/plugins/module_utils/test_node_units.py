@@ -494,6 +494,21 @@ def test_at_the_deadline_a_stranger_with_the_same_number_lives_on(host):
             child.wait(10)
 
 
+@pytest.mark.parametrize("how", [[], ["--failed"]])
+def test_a_restore_that_is_over_waits_for_nobody(host, how):
+    """A handoff that starts a state unit again starts this unit too, and holds the lock until the state unit runs."""
+    run = host.root / "run/hotpmem"
+    run.mkdir(parents=True)
+    (run / "restore.json").write_text("{}")
+    holder = subprocess.Popen(["flock", "--no-fork", str(run / "restore.lock"), "sleep", "60"], start_new_session=True)
+    try:
+        unit = host.start(*how)
+        assert unit.wait(5) == 0 and holder.poll() is None
+    finally:
+        holder.kill()
+        holder.wait(10)
+
+
 def test_an_early_restore_that_ended_leaves_no_number(host):
     host.enabled()
     host.run("--early")
