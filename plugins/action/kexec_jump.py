@@ -51,6 +51,11 @@ START = (
 )
 PROBE = f"cat /proc/sys/kernel/random/boot_id /proc/uptime; cat {LOG} 2>/dev/null; true"
 LOADED = "cat /proc/sys/kernel/random/boot_id /sys/kernel/kexec_loaded"
+# Prints the claim of a handoff, if its process lives (module_utils/_host/host_lock.py).
+CLAIM = (
+    "pid=$(sed -n 's/.*\"pid\": \\([0-9]*\\),.*/\\1/p' /run/hotpmem/claim.json 2>/dev/null); "
+    '[ -z "$pid" ] || [ ! -d "/proc/$pid" ] || cat /run/hotpmem/claim.json'
+)
 STOPPING = "systemctl is-system-running 2>/dev/null; true"
 
 STARTING = 20.0  # seconds for starting the jump; a host that was quicker than its answer never answers
@@ -182,6 +187,11 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(
                 "Cannot jump: no kernel is loaded for kexec. Load one with hotpmem.fleet.kexec_load. Nothing was changed.",
                 result={"alive": True},
+            )
+        claim = to_text(self._low_level_execute_command(CLAIM)["stdout"]).strip()
+        if claim:
+            raise AnsibleActionFail(
+                f"Cannot jump: a handoff holds this host ({claim}). Nothing was changed. Wait until it ends.", result={"alive": True}
             )
         return words[0]
 

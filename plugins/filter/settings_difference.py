@@ -45,13 +45,19 @@ def _items(value: Any) -> dict[str, Any]:
     return {str(one.get("name")): one for one in value or [] if isinstance(one, Mapping)}
 
 
+def _value(value: Any) -> str:
+    return "not set" if value is None else repr(value)
+
+
 def _item_difference(name: str, wanted: Any, found: Any) -> str:
     if found is None:
         return f"the item {name} is not on the host"
     if wanted is None:
         return f"the item {name} is on the host, and not in the inventory"
     keys = [key for key in sorted({*wanted, *found}) if wanted.get(key) != found.get(key)]
-    return ", ".join(f"{key} of the item {name} is {found.get(key)!r} on the host and {wanted.get(key)!r} in the inventory" for key in keys)
+    return ", ".join(
+        f"{key} of the item {name} is {_value(found.get(key))} on the host and {_value(wanted.get(key))} in the inventory" for key in keys
+    )
 
 
 def settings_difference(wanted: Mapping[str, Any], on_host: str) -> list[str]:
@@ -72,7 +78,7 @@ def settings_difference(wanted: Mapping[str, Any], on_host: str) -> list[str]:
                 _item_difference(name, mine.get(name), its.get(name)) for name in sorted({*mine, *its}) if mine.get(name) != its.get(name)
             ]
         elif asked.get(key) != found.get(key):
-            said.append(f"{key} is {found.get(key)!r} on the host and {asked.get(key)!r} in the inventory")
+            said.append(f"{key} is {_value(found.get(key))} on the host and {_value(asked.get(key))} in the inventory")
     return said
 
 

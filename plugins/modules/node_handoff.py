@@ -85,7 +85,7 @@ run:
 before:
   description: C(boot_id) of the boot before.
   type: dict
-  returned: always
+  returned: when the host told its boot id
 after:
   description: C(boot_id) of the boot that answered.
   type: dict

@@ -3,8 +3,8 @@
 """SIGKILL for ansible-playbook at seeded moments of a cycle without the agent: each host must come to rest by itself, with its state.
 
 Each round does this on each machine. It starts rolling_reboot, kills it and its ssh at a moment of the cycle, and lets the machine alone.
-Within --bound seconds the service must answer with every item, in its old boot or the next one, with the memory in System RAM, no kernel
-loaded and nobody holding the host. Then the play post_boot must succeed. At the end a whole rolling_reboot must succeed.
+Within --bound seconds the service must answer with every item, in its old boot or the next one. The memory must be System RAM, and nobody
+may hold the host. Then the play post_boot must succeed. At the end a whole rolling_reboot must succeed.
 
 Usage: kills.py [--kills 30] [--hosts 2] [--seed 1] [--mib 60] [--bound 300] [--lease 60]
 """
@@ -61,7 +61,7 @@ class Node:
         return done.stdout.decode(errors="replace")
 
     def start(self, playbook: str, **variables: object) -> subprocess.Popen[bytes]:
-        """Start a play in a process group of its own."""
+        """Start a play in a new process group."""
         command = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(lab.folder(NAME) / "inventory.yml"), playbook]
         given = {"hotpmem_node_agent": False, "hotpmem_lease": self.args.lease, "demo_mib": self.args.mib, "demo_manifests": str(BUILD)}
         command += ["--limit", f"{self.host},localhost", "--extra-vars", f"@{TOP}/tests/demo/vars.yml"]

@@ -77,7 +77,7 @@ class HostLock:
     def acting(self, doing: str, *, who: str = "", run: str = "", wait: float = 0.0, over_claim: bool = False) -> Iterator[None]:
         """Hold the host while this process acts.
 
-        doing: in words, for others. run: the run that this step belongs to; empty for a step of its own. wait: seconds of patience with
+        doing: in words, for others. run: the run that this step belongs to; empty when it belongs to none. wait: seconds of patience with
         another step; a claimed host is refused at once. over_claim: act on a claimed host too, because the machine shuts down.
 
         Raises Busy, and HotpmemError when the claim of run has ended.

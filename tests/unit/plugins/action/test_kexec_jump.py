@@ -10,6 +10,7 @@ import subprocess
 import time
 
 import pytest
+from ansible.errors import AnsibleActionFail
 from ansible_collections.hotpmem.fleet.plugins.action import kexec_jump as kj
 
 BOOT = "11111111-2222-3333-4444-555555555555"
@@ -165,3 +166,21 @@ def test_a_host_that_answers_is_not_called_lost(monkeypatch):
     now[0] = 0.0
     result = one._wait(BOOT, 0.0, 60)
     assert result["alive"] is False and "did not answer within 60 s" in result["msg"]
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_host_that_a_handoff_holds_is_not_jumped(tmp_path, alive):
+    pid = os.getpid() if alive else 2**22 + 1
+    (tmp_path / "claim.json").write_text(f'{{"pid": {pid}, "started": 1, "who": "alice"}}\n')
+    done = subprocess.run(
+        ["sh", "-c", kj.CLAIM.replace("/run/hotpmem", str(tmp_path))], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ("alice" in done.stdout) is alive
+    one = kj.ActionModule.__new__(kj.ActionModule)
+    answers = {kj.LOADED: f"{BOOT}\n1\n", kj.CLAIM: done.stdout}
+    one._low_level_execute_command = lambda command: {"stdout": answers[command], "stderr": "", "rc": 0}
+    if alive:
+        with pytest.raises(AnsibleActionFail, match="a handoff holds this host"):
+            one._loaded()
+    else:
+        assert one._loaded() == BOOT

@@ -29,13 +29,13 @@ def test_the_same():
         ),
         (
             dict(WANTED, items=[{"name": "cache", "path": "/srv/cache"}]),
-            ["unit of the item cache is None on the host and 'cache.service' in the inventory"],
+            ["unit of the item cache is not set on the host and 'cache.service' in the inventory"],
         ),
         (
             dict(WANTED, road="dax", force=True),
             ["force is True on the host and False in the inventory", "road is 'dax' on the host and 'raw' in the inventory"],
         ),
-        ({key: value for key, value in WANTED.items() if key != "road"}, ["road is None on the host and 'raw' in the inventory"]),
+        ({key: value for key, value in WANTED.items() if key != "road"}, ["road is not set on the host and 'raw' in the inventory"]),
     ],
 )
 def test_differences(on_host, said):
