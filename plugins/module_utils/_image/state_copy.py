@@ -10,16 +10,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from .._host.errors import HotpmemError
 from .._host.programs import Completed, Runner, TimedOut, ToolMissing
 from .._host.sysfs import Sysfs, boot_id
+from .progress_file import ProgressFile
 
 HELPER = "/usr/local/sbin/pmem-state"
-PROGRESS = "/run/hotpmem/progress.json"
 MAGIC = b"hotpmem\x1a"  # at the offsets 0 and 4096: docs/image-format.md
 # The names of the phase marks. An image stores a mark by its number, starting at 1: docs/image-format.md.
 MARKS = (
@@ -44,7 +43,6 @@ _MEANING = {
     REFUSED: "pmem-state refused this",
     SOME: "some items succeeded and others failed",
 }
-_PROGRESS_STEP = 1.0  # seconds between two writes of the progress file
 
 
 @dataclass(frozen=True)
@@ -96,41 +94,6 @@ def parse_result(stdout: str) -> Dict[str, Any]:
                 return value
             break
     raise ValueError("its last line of output is not a result")
-
-
-class ProgressFile:
-    """Writes the newest progress line to a file, because an Ansible module cannot stream its output.
-
-    The file holds one JSON object: the helper's progress (phase, bytes_done, bytes_total, percent, rate
-    in bytes/s, eta_seconds), and ``verb`` and ``pid``. The file is replaced atomically, at most once a
-    second, and removed at the end.
-    """
-
-    def __init__(self, path: str = PROGRESS, clock: Callable[[], float] = time.monotonic) -> None:
-        self.path = path
-        self.clock = clock
-        self.written = float("-inf")
-
-    def take(self, verb: str, line: str) -> None:
-        """Write a line of the helper's output to the file, if it is a progress line. Errors are ignored."""
-        if self.clock() - self.written < _PROGRESS_STEP:
-            return
-        try:
-            value = json.loads(line)
-            if not isinstance(value, dict) or value.get("event") != "progress":
-                return
-            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-            with open(self.path + ".new", "w", encoding="utf-8") as file:
-                json.dump(dict(value, verb=verb, pid=os.getpid()), file)
-            os.replace(self.path + ".new", self.path)
-            self.written = self.clock()
-        except (OSError, ValueError):
-            return
-
-    def remove(self) -> None:
-        """Remove the file. Errors are ignored."""
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)
 
 
 class Helper:
@@ -348,6 +311,17 @@ class StateCopy:
         if machine and image.get("machine_id") not in (None, "", machine):
             return f"the image belongs to another machine, {image['machine_id']} (foreign)"
         return None
+
+
+    def why_not_save(self, now: Dict[str, Any], force: bool) -> Optional[str]:
+        """Return the reason why a save would be refused (``unrestored``), as far as the header shows
+        it, or None.
+
+        For check mode. pmem-state itself refuses in the same case.
+        """
+        if force or now["image"]["state"] != "valid" or self.same_boot(now, "boot_id"):
+            return None
+        return "the device holds an image that another boot saved and that was not restored"
 
 
 def unrestored_image(helper: Helper, device: str) -> str:

@@ -81,9 +81,11 @@ def test_command_line(helper, tmp_path, arguments, line):
 def test_command_line_options(helper, tmp_path):
     driver = helper(say(verb="x"))
     driver.call("restore", "/dev/pmem0", threads=3, force=True)
+    driver.call("save", "/dev/pmem0", [sc.Item("a", "/a")], force=True)
     driver.call("plan", items=[sc.Item("a", "/a")], capacity=42)
     assert (tmp_path / "argv").read_text().splitlines() == [
         "restore --device /dev/pmem0 --threads 3 --force --json --progress",
+        "save --device /dev/pmem0 --item a=/a --force --json --progress",
         "plan --capacity 42 --item a=/a --json",
     ]
 
@@ -203,6 +205,21 @@ def test_restore_predicates(copy, image, force, already, reason):
     assert driver.already_restored(now) is already
     said = driver.why_not_restore(now, force)
     assert said is None if reason is None else reason in said
+
+
+@pytest.mark.parametrize(
+    "image, force, refused",
+    [
+        ({"state": "valid", "boot_id": "other"}, False, True),
+        ({"state": "valid", "boot_id": "other"}, True, False),
+        ({"state": "valid", "boot_id": BOOT}, False, False),
+        ({"state": "consumed", "boot_id": "other"}, False, False),
+        ({"state": "damaged"}, False, False),
+        ({"state": "none"}, False, False),
+    ],
+)
+def test_save_predicate(copy, image, force, refused):
+    assert bool(copy().why_not_save({"image": image}, force)) is refused
 
 
 @pytest.mark.parametrize("code, state", [(3, "none"), (4, "damaged")])
