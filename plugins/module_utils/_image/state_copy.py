@@ -161,18 +161,33 @@ class Helper:
             said = f"the file {self.path} does not exist or is not executable"
             raise HotpmemError(what, said, "Install the helper with the role state_helper", missing=self.path) from error
         except TimedOut as error:
-            raise HotpmemError(
-                what,
-                f"the copy did not finish within {timeout:g} s and was stopped; the device holds no valid new image, and no "
-                "item was replaced partially",
-                "Increase the timeout, or reduce the data of the items",
-                argv=argv,
-                timed_out=True,
-            ) from error
+            done = self._ended_in_time(what, argv, error)
         finally:
             if long:
                 self.progress.remove()
         return self._result(what, argv, done)
+
+    def _ended_in_time(self, what: str, argv: List[str], error: TimedOut) -> Completed:
+        """Return what the helper printed when the deadline came too late to stop it.
+
+        Raises HotpmemError when the deadline did stop it: see docs/reference/pmem-state-json.md.
+        """
+        completed: Completed = getattr(error, "completed", Completed(tuple(argv), -1, "", ""))
+        result: Dict[str, Any] = {}
+        with contextlib.suppress(ValueError):
+            result = parse_result(completed.stdout)
+        if result.get("exit") == completed.rc and completed.rc in (DONE, SOME):
+            return completed
+        details = {key: value for key, value in result.items() if key in ("items", "image")}
+        raise HotpmemError(
+            what,
+            f"the copy did not finish within {error.details.get('timeout') or 0:g} s and was stopped. "
+            "No image was left incomplete, and no item was replaced partially",
+            "Increase the timeout, or reduce the data of the items. pmem-state info shows whether the device holds an image",
+            argv=argv,
+            timed_out=True,
+            **details,
+        ) from error
 
     def clock(self) -> Optional[Dict[str, Any]]:
         """Read the cycle counter: ``cycles``, ``boottime_ns`` (CLOCK_BOOTTIME) and ``cycles_per_second``.

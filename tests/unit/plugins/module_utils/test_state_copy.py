@@ -9,7 +9,7 @@ import os
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Completed, Runner, TimedOut
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image import state_copy as sc
 
@@ -139,6 +139,35 @@ def test_timeout_ends_the_helper(helper):
     with pytest.raises(HotpmemError, match=r"did not finish within 0\.3 s and was stopped") as caught:
         helper("exec sleep 1000").call("save", "/d", timeout=0.3)
     assert caught.value.details["timed_out"] is True
+
+
+class Late(Runner):
+    """The deadline comes, and the program ends with this code and output."""
+
+    def __init__(self, rc, stdout):
+        super().__init__()
+        self.completed = Completed(("pmem-state",), rc, stdout, "")
+
+    def run(self, argv, timeout=None, on_line=None):
+        error = TimedOut("Cannot complete the command", "it was still running", "Increase the timeout", timeout=timeout)
+        error.completed = self.completed
+        raise error
+
+
+@pytest.mark.parametrize("code, status", [(0, "restored"), (6, "failed")])
+def test_what_was_done_when_the_deadline_came_counts(code, status):
+    """pmem-state puts a whole item in place, and then reports it even when SIGTERM comes."""
+    items = [{"name": "a", "status": "restored"}, {"name": "b", "status": status}]
+    late = Late(code, json.dumps({"event": "result", "exit": code, "items": items}) + "\n")
+    result = sc.Helper(late, "/sbin/x").call("restore", "/d", timeout=3)
+    assert (result["exit"], result["items"]) == (code, items)
+
+
+@pytest.mark.parametrize("rc, stdout", [(-15, ""), (2, '{"event": "result", "exit": 2, "items": [{"name": "a"}]}'), (-9, "{")])
+def test_what_the_deadline_stopped_is_an_error(rc, stdout):
+    with pytest.raises(HotpmemError, match=r"did not finish within 3 s") as caught:
+        sc.Helper(Late(rc, stdout), "/sbin/x").call("restore", "/d", timeout=3)
+    assert caught.value.details["timed_out"] and ("items" in caught.value.details) is (rc == 2)
 
 
 def test_failure_carries_the_result():

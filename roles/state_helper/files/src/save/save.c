@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/le.h"
 #include "base/mark_names.h"
+#include "base/stop.h"
 #include "save/estimate.h"
 #include "save/feed.h"
 #include "save/item_root.h"
@@ -110,6 +111,7 @@ static int commit(struct feed *f, uint64_t sequence)
         header_set_mark(h, run->options->marks[i].id, run->options->marks[i].cycles);
     if (h->cycles_per_second)
         header_set_mark(h, mark_id("saved"), clock_cycles());
+    stop_defer(); /* the first copy that is written makes the image valid, and the result must say so */
     int rc = header_store(&run->device, h, &r->problem);
     if (rc == 0) {
         r->image = h;
