@@ -208,6 +208,18 @@ def test_symlink_item(helper, work):
     assert helper.save(f"l={work}/l", expect=5)["refused"] == "symlink"
 
 
+def test_each_bad_item_is_named(helper, work):
+    (work / "l").symlink_to("/etc")
+    (work / "a").mkdir()
+    os.mkfifo(work / "fifo")
+    words = [word for name in ("l", "a", "fifo") for word in ("--item", f"{name}={work}/{name}")]
+    for verb in ("plan", "save"):
+        result = helper(verb, *words, expect=5)
+        assert result["refused"] == "symlink" and "item l" in result["error"]["what"]
+        errors = {one["name"]: one["error"] for one in result["items"]}
+        assert errors == {"l": "it is a symbolic link", "a": None, "fifo": "it is not a file or a directory"}
+
+
 def test_invalidate(saved):
     saved("invalidate")
     assert saved("restore", expect=3)["image"]["state"] == "none"

@@ -247,7 +247,7 @@ def failure(what: str, result: Dict[str, Any], todo: str = "") -> HotpmemError:
     if result.get("refused"):
         words += f" ({result['refused']})"
     bad = [entry for entry in result.get("items") or [] if entry.get("error")]
-    if bad:
+    if len(bad) > 1 or (bad and bad[0]["error"] != said.get("said")):
         words += "; " + "; ".join(f"{entry.get('name')}: {entry['error']}" for entry in bad)
     # Ansible uses the key msg for the message of a module.
     details = {key: value for key, value in result.items() if key not in ("event", "error", "msg")}
@@ -326,7 +326,6 @@ class StateCopy:
         if machine and image.get("machine_id") not in (None, "", machine):
             return f"the image belongs to another machine, {image['machine_id']} (foreign)"
         return None
-
 
     def why_not_save(self, now: Dict[str, Any], force: bool) -> Optional[str]:
         """Return the reason why a save would be refused (``unrestored``), as far as the header shows

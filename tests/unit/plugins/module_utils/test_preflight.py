@@ -69,12 +69,40 @@ def test_zones():
             "may need 600 MiB, and the region holds 512 MiB (short by 88 MiB)",
         ),
         ({"exit": 5, "refused": "mount_point", "error": {"said": "/srv is a mount point"}}, "/srv is a mount point"),
+        (
+            {"exit": 5, "refused": "mount_point", "error": {"what": "Checking item m", "said": "it is a mount point"}},
+            "Checking item m: it is a",
+        ),
         ({"exit": 2, "error": None}, "exit code 2"),
     ],
 )
 def test_fit(plan, said):
     reasons = pf.fit_reasons(plan, 512 * M)
     assert reasons == [] if said is None else said in reasons[0]
+
+
+def entry(name, error=None):
+    return {"name": name, "path": f"/srv/{name}", "status": "failed" if error else "ok", "error": error}
+
+
+@pytest.mark.parametrize(
+    "code, refused, error",
+    [
+        (6, None, {"what": "1 of 3 items could not be copied completely", "said": "the other items are complete"}),
+        (2, None, {"what": "No item could be copied", "said": "opening /srv/b failed: Permission denied"}),
+        (5, "symlink", {"what": "Checking item b", "said": "it is a symbolic link"}),
+        (5, "does_not_fit", {"what": "Fitting 3 items", "said": "the items are too big"}),
+    ],
+)
+def test_each_item_that_cannot_be_planned_is_named(code, refused, error):
+    items = [entry("a"), entry("b", "opening /srv/b failed: Permission denied"), entry("c", "it is a symbolic link")]
+    plan = {"exit": code, "refused": refused, "error": error, "items": items, "needed_bytes": 600 * M, "capacity_bytes": 512 * M}
+    reasons = pf.fit_reasons(plan, 512 * M)
+    assert reasons[:2] == [
+        "pmem-state can't save the item b (/srv/b): opening /srv/b failed: Permission denied",
+        "pmem-state can't save the item c (/srv/c): it is a symbolic link",
+    ]
+    assert ["does not fit" in reason for reason in reasons[2:]] == ([True] if refused == "does_not_fit" else [])
 
 
 @pytest.fixture
@@ -134,6 +162,15 @@ def test_one_reason(host, spoil, said):
     spoil(fake)
     (reason,) = preflight.check("", ITEMS, 256 * M, True)[0]
     assert said in reason
+
+
+def test_the_other_items_are_planned_when_one_is_missing(host):
+    """So that all reasons are known at once. The numbers stay empty: they would be those of a part."""
+    plan = {"items": [entry("cache", "reading it failed")], "needed_bytes": 1, "error": {"what": "No item", "said": "x"}}
+    _fake, preflight = host("6.1-e820-system_ram", (2, plan))
+    reasons, numbers = preflight.check("", [*ITEMS, Item("gone", "/srv/gone")], 256 * M, True)
+    assert ["item gone is missing" in reasons[0], "item cache (/srv/cache): reading it failed" in reasons[1]] == [True, True]
+    assert len(reasons) == 2 and numbers["needed_bytes"] is None
 
 
 def test_mount_point(host):
