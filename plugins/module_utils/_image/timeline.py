@@ -141,6 +141,23 @@ def summary(marks: Mapping[str, int], rate: int) -> Dict[str, Any]:
     }
 
 
+def unit_times(ready: Mapping[str, int], marks: Mapping[str, int], rate: int) -> List[Dict[str, Any]]:
+    """Return ``unit``, ``ready`` and ``down_seconds`` of each unit, in the order of ready.
+
+    ready: unit -> ns of CLOCK_BOOTTIME when systemd called it active, or 0 when it did not. That is so
+    for a oneshot service, which is never active, and for a unit that failed. marks: with ``units_ready``,
+    the last of these times. rate: cycles per second. down_seconds: from the stop of the units until this
+    one was ready, or None when one of the two is unknown.
+    """
+    last = max(ready.values(), default=0)
+    known = rate and "stopping" in marks and "units_ready" in marks
+    whole = (marks["units_ready"] - marks["stopping"]) / rate if known else None
+    return [
+        {"unit": unit, "ready": bool(at), "down_seconds": round(whole - (last - at) / 1e9, 6) if at and whole is not None else None}
+        for unit, at in ready.items()
+    ]
+
+
 def systemd_times(properties: Mapping[str, str]) -> Dict[str, float]:
     """Return the seconds of firmware, loader, kernel, initrd and userspace, as systemd measured them.
 
@@ -173,6 +190,12 @@ def lines(cycle: Mapping[str, Any]) -> List[str]:
         out.append(f"  {phase['name']:<{width}}  {phase['seconds']:9.3f} s{'' if phase['down'] else '  (up)'}{note}")
     if timeline.get("down_seconds") is not None:
         out.append(f"  {'down, stop to ready':<{width}}  {timeline['down_seconds']:9.3f} s")
+    units = timeline.get("units") or []
+    if len(units) > 1:
+        out += [f"    {one['unit']:<{width - 2}}  {one['down_seconds']:9.3f} s" for one in units if one["down_seconds"] is not None]
+    missing = [one["unit"] for one in units if not one["ready"]]
+    if missing:
+        out.append(f"  left out: {', '.join(missing)} {'was' if len(missing) == 1 else 'were'} not ready at the hot-add")
     if timeline.get("counter_restarted"):
         out.append("  the cycle counter started again (a reset through firmware), so nothing is known of the time before the kernel")
     if timeline.get("clock_correction_ms"):

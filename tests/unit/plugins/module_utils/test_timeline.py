@@ -113,6 +113,32 @@ def test_no_correction_is_told_when_there_is_none():
     assert "jump" not in text and "counter" not in text
 
 
+def test_the_down_time_of_each_unit():
+    ready = {"db.service": 4.0, "cache.service": 6.0, "backup.service": 0}
+    found = tl.marks_of(IMAGE, at(5.0), at(21.0), TIMES)
+    told = tl.summary(found["marks"], RATE)
+    units = tl.unit_times({name: round(seconds * 1e9) for name, seconds in ready.items()}, found["marks"], RATE)
+    assert units == [
+        {"unit": "db.service", "down_seconds": 14.0, "ready": True},
+        {"unit": "cache.service", "down_seconds": 16.0, "ready": True},
+        {"unit": "backup.service", "down_seconds": None, "ready": False},
+    ]
+    text = "\n".join(tl.lines({"timeline": {**found, **told, "units": units}}))
+    assert "down, stop to ready" in text and "db.service" in text and "14.000 s" in text
+    assert "left out: backup.service was not ready" in text
+    # Without the mark of the stop, or with one unit, there is nothing more to say.
+    del found["marks"]["stopping"]
+    assert tl.unit_times({"db.service": 4_000_000_000}, found["marks"], RATE)[0]["down_seconds"] is None
+    text = tl.lines({"timeline": {**told, "units": units[:1]}})
+    assert not any("db.service" in line for line in text)
+
+
+def test_no_unit_is_ready():
+    times = {name: at for name, at in TIMES.items() if not name.startswith("units")}
+    found = tl.marks_of(IMAGE, at(5.0), at(21.0), times)
+    assert tl.unit_times({"a.service": 0}, found["marks"], RATE) == [{"unit": "a.service", "down_seconds": None, "ready": False}]
+
+
 @pytest.mark.parametrize(
     "first, second, rate",
     [
