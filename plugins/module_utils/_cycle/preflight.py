@@ -36,6 +36,19 @@ def memory_reasons(available: int, removed: int, reserve: int, swap: int = 0) ->
     ]
 
 
+def huge_warnings(held: int, room: int) -> List[str]:
+    """The warning when huge pages have to move and have too little room of their size. Both arguments are in bytes.
+
+    It is not a reason: the kernel may compact memory, or split the huge pages.
+    """
+    if held <= room:
+        return []
+    return [
+        f"the memory blocks hold {format_size(held)} of huge pages, and the other zones have only {format_size(room)} of free memory in "
+        "pieces of that size. The hot-remove may take long or fail. Stop what uses huge pages, or free memory, if it does"
+    ]
+
+
 def zone_reasons(blocks: Sequence[Block]) -> List[str]:
     """The reason when some blocks are not in ZONE_MOVABLE: a hot-remove would most likely fail on them."""
     stuck = [block for block in blocks if block.online and block.zone != "Movable"]
@@ -104,7 +117,7 @@ class Preflight:
     def check(
         self, wanted: str, items: Sequence[Item], reserve: int, with_kexec: bool, target: Optional[Target] = None
     ) -> Tuple[List[str], Dict[str, Any]]:
-        """Return the reasons against a cycle, and the numbers.
+        """Return the reasons against a cycle, and the numbers. Under ``warnings`` they have sentences about what may go wrong.
 
         wanted: the namespace, as Namespaces.find() takes it. reserve: bytes that must stay available. with_kexec: also check that the
         kernel can be loaded. target: what to jump to; None means the running kernel.
@@ -122,6 +135,9 @@ class Preflight:
             "region_bytes": None,
             "needed_bytes": None,
             "capacity_bytes": None,
+            "huge_bytes": 0,
+            "huge_room_bytes": 0,
+            "warnings": [],
         }
         capacity = 0
         try:
@@ -164,6 +180,8 @@ class Preflight:
         removed = sum(block.size for block in blocks if block.online)
         numbers["online_bytes"] = removed
         numbers["left_bytes"] = numbers["available_bytes"] - removed
+        numbers.update(self.dax.blocks.room.foreseen([(block.start, block.size) for block in blocks if block.online]))
+        numbers["warnings"] += huge_warnings(numbers["huge_bytes"], numbers["huge_room_bytes"])
         return memory_reasons(numbers["available_bytes"], removed, reserve, numbers["swap_free_bytes"]) + zone_reasons(blocks)
 
     def _items(self, items: Sequence[Item]) -> Dict[str, str]:

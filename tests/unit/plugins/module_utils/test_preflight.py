@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle import preflight as pf
@@ -137,6 +138,22 @@ def test_ready(host):
     assert reasons == []
     assert (numbers["online_bytes"], numbers["region_bytes"], numbers["needed_bytes"]) == (512 * M, 514 * M, 100 * M)
     assert numbers["left_bytes"] == numbers["available_bytes"] - 512 * M
+
+
+@pytest.mark.parametrize("pieces, warned", [(3, True), (64, False)])
+def test_huge_pages_without_room_are_foreseen(host, pieces, warned):
+    """It is not certain that the kernel can't move them, so this is no reason against the cycle."""
+    fake, preflight = host("6.1-e820-system_ram")
+    huge = struct.pack("=512Q", 1 << 15 | 1 << 22, *[1 << 16 | 1 << 22] * 511)
+    with open(fake.path("/proc/kpageflags"), "wb") as file:
+        file.truncate(12 * 32768 * 8)
+        file.seek(10 * 32768 * 8)
+        file.write(huge * 5)
+    with open(fake.path("/proc/buddyinfo"), "w", encoding="utf-8") as file:
+        file.write(f"Node 0, zone DMA32 {'1 ' * 9}{pieces} 0\nNode 0, zone Movable {'9 ' * 11}\n")
+    reasons, numbers = preflight.check("", ITEMS, 256 * M, True)
+    assert reasons == [] and (numbers["huge_bytes"], numbers["huge_room_bytes"]) == (10 * M, pieces * 2 * M)
+    assert [("10 MiB of huge pages" in one and "6 MiB" in one) for one in numbers["warnings"]] == ([True] if warned else [])
 
 
 def test_nothing_is_changed(host):
