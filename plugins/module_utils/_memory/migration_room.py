@@ -4,7 +4,7 @@
 
 A block goes offline when the kernel has moved all its pages to free memory elsewhere. A page that is
 pinned cannot move. A page can also stay because there is no room for it: a huge page needs a free piece
-of its own size, or it has to be split.
+of the same size, or it has to be split.
 
 Sources:
 - /proc/buddyinfo counts the free pieces of 2^N pages of each zone (Documentation/filesystems/proc.rst).
@@ -148,7 +148,7 @@ class MigrationRoom:
                 for at in range(-(-start // huge) * huge, start + size - huge + 1, huge):
                     if self.clock() >= deadline:
                         return found
-                    # A piece of this size is one huge page when the page in its middle is no head of its own.
+                    # A piece of this size is one huge page when the page in its middle belongs to the first one.
                     first, middle = (struct.unpack("=Q", os.pread(file.fileno(), 8, one // page * 8))[0] for one in (at, at + huge // 2))
                     found += bool(first & _HEAD and first & _HUGE and middle & _TAIL)
         return found

@@ -142,7 +142,7 @@ def test_ready(host):
 
 @pytest.mark.parametrize("pieces, warned", [(3, True), (64, False)])
 def test_huge_pages_without_room_are_foreseen(host, pieces, warned):
-    """It is not certain that the kernel can't move them, so this is no reason against the cycle."""
+    """It is not certain that the kernel can't move them, so this does not refuse the cycle."""
     fake, preflight = host("6.1-e820-system_ram")
     huge = struct.pack("=512Q", 1 << 15 | 1 << 22, *[1 << 16 | 1 << 22] * 511)
     with open(fake.path("/proc/kpageflags"), "wb") as file:
