@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._host.errors import HotpmemError
 from .._host.size import format_range, format_size
@@ -36,17 +36,25 @@ def memory_reasons(available: int, removed: int, reserve: int, swap: int = 0) ->
     ]
 
 
-def huge_warnings(held: int, room: int) -> List[str]:
-    """The warning when huge pages have to move and have too little room of their size. Both arguments are in bytes.
+def huge_warnings(numbers: Mapping[str, int]) -> List[str]:
+    """The warnings when huge pages have to move and have too little room of their size. numbers: as MigrationRoom.foreseen() returns.
 
-    It is not a reason: the kernel may compact memory, or split the huge pages.
+    They are not reasons: the kernel may compact memory or split huge pages, and programs may give back pages of the hugetlb pool.
     """
-    if held <= room:
-        return []
-    return [
-        f"the memory blocks hold {format_size(held)} of huge pages, and the other zones have only {format_size(room)} of free memory in "
-        "pieces of that size. The hot-remove may take long or fail. Stop what uses huge pages, or free memory, if it does"
-    ]
+    warnings = []
+    if numbers["huge_bytes"] > numbers["huge_room_bytes"]:
+        warnings.append(
+            f"the memory blocks hold {format_size(numbers['huge_bytes'])} of huge pages, and the other zones have only "
+            f"{format_size(numbers['huge_room_bytes'])} of free memory in pieces of that size. The hot-remove may take long or fail. "
+            "If it does, free memory: stop a service, or remove files from a tmpfs"
+        )
+    if numbers["hugetlb_bytes"] > numbers["hugetlb_room_bytes"]:
+        warnings.append(
+            f"the memory blocks hold {format_size(numbers['hugetlb_bytes'])} of the hugetlb pool, and only "
+            f"{format_size(numbers['hugetlb_room_bytes'])} of the pool are free. The hot-remove will probably fail. Stop the program that "
+            "uses the pool, or raise vm.nr_hugepages while memory is free"
+        )
+    return warnings
 
 
 def zone_reasons(blocks: Sequence[Block]) -> List[str]:
@@ -137,6 +145,8 @@ class Preflight:
             "capacity_bytes": None,
             "huge_bytes": 0,
             "huge_room_bytes": 0,
+            "hugetlb_bytes": 0,
+            "hugetlb_room_bytes": 0,
             "warnings": [],
         }
         capacity = 0
@@ -181,7 +191,7 @@ class Preflight:
         numbers["online_bytes"] = removed
         numbers["left_bytes"] = numbers["available_bytes"] - removed
         numbers.update(self.dax.blocks.room.foreseen([(block.start, block.size) for block in blocks if block.online]))
-        numbers["warnings"] += huge_warnings(numbers["huge_bytes"], numbers["huge_room_bytes"])
+        numbers["warnings"] += huge_warnings(numbers)
         return memory_reasons(numbers["available_bytes"], removed, reserve, numbers["swap_free_bytes"]) + zone_reasons(blocks)
 
     def _items(self, items: Sequence[Item]) -> Dict[str, str]:

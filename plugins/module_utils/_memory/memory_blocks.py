@@ -363,7 +363,7 @@ def _what_to_do(worst: Failure, state: str) -> str:
         )
     if worst.no_room:
         return (
-            "Free memory: stop a service, remove files from a tmpfs, or lower vm.nr_hugepages. Then try again. "
+            "Free memory: stop a service, remove files from a tmpfs, or free pages of the hugetlb pool. Then try again. "
             "See docs/troubleshooting.md#no-room"
         )
     if state == "offline":

@@ -153,7 +153,15 @@ def test_huge_pages_without_room_are_foreseen(host, pieces, warned):
         file.write(f"Node 0, zone DMA32 {'1 ' * 9}{pieces} 0\nNode 0, zone Movable {'9 ' * 11}\n")
     reasons, numbers = preflight.check("", ITEMS, 256 * M, True)
     assert reasons == [] and (numbers["huge_bytes"], numbers["huge_room_bytes"]) == (10 * M, pieces * 2 * M)
+    assert (numbers["hugetlb_bytes"], numbers["hugetlb_room_bytes"]) == (0, 0)
     assert [("10 MiB of huge pages" in one and "6 MiB" in one) for one in numbers["warnings"]] == ([True] if warned else [])
+
+
+def test_a_hugetlb_pool_without_free_pages_is_foreseen():
+    numbers = {"huge_bytes": 0, "huge_room_bytes": 0, "hugetlb_bytes": 220 * M, "hugetlb_room_bytes": 10 * M}
+    (warning,) = pf.huge_warnings(numbers)
+    assert "220 MiB of the hugetlb pool, and only 10 MiB of the pool are free" in warning
+    assert pf.huge_warnings({**numbers, "hugetlb_room_bytes": 220 * M}) == []
 
 
 def test_nothing_is_changed(host):
