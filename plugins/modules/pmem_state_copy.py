@@ -13,6 +13,8 @@ description:
   - Runs C(pmem-state), the copy helper, on the host.
   - With V(saved) the module first compares. When the device holds an image of this boot and the sources
     still have the same bytes, it copies nothing.
+  - With V(saved) it never replaces an image of another boot that was not restored, except with
+    O(force=true). It replaces an image of this boot, which a failed save or handoff left behind.
   - With V(restored) it changes nothing when the image was already restored in this boot.
   - It never restores a damaged image, and restores a foreign or consumed one only with O(force=true).
     Otherwise it fails, and RV(refused) and RV(exit) give the reason.
@@ -54,7 +56,10 @@ options:
     type: int
     default: 0
   force:
-    description: Save over an image that was not restored. Restore a consumed or foreign image.
+    description:
+      - With V(saved), save over an image of another boot that was not restored, and save on a host
+        without a machine ID.
+      - With V(restored), restore a consumed or foreign image.
     type: bool
     default: false
   timeout:
@@ -180,8 +185,14 @@ class Copy:
         same = self.copy.already_saved(self.now, self.device, self.items, self.params["threads"], self.timeout)
         if same:
             return False, same, outline(self.now["image"])
-        options = {} if self.check_mode else {"threads": self.params["threads"], "force": self.params["force"]}
-        result = self.call("plan" if self.check_mode else "save", **options)
+        if self.check_mode:
+            reason = self.copy.why_not_save(self.now, self.params["force"])
+            if reason:
+                todo = "Restore the image first (state: restored), or give it up and save with force: true"
+                raise HotpmemError(f"Cannot save to {self.device}", reason, todo, exit=REFUSED, refused="unrestored")
+            result = self.call("plan")
+        else:
+            result = self.call("save", threads=self.params["threads"], force=self.params["force"])
         return True, result, {"state": "valid", "items": sorted(item.name for item in self.items)}
 
     def restored(self) -> tuple:

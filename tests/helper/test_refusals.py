@@ -82,6 +82,38 @@ def test_boot_is_remembered(saved, work):
     assert result["image"]["consumed_boot_id"] == "11111111-2222-3333-4444-555555555555"
 
 
+NEXT_BOOT = {"PMEM_STATE_BOOT_ID": "11111111-2222-3333-4444-555555555555"}
+
+
+def test_an_image_that_waits_is_kept(saved, work):
+    """The next boot has not restored it yet, and a save would destroy it."""
+    before = saved.device.read_bytes()
+    (work / "c").write_text("c")
+    result = saved.save(f"c={work}/c", env=NEXT_BOOT, expect=5)
+    assert result["refused"] == "unrestored" and "--force" in result["error"]["todo"]
+    assert (result["image"]["state"], result["image"]["items"]) == ("valid", ["a", "b"])
+    assert saved.device.read_bytes() == before
+    # A part of it still waits.
+    saved.restore(f"a={work}/a2", env=NEXT_BOOT)
+    assert saved.save(f"c={work}/c", env=NEXT_BOOT, expect=5)["refused"] == "unrestored"
+    result = saved("save", "--item", f"c={work}/c", "--force", env=NEXT_BOOT)
+    assert result["image"]["items"] == ["c"] and result["image"]["sequence"] > 1
+
+
+def test_an_image_that_does_not_wait_is_replaced(saved, work):
+    """An image of this boot, one that was restored, and one that is damaged."""
+    (work / "c").write_text("c")
+    saved.save(f"c={work}/c")
+    saved.restore("c", env=NEXT_BOOT)
+    saved.save(f"c={work}/c", env=NEXT_BOOT)
+    with open(saved.device, "r+b") as device:
+        device.truncate(8192)
+        device.truncate(128 << 20)
+    saved("info", expect=4)
+    saved.save(f"c={work}/c")
+    assert saved("info")["image"]["items"] == ["c"]
+
+
 def test_does_not_fit(work):
     (work / "big").write_bytes(os.urandom(8 << 20))
     helper = Helper(ASAN, make_device(work, "file", 8 << 20)[0])
@@ -174,6 +206,18 @@ def test_in_use(work):
 def test_symlink_item(helper, work):
     (work / "l").symlink_to("/etc")
     assert helper.save(f"l={work}/l", expect=5)["refused"] == "symlink"
+
+
+def test_each_bad_item_is_named(helper, work):
+    (work / "l").symlink_to("/etc")
+    (work / "a").mkdir()
+    os.mkfifo(work / "fifo")
+    words = [word for name in ("l", "a", "fifo") for word in ("--item", f"{name}={work}/{name}")]
+    for verb in ("plan", "save"):
+        result = helper(verb, *words, expect=5)
+        assert result["refused"] == "symlink" and "item l" in result["error"]["what"]
+        errors = {one["name"]: one["error"] for one in result["items"]}
+        assert errors == {"l": "it is a symbolic link", "a": None, "fifo": "it is not a file or a directory"}
 
 
 def test_invalidate(saved):

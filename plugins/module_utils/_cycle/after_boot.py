@@ -14,7 +14,7 @@ from .._host.size import format_size
 from .._host.sysfs import boot_id
 from .._host.systemd import Services
 from .._image.restore_outcome import item_outcomes
-from .._image.timeline import marks_of, summary, systemd_times
+from .._image.timeline import marks_of, summary, systemd_times, unit_times
 from .._memory.memory_map import meminfo
 from .engine import Engine
 from .hotplug import Transition
@@ -151,20 +151,23 @@ class AfterBoot:
         begun, ended = (int(unit.get(name) or 0) for name in names)
         if begun and ended:
             times.update(restoring=begun * 1000, restored=ended * 1000)
-        # When systemd started the first unit, after everything that it is ordered after, and when the last one was ready.
+        # When systemd started the first unit, after everything that it is ordered after, and when the last one was ready. A oneshot
+        # service that a timer starts is never ready, so it counts in neither.
         names = ("InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
-        units = [self.services.properties(names, unit) for unit in self.settings.units]
-        starting, ready = ([int(one.get(name) or 0) for one in units] for name in names)
-        if ready and all(ready):
-            times["units_ready"] = max(ready) * 1000
-            if all(starting):
-                times["units_starting"] = min(starting) * 1000
+        units = {unit: self.services.properties(names, unit) for unit in self.settings.units}
+        starting, ready = ({unit: int(one.get(name) or 0) * 1000 for unit, one in units.items()} for name in names)
+        first = [starting[unit] for unit in units if ready[unit]]
+        if first:
+            times["units_ready"] = max(ready.values())
+            if all(first):
+                times["units_starting"] = min(first)
         image = result.get("image") or {}
         if "(reboot)" in str(self.last_save.get("method")) or self.last_save.get("method") == "firmware":
             # A reboot through firmware resets the counter, so the marks of the previous boot mean nothing now.
             image = {}
         found = marks_of(image, result.get("clock"), self.engine.helper.clock(), times)
-        return {**found, **summary(found["marks"], found["cycles_per_second"]), "systemd": systemd_times(manager)}
+        marks, rate = found["marks"], found["cycles_per_second"]
+        return {**found, **summary(marks, rate), "units": unit_times(ready, marks, rate), "systemd": systemd_times(manager)}
 
     def cold_start(self, names: List[str], start: Callable[[List[str]], None]) -> List[str]:
         """Release held items, so that their units start without the state. names: empty for all held items. Returns the released names.

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._host.errors import HotpmemError
 from .._host.host_lock import HostLock
@@ -37,6 +37,27 @@ def memory_reasons(available: int, removed: int, reserve: int, swap: int = 0) ->
     ]
 
 
+def huge_warnings(numbers: Mapping[str, int]) -> List[str]:
+    """The warnings when huge pages have to move and have too little room of their size. numbers: as MigrationRoom.foreseen() returns.
+
+    They are not reasons: the kernel may compact memory or split huge pages, and programs may give back pages of the hugetlb pool.
+    """
+    warnings = []
+    if numbers["huge_bytes"] > numbers["huge_room_bytes"]:
+        warnings.append(
+            f"the memory blocks hold {format_size(numbers['huge_bytes'])} of huge pages, and the other zones have only "
+            f"{format_size(numbers['huge_room_bytes'])} of free memory in pieces of that size. The hot-remove may take long or fail. "
+            "If it does, free memory: stop a service, or remove files from a tmpfs"
+        )
+    if numbers["hugetlb_bytes"] > numbers["hugetlb_room_bytes"]:
+        warnings.append(
+            f"the memory blocks hold {format_size(numbers['hugetlb_bytes'])} of the hugetlb pool, and only "
+            f"{format_size(numbers['hugetlb_room_bytes'])} of the pool are free. The hot-remove will probably fail. Stop the program that "
+            "uses the pool, or raise vm.nr_hugepages while memory is free"
+        )
+    return warnings
+
+
 def zone_reasons(blocks: Sequence[Block]) -> List[str]:
     """The reason when some blocks are not in ZONE_MOVABLE: a hot-remove would most likely fail on them."""
     stuck = [block for block in blocks if block.online and block.zone != "Movable"]
@@ -50,16 +71,30 @@ def zone_reasons(blocks: Sequence[Block]) -> List[str]:
 
 
 def fit_reasons(plan: Dict[str, Any], capacity: int) -> List[str]:
-    """The reason when the state does not fit. plan: the result of pmem-state plan. capacity: bytes of the device."""
+    """The reasons when the state cannot be saved, or does not fit: one for each item that cannot be saved.
+
+    plan: the result of pmem-state plan. capacity: bytes of the device.
+    """
     if plan["exit"] == DONE:
         return []
+    reasons = [
+        f"pmem-state can't save the item {entry.get('name')} ({entry.get('path')}): {entry['error']}"
+        for entry in plan.get("items") or []
+        if entry.get("error")
+    ]
     if plan["exit"] == REFUSED and plan.get("refused") in (None, "does_not_fit"):
         needed = int(plan.get("needed_bytes") or 0)
         space = int(plan.get("capacity_bytes") or capacity)
         short = format_size(max(needed - space, 0))
-        return [f"the state does not fit: it may need {format_size(needed)}, and the region holds {format_size(space)} (short by {short})"]
+        return [
+            *reasons,
+            f"the state does not fit: it may need {format_size(needed)}, and the region holds {format_size(space)} (short by {short})",
+        ]
+    if reasons:
+        return reasons
     error = plan.get("error") or {}
-    return [f"pmem-state can't plan the save: {error.get('said') or plan.get('refused') or 'exit code ' + str(plan['exit'])}"]
+    said = error.get("said") or plan.get("refused") or "exit code " + str(plan["exit"])
+    return [f"pmem-state can't plan the save: {error['what'] + ': ' if error.get('what') else ''}{said}"]
 
 
 class Preflight:
@@ -91,7 +126,7 @@ class Preflight:
     def check(
         self, wanted: str, items: Sequence[Item], reserve: int, with_kexec: bool, target: Optional[Target] = None
     ) -> Tuple[List[str], Dict[str, Any]]:
-        """Return the reasons against a cycle, and the numbers.
+        """Return the reasons against a cycle, and the numbers. Under ``warnings`` they have sentences about what may go wrong.
 
         wanted: the namespace, as Namespaces.find() takes it. reserve: bytes that must stay available. with_kexec: also check that the
         kernel can be loaded. target: what to jump to; None means the running kernel.
@@ -111,6 +146,11 @@ class Preflight:
             "region_bytes": None,
             "needed_bytes": None,
             "capacity_bytes": None,
+            "huge_bytes": 0,
+            "huge_room_bytes": 0,
+            "hugetlb_bytes": 0,
+            "hugetlb_room_bytes": 0,
+            "warnings": [],
         }
         capacity = 0
         try:
@@ -123,7 +163,8 @@ class Preflight:
             reasons.append(f"{error.what}: {error.said}. {error.todo}")
         reasons += [f"{leak.sentence}. {LEAK_TODO}" for leak in self.dax.leaks()]
         bad = self._items(items)
-        reasons += bad + self._helper([] if bad else items, capacity, numbers)
+        reasons += bad.values()
+        reasons += self._helper([item for item in items if item.name not in bad], capacity, numbers, not bad)
         if with_kexec:
             reasons += self.kexec.problems(target or self.kexec.target(None, None, None))
         return reasons, numbers
@@ -152,25 +193,29 @@ class Preflight:
         removed = sum(block.size for block in blocks if block.online)
         numbers["online_bytes"] = removed
         numbers["left_bytes"] = numbers["available_bytes"] - removed
+        numbers.update(self.dax.blocks.room.foreseen([(block.start, block.size) for block in blocks if block.online]))
+        numbers["warnings"] += huge_warnings(numbers)
         return memory_reasons(numbers["available_bytes"], removed, reserve, numbers["swap_free_bytes"]) + zone_reasons(blocks)
 
-    def _items(self, items: Sequence[Item]) -> List[str]:
+    def _items(self, items: Sequence[Item]) -> Dict[str, str]:
+        """The reason against each item that cannot be saved: name -> reason."""
         mounts = {mount["target"] for mount in mounted(self.sysfs)}
-        reasons = []
+        reasons = {}
         for item in items:
             path = self.sysfs.path(item.path)
             if not os.path.lexists(path):
-                reasons.append(f"the item {item.name} is missing: {item.path} does not exist")
+                reasons[item.name] = f"the item {item.name} is missing: {item.path} does not exist"
             elif not os.access(path, os.R_OK):
-                reasons.append(f"the item {item.name} can't be read: access to {item.path} is denied")
+                reasons[item.name] = f"the item {item.name} can't be read: access to {item.path} is denied"
             elif os.path.normpath(item.path) in mounts:
-                reasons.append(
+                reasons[item.name] = (
                     f"the item {item.name} is a mount point ({item.path}). A mount point can't be replaced by a "
                     "restored item: use a directory inside it as the item"
                 )
         return reasons
 
-    def _helper(self, items: Sequence[Item], capacity: int, numbers: Dict[str, Any]) -> List[str]:
+    def _helper(self, items: Sequence[Item], capacity: int, numbers: Dict[str, Any], whole: bool) -> List[str]:
+        """The reasons that pmem-state has. whole: these are all items, so its numbers are those of the save."""
         try:
             version = self.helper.version()
         except HotpmemError as error:
@@ -183,6 +228,7 @@ class Preflight:
             plan = self.helper.call("plan", items=items, capacity=capacity, timeout=600)
         except HotpmemError as error:
             return [f"pmem-state can't plan the save: {error.said}"]
-        numbers["needed_bytes"] = plan.get("needed_bytes")
-        numbers["capacity_bytes"] = plan.get("capacity_bytes") or capacity
+        if whole:
+            numbers["needed_bytes"] = plan.get("needed_bytes")
+            numbers["capacity_bytes"] = plan.get("capacity_bytes") or capacity
         return fit_reasons(plan, capacity)

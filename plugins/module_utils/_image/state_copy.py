@@ -11,16 +11,15 @@ import contextlib
 import json
 import os
 import re
-import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from .._host.errors import HotpmemError
 from .._host.programs import Completed, Runner, TimedOut, ToolMissing
 from .._host.sysfs import Sysfs, boot_id
+from .progress_file import ProgressFile
 
 HELPER = "/usr/local/sbin/pmem-state"
-PROGRESS = "/run/hotpmem/progress.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")  # the names that pmem-state accepts: item_name_ok() in base/paths.c
 MAGIC = b"hotpmem\x1a"  # at the offsets 0 and 4096: docs/image-format.md
 # The names of the phase marks. An image stores a mark by its number, starting at 1: docs/image-format.md.
@@ -46,7 +45,6 @@ _MEANING = {
     REFUSED: "pmem-state refused this",
     SOME: "some items succeeded and others failed",
 }
-_PROGRESS_STEP = 1.0  # seconds between two writes of the progress file
 
 
 @dataclass(frozen=True)
@@ -103,41 +101,6 @@ def parse_result(stdout: str) -> Dict[str, Any]:
                 return value
             break
     raise ValueError("its last line of output is not a result")
-
-
-class ProgressFile:
-    """Writes the newest progress line to a file, because an Ansible module cannot stream its output.
-
-    The file holds one JSON object: the helper's progress (phase, bytes_done, bytes_total, percent, rate
-    in bytes/s, eta_seconds), and ``verb`` and ``pid``. The file is replaced atomically, at most once a
-    second, and removed at the end.
-    """
-
-    def __init__(self, path: str = PROGRESS, clock: Callable[[], float] = time.monotonic) -> None:
-        self.path = path
-        self.clock = clock
-        self.written = float("-inf")
-
-    def take(self, verb: str, line: str) -> None:
-        """Write a line of the helper's output to the file, if it is a progress line. Errors are ignored."""
-        if self.clock() - self.written < _PROGRESS_STEP:
-            return
-        try:
-            value = json.loads(line)
-            if not isinstance(value, dict) or value.get("event") != "progress":
-                return
-            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-            with open(self.path + ".new", "w", encoding="utf-8") as file:
-                json.dump(dict(value, verb=verb, pid=os.getpid()), file)
-            os.replace(self.path + ".new", self.path)
-            self.written = self.clock()
-        except (OSError, ValueError):
-            return
-
-    def remove(self) -> None:
-        """Remove the file. Errors are ignored."""
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)
 
 
 class Helper:
@@ -205,18 +168,33 @@ class Helper:
             said = f"the file {self.path} does not exist or is not executable"
             raise HotpmemError(what, said, "Install the helper with the role state_helper", missing=self.path) from error
         except TimedOut as error:
-            raise HotpmemError(
-                what,
-                f"the copy did not finish within {timeout:g} s and was stopped; the device holds no valid new image, and no "
-                "item was replaced partially",
-                "Increase the timeout, or reduce the data of the items",
-                argv=argv,
-                timed_out=True,
-            ) from error
+            done = self._ended_in_time(what, argv, error)
         finally:
             if long:
                 self.progress.remove()
         return self._result(what, argv, done)
+
+    def _ended_in_time(self, what: str, argv: List[str], error: TimedOut) -> Completed:
+        """Return what the helper printed when the deadline came too late to stop it.
+
+        Raises HotpmemError when the deadline did stop it: see docs/reference/pmem-state-json.md.
+        """
+        completed: Completed = getattr(error, "completed", Completed(tuple(argv), -1, "", ""))
+        result: Dict[str, Any] = {}
+        with contextlib.suppress(ValueError):
+            result = parse_result(completed.stdout)
+        if result.get("exit") == completed.rc and completed.rc in (DONE, SOME):
+            return completed
+        details = {key: value for key, value in result.items() if key in ("items", "image")}
+        raise HotpmemError(
+            what,
+            f"the copy did not finish within {error.details.get('timeout') or 0:g} s and was stopped. "
+            "No image was left incomplete, and no item was replaced partially",
+            "Increase the timeout, or reduce the data of the items. pmem-state info shows whether the device holds an image",
+            argv=argv,
+            timed_out=True,
+            **details,
+        ) from error
 
     def clock(self) -> Optional[Dict[str, Any]]:
         """Read the cycle counter: ``cycles``, ``boottime_ns`` (CLOCK_BOOTTIME) and ``cycles_per_second``.
@@ -276,7 +254,7 @@ def failure(what: str, result: Dict[str, Any], todo: str = "") -> HotpmemError:
     if result.get("refused"):
         words += f" ({result['refused']})"
     bad = [entry for entry in result.get("items") or [] if entry.get("error")]
-    if bad:
+    if len(bad) > 1 or (bad and bad[0]["error"] != said.get("said")):
         words += "; " + "; ".join(f"{entry.get('name')}: {entry['error']}" for entry in bad)
     # Ansible uses the key msg for the message of a module.
     details = {key: value for key, value in result.items() if key not in ("event", "error", "msg")}
@@ -355,6 +333,16 @@ class StateCopy:
         if machine and image.get("machine_id") not in (None, "", machine):
             return f"the image belongs to another machine, {image['machine_id']} (foreign)"
         return None
+
+    def why_not_save(self, now: Dict[str, Any], force: bool) -> Optional[str]:
+        """Return the reason why a save would be refused (``unrestored``), as far as the header shows
+        it, or None.
+
+        For check mode. pmem-state itself refuses in the same case.
+        """
+        if force or now["image"]["state"] != "valid" or self.same_boot(now, "boot_id"):
+            return None
+        return "the device holds an image that another boot saved and that was not restored"
 
 
 def unrestored_image(helper: Helper, device: str) -> str:

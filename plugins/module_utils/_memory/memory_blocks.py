@@ -19,17 +19,21 @@ import errno
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, Iterable, List, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from .._host.errors import HotpmemError, SystemCallError
 from .._host.size import align_down, align_up, format_range
 from .._host.sysfs import Sysfs
+from .migration_room import MigrationRoom, Room, why_no_room
 from .page_owners import Owners
 
 MEMORY = "/sys/devices/system/memory"
 STATES = ("offline", "online_movable", "online_kernel")
 _RETRY = (errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ENOMEM, errno.ETIMEDOUT)
-RETRIES = 10  # further passes over the blocks that failed with one of these errors
+RETRIES: Optional[int] = None  # further passes over the blocks that failed with one of these errors; None: until the deadline
+_UNMOVABLE_RETRIES = 10  # of those, when the block is not in ZONE_MOVABLE: the kernel's own pages stay
+_HELP_EVERY = 5  # passes between two attempts to make room for the pages
+_HELP_SHARE = 4  # of the time that is left, one in so many is for such an attempt
 _PAUSE = 1.0  # seconds between two passes: a short pin (I/O, get_user_pages) ends by itself in this time
 _ROLLBACK = 30.0  # seconds that putting back one block may take
 
@@ -88,13 +92,14 @@ class Failure:
     """A block that did not reach the requested state.
 
     errno: the kernel's error number. reason: what it means. owners: sentences that say whose pages
-    keep the block online.
+    keep the block online. no_room: its pages are not pinned, but had nowhere to go.
     """
 
     block: Block
     errno: int
     reason: str
     owners: Tuple[str, ...] = ()
+    no_room: bool = False
 
     def to_dict(self) -> dict:
         """Return the failure as a dict for a module result."""
@@ -128,7 +133,7 @@ def reason_for(block: Block, number: int, wanted: str, tries: int) -> str:
         zone = block.zone or "none"
         return f"it holds an unmovable page: zone {zone} accepts kernel allocations, and only blocks in zone Movable stay removable"
     if number == errno.EBUSY:
-        return f"a page in it could not be isolated in {tries} {'try' if tries == 1 else 'tries'}"
+        return f"a page in it could not be moved in {tries} {'try' if tries == 1 else 'tries'}"
     return os.strerror(number)
 
 
@@ -143,6 +148,7 @@ class MemoryBlocks:
         self.clock = clock
         self.pause = pause
         self.owners = Owners(sysfs, clock)
+        self.room = MigrationRoom(sysfs)
 
     def block_size(self) -> int:
         """Return the size of a block in bytes.
@@ -186,24 +192,31 @@ class MemoryBlocks:
         """Return the blocks that are not in this state."""
         return [block for block in blocks if block.what_it_is != state]
 
-    def set_state(self, blocks: Sequence[Block], state: str, timeout: float, retries: int) -> List[Block]:
+    def set_state(self, blocks: Sequence[Block], state: str, timeout: float, retries: Optional[int] = RETRIES) -> List[Block]:
         """Bring all blocks to a state (one of STATES), or change none of them.
 
         timeout: seconds for all blocks together. retries: further passes over blocks that failed with
-        an errno of _RETRY, for example EBUSY. Returns the changed blocks as they were before.
+        an errno of _RETRY, for example EBUSY; None tries until the deadline. Returns the changed blocks as
+        they were before.
+
+        When blocks do not go offline, it also makes room for their pages: see MigrationRoom.make().
 
         When a block fails, the changed blocks are put back. Then HotpmemError is raised, with the
-        details ``failed_blocks``, ``rolled_back`` and ``not_rolled_back``.
+        details ``failed_blocks``, ``rolled_back``, ``not_rolled_back`` and ``tried``.
         """
-        deadline = self.clock() + timeout
+        begun = self.clock()
+        deadline = begun + timeout
         # Start with the highest block. It is the most likely to be empty.
         pending = sorted(self.to_change(blocks, state), key=lambda block: -block.number)
         changed: List[Block] = []
         failures: Dict[int, Failure] = {}
-        for tries in range(1, retries + 2):
+        tries, room = 0, self.room.read()
+        helped: List[str] = []
+        while pending:
+            tries += 1
             still: List[Block] = []
             for block in pending:
-                number = self._bring(block, state, deadline)
+                number = self._bring(block, state, self._until(deadline, tries, state, retries))
                 if number == 0:
                     failures.pop(block.number, None)
                     changed.append(block)
@@ -211,18 +224,28 @@ class MemoryBlocks:
                 # ETIMEDOUT from a later pass does not replace the reason that an earlier pass found.
                 if number != errno.ETIMEDOUT or block.number not in failures:
                     failures[block.number] = Failure(block, number, reason_for(block, number, state, tries))
-                if number not in _RETRY:
-                    raise self._undone(changed + [block] + still, failures, state, timeout)
                 still.append(block)
+                if number not in _RETRY:
+                    raise self._undone(changed + still, failures, state, within="", room=room, helped=helped)
             pending = still
-            if not pending:
-                return sorted(changed, key=lambda block: block.number)
             left = deadline - self.clock()
-            if left <= 0:
-                break
-            if tries <= retries:
-                self.pause(min(_PAUSE, left))
-        raise self._undone(changed + pending, failures, state, timeout)
+            if pending and left <= 0:
+                raise self._undone(changed + pending, failures, state, within=f" within {timeout:g} s", room=room, helped=helped)
+            if pending and _gives_up(tries, retries, failures.values()):
+                raise self._undone(changed + pending, failures, state, within=f" in {self.clock() - begun:.0f} s", room=room, helped=helped)
+            if pending and state == "offline" and tries % _HELP_EVERY == 1:
+                helped += [done for done in self.room.make(left / _HELP_SHARE) if done not in helped]
+            if pending:
+                self.pause(max(min(_PAUSE, deadline - self.clock()), 0.0))
+        return sorted(changed, key=lambda block: block.number)
+
+    def _until(self, deadline: float, tries: int, state: str, retries: Optional[int]) -> float:
+        """Return the end of the next try. The kernel may try a block until it is stopped, so the first try leaves
+        half of the time for what helps.
+        """
+        if tries > 1 or state != "offline" or retries == 0:
+            return deadline
+        return self.clock() + (deadline - self.clock()) / 2
 
     def put_back(self, blocks: Iterable[Block]) -> Tuple[List[int], List[dict]]:
         """Bring blocks back to the states in ``blocks``.
@@ -269,51 +292,83 @@ class MemoryBlocks:
         except SystemCallError:
             return False
 
-    def _explained(self, failure: Failure) -> Failure:
-        """Add the owners of the remaining pages.
+    def _explained(self, failure: Failure, before: Room) -> Failure:
+        """Add the owners of the remaining pages, and tell pinned pages from those that had no room. before: the room at the first try.
 
         Call it before blocks are put back, while the block holds few other pages.
         """
-        if not failure.block.online or failure.errno == errno.ETIMEDOUT:
+        block = failure.block
+        if not block.online or failure.errno == errno.ETIMEDOUT:
             return failure
-        return replace(failure, owners=tuple(self.owners.of(failure.block.start, failure.block.size)))
+        owners = tuple(self.owners.of(block.start, block.size))
+        if block.zone != "Movable" or failure.errno not in _RETRY:
+            return replace(failure, owners=owners)
+        now = self.room.read()
+        held = self.room.huge_pages([(block.start, block.size)], now.huge)
+        reason = why_no_room(held, self.owners.used(block.start, block.size), before, now)
+        return replace(failure, owners=owners, reason=reason or failure.reason, no_room=bool(reason))
 
-    def _undone(self, touched: Sequence[Block], failures: Dict[int, Failure], state: str, timeout: float) -> HotpmemError:
-        """Put back the touched blocks, and return the error to raise."""
-        worst = self._explained(min(failures.values(), key=lambda failure: failure.errno == errno.ETIMEDOUT))
+    def _undone(
+        self, touched: Sequence[Block], failures: Dict[int, Failure], state: str, *, within: str, room: Room, helped: Sequence[str]
+    ) -> HotpmemError:
+        """Put back the touched blocks, and return the error to raise.
+
+        within: how long it was tried, as words. room: what there was at the first try. helped: what was done to make room.
+        """
+        worst = self._explained(min(failures.values(), key=lambda failure: failure.errno == errno.ETIMEDOUT), room)
         failures[worst.block.number] = worst
         done, stuck = self.put_back(touched)
         block = worst.block
         verb = "go offline" if state == "offline" else f"reach the state {state}"
-        within = f" within {timeout:g} s" if worst.errno in _RETRY else ""
+        owner = "" if worst.no_room or not worst.owners else f"; {worst.owners[0]}"
         said = (
             f"memory block {block.number} ({format_range(block.start, block.size)}, zone {block.zone or 'none'}) did not {verb}{within} "
-            f"({errno.errorcode.get(worst.errno, worst.errno)}: {worst.reason}{'; ' + worst.owners[0] if worst.owners else ''})"
+            f"({errno.errorcode.get(worst.errno, worst.errno)}: {worst.reason}{owner})"
         )
+        if helped:
+            said += f". Meanwhile {', '.join(helped[:-1])}{' and ' if len(helped) > 1 else ''}{helped[-1]}, which did not help"
         if stuck:
             said += f". Of {len(done) + len(stuck)} changed blocks, {len(done)} were put back. Blocks NOT put back: "
             said += ", ".join(str(one["block"]) for one in stuck)
         else:
             said += f". All changed blocks ({len(done)}) were put back, so" if done else ". No block was changed, so"
             said += " everything is as before and nothing was lost"
-        if block.online and block.zone != "Movable":
-            todo = (
-                "Only blocks in zone Movable can be removed: reboot, then bring the blocks online in that zone, as the "
-                "module dax_kmem does. See docs/troubleshooting.md#normal-zone"
-            )
-        elif state == "offline":
-            todo = "Find the process that pins the memory (with locked, RDMA, vfio or io_uring buffers), stop it, and try again"
-        else:
-            todo = "See dmesg for details. The kernel must be able to bring the block online in the requested zone"
         blocks = f"{len(failures)} memory block{'s' if len(failures) > 1 else ''}"
         return HotpmemError(
             f"Cannot take {blocks} offline" if state == "offline" else f"Cannot bring {blocks} to the state {state}",
             said,
-            todo,
+            _what_to_do(worst, state),
             failed_blocks=[failure.to_dict() for failure in failures.values()],
             rolled_back=done,
             not_rolled_back=stuck,
+            tried=list(helped),
         )
+
+
+def _gives_up(tries: int, retries: Optional[int], failures: Iterable[Failure]) -> bool:
+    """Return True when more passes are not wanted, or do not help. tries: the number of passes so far."""
+    if retries is not None and tries > retries:
+        return True
+    return tries > _UNMOVABLE_RETRIES and any(
+        one.errno == errno.EBUSY and one.block.online and one.block.zone != "Movable" for one in failures
+    )
+
+
+def _what_to_do(worst: Failure, state: str) -> str:
+    """Return what the operator does about the failure that the message names."""
+    if worst.block.online and worst.block.zone != "Movable":
+        return (
+            "Only blocks in zone Movable can be removed: reboot, then bring the blocks online in that zone, as the "
+            "module dax_kmem does. See docs/troubleshooting.md#normal-zone"
+        )
+    if worst.no_room:
+        return (
+            "Free memory: stop a service, remove files from a tmpfs, or free pages of the hugetlb pool. Then try again. "
+            "See docs/troubleshooting.md#no-room"
+        )
+    if state == "offline":
+        return "Find the process that pins the memory (with locked, RDMA, vfio or io_uring buffers), stop it, and try again"
+    return "See dmesg for details. The kernel must be able to bring the block online in the requested zone"
 
 
 def summary(blocks: Sequence[Block]) -> Dict[str, object]:

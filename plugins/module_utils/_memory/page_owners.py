@@ -144,15 +144,25 @@ class Owners:
             return summary + found
         return found + summary or [UNKNOWN]
 
+    def used(self, start: int, size: int) -> int:
+        """Return how many bytes of [start, start+size) are in use, or 0 when the kernel does not tell."""
+        page = os.sysconf("SC_PAGE_SIZE")
+        with contextlib.suppress(Exception):
+            held = self._kinds(start // page, (start + size) // page)
+            return sum(count for kind, count in held.items() if kind != _UNMARKED) * page
+        return 0
+
     def _kinds(self, first: int, end: int) -> CounterOf[str]:
         with open(self.sysfs.path("/proc/kpageflags"), "rb", buffering=0) as file:
             return kinds(os.pread(file.fileno(), (end - first) * 8, first * 8))
 
     def _processes(self, first: int, end: int, deadline: float) -> List[str]:
-        """Describe the processes that map pages of the block, most pages first, then those that
-        have pinned memory anywhere.
+        """Describe the processes that map pages of the block, those with pinned memory and most pages first,
+        then those that have pinned memory elsewhere.
+
+        A page that is only mapped can be moved, so a mapping alone accuses nobody.
         """
-        mapping: List[Tuple[int, str]] = []
+        mapping: List[Tuple[bool, int, str]] = []
         pinning: List[str] = []
         for pid in self._largest_first():
             if self.clock() >= deadline:
@@ -160,12 +170,20 @@ class Owners:
             name = f"process {pid} ({self.sysfs.get(f'/proc/{pid}/comm', '?')})"
             has = amounts(self.sysfs.get(f"/proc/{pid}/status"))
             pages = self._mapped(pid, first, end, min(deadline, self.clock() + _SHARE))
+            pins = any(amount.endswith("pinned") for amount in has)
             if pages:
-                mapping.append((pages, f"{name} maps {_pages(pages)} of the block" + (f" and has {', '.join(has)}" if has else "")))
-            elif any(amount.endswith("pinned") for amount in has):
+                alone = (
+                    f" and has {', '.join(has)}"
+                    if has
+                    else ", which alone does not pin it"
+                    if pages == 1
+                    else ", which alone does not pin them"
+                )
+                mapping.append((pins, pages, f"{name} maps {_pages(pages)} of the block{alone}"))
+            elif pins:
                 pinning.append(f"{name} has {', '.join(has)}, perhaps in the block")
-        mapping.sort(key=lambda one: -one[0])
-        return [sentence for _count, sentence in mapping[:_NAMED]] + pinning[:_NAMED]
+        mapping.sort(key=lambda one: (not one[0], -one[1]))
+        return [sentence for _pins, _count, sentence in mapping[:_NAMED]] + pinning[:_NAMED]
 
     def _largest_first(self) -> List[str]:
         """Return the PIDs of the processes that use memory, except this process.

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/guard.h"
+#include "base/stop.h"
 #include "command.h"
 #include "help.h"
 #include "init/init.h"
@@ -28,6 +29,7 @@ int main(int argc, char **argv)
         init_run(argv);
     umask(077);
     guard_install();
+    stop_install();
     allow_open_files();
     int code = command_run(&command, argc, argv);
     if (code == 0 && command.options.verb == VERB_HELP)

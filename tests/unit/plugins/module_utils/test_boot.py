@@ -330,6 +330,22 @@ def test_other_verbs_by_command(machine, tmp_path, monkeypatch):
     assert agent(machine, tmp_path, monkeypatch, "status")[1]["hotpmem"]["selected"]["driver"] == "kmem"
 
 
+def test_a_unit_that_is_never_ready_is_left_out(booted, machine, tmp_path, monkeypatch):
+    """A oneshot that a timer starts: systemd never calls it active, and the others have their down time."""
+    one, _engine, boot = booted(GOOD)
+    for unit, ready in (("cache.service", 6_000_000), ("must.service", 0), ("db.service", 4_000_000)):
+        one.shown[unit] = {"InactiveExitTimestampMonotonic": ready and ready - 1000, "ActiveEnterTimestampMonotonic": ready}
+    timeline = boot.timeline(9_000_000_000)
+    ready = {entry["unit"]: entry["ready"] for entry in timeline["units"]}
+    assert ready == {unit: unit != "must.service" for unit in boot.settings.units}
+    assert "must.service" in ready and timeline["down_seconds"] is not None
+    down = {entry["unit"]: entry["down_seconds"] for entry in timeline["units"]}
+    assert down["cache.service"] == timeline["down_seconds"] and down["must.service"] is None
+    boot.record({}, {"timeline": timeline})
+    code, facts = agent(machine, tmp_path, monkeypatch, "timeline")
+    assert code == 0 and facts["cycles"][0]["timeline"]["units"] == timeline["units"]
+
+
 def test_timeline_by_command(booted, machine, tmp_path, monkeypatch):
     one, _engine, boot = booted(GOOD)
     boot.record({}, {"timeline": boot.timeline(9_000_000_000)})

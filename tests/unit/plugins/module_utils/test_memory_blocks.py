@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+import struct
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
@@ -107,7 +109,7 @@ def test_busy_is_tried_again(machine):
 @pytest.mark.parametrize(
     "zone, answer, said, todo",
     [
-        ("Movable", [errno.EBUSY] * 9, "EBUSY: a page in it could not be isolated in 3 tries", "Find the process that pins"),
+        ("Movable", [errno.EBUSY] * 9, "EBUSY: a page in it could not be moved in 3 tries", "Find the process that pins"),
         ("Normal", [errno.EBUSY] * 9, "EBUSY: it holds an unmovable page: zone Normal", "Only blocks in zone Movable"),
         ("Movable", [errno.EINVAL], "EINVAL: it has holes", "Find the process that pins"),
     ],
@@ -131,6 +133,127 @@ def test_failure_puts_everything_back(machine, zone, answer, said, todo):
         and "nothing was lost" in str(caught.value)
     )
     assert caught.value.todo.startswith(todo)
+
+
+def test_busy_is_tried_until_the_deadline_that_is_named(machine):
+    fake, memory = machine
+    fake.busy = {9: [errno.EBUSY] * 500}
+    with pytest.raises(HotpmemError, match=r"did not go offline within 60 s \(EBUSY: a page in it could not be moved in 6\d tries"):
+        change(memory, "offline", retries=None)
+    assert fake.now == 60
+
+
+def test_fewer_tries_name_the_time_that_they_took(machine):
+    fake, memory = machine
+    fake.busy = {9: [errno.EBUSY] * 500}
+    with pytest.raises(HotpmemError, match=r"did not go offline in 3 s \(EBUSY: a page in it could not be moved in 4 tries"):
+        change(memory, "offline", retries=3)
+
+
+def test_an_unmovable_page_does_not_take_all_the_time(machine):
+    fake, memory = machine
+    fake.block(9, "online", "Normal")
+    fake.zone_given["online_kernel"] = "Normal"
+    fake.busy = {9: [errno.EBUSY] * 500}
+    with pytest.raises(HotpmemError, match=r"did not go offline in 10 s \(EBUSY: it holds an unmovable page"):
+        change(memory, "offline", retries=None)
+
+
+def test_the_first_try_leaves_time_for_what_helps(machine):
+    """The kernel may try one block until it is stopped, and would use up the deadline."""
+    fake, memory = machine
+    limits, write = [], fake.write_until
+
+    def stopped(name, value, seconds):
+        if "memory9" in name:
+            limits.append(seconds)
+        if len(limits) == 1 and "memory9" in name:
+            fake.now += seconds
+            raise mb.SystemCallError("write", errno.EINTR, "")
+        write(name, value, seconds)
+
+    fake.write_until = stopped
+    assert change(memory, "offline", retries=None, timeout=60) == [8, 9, 10, 11]
+    assert limits == [30, 29]
+
+
+ROOM = {"drop_caches": "0", "compact_memory": ""}
+
+
+def full(fake, pieces, flags):
+    """A machine whose zone DMA32 has so many free huge pages, and block 9 with such page flags in each of its huge pages."""
+    for name in ROOM:
+        path = fake.path(f"/proc/sys/vm/{name}")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("0")
+    for name, text in (
+        ("buddyinfo", f"Node 0, zone DMA32 {'5 ' * 9}{pieces} 0\nNode 0, zone Movable {'9 ' * 11}\n"),
+        ("vmstat", "compact_fail 3\n"),
+    ):
+        with open(fake.path(f"/proc/{name}"), "w", encoding="utf-8") as file:
+            file.write(text)
+    with open(fake.path("/proc/kpageflags"), "wb") as file:
+        file.truncate(12 * 32768 * 8)
+        file.seek(9 * 32768 * 8)
+        file.write(flags * 64)
+
+
+# A huge page of tmpfs: its head, and 511 tails. The flags of 6.1: LRU, SWAPBACKED, COMPOUND_HEAD, THP; COMPOUND_TAIL, THP.
+HUGE = struct.pack("=Q", 1 << 5 | 1 << 14 | 1 << 15 | 1 << 22) + struct.pack("=Q", 1 << 5 | 1 << 14 | 1 << 16 | 1 << 22) * 511
+
+
+def test_no_room_is_not_taken_for_a_pin(machine):
+    """A process that maps the pages is not to blame."""
+    fake, memory = machine
+    full(fake, 3, HUGE)
+    memory.room.flush = lambda seconds: True
+    memory.owners._processes = lambda first, end, deadline: ["process 11 (sshd) maps 353 pages of the block"]
+    fake.busy = {9: [errno.EBUSY] * 500}
+    write = fake.write_until
+
+    def failing(name, value, seconds):
+        if "memory9" in name:
+            fake.set("/proc/vmstat", "compact_fail 9\nthp_migration_fail 4\n")
+        write(name, value, seconds)
+
+    fake.write_until = failing
+    with pytest.raises(HotpmemError) as caught:
+        change(memory, "offline", retries=None)
+    said = caught.value.said
+    assert "no room to move its huge pages: it holds 64 huge pages of 2 MiB, and the other zones have 3 free pieces of 2 MiB" in said
+    assert "(huge pages that did not move: 4, failed compactions: 6)" in said and "sshd" not in said
+    assert "dirty pages were written to disk, clean caches were dropped and memory was compacted, which did not help" in said
+    assert caught.value.todo.startswith("Free memory") and "no-room" in caught.value.todo
+    (failed,) = caught.value.details["failed_blocks"]
+    assert "process 11 (sshd) maps 353 pages of the block" in failed["owners"]
+    assert fake.writes.count("1 > vm/drop_caches") == fake.writes.count("1 > vm/compact_memory") >= 2
+
+
+def test_room_that_was_made_helps(machine):
+    fake, memory = machine
+    full(fake, 3, HUGE)
+    memory.room.flush = lambda seconds: True
+    write = fake.write_until
+
+    def until_compacted(name, value, seconds):
+        if "memory9" in name and value == "offline" and "1 > vm/compact_memory" not in fake.writes:
+            raise mb.SystemCallError("write", errno.EBUSY, "")
+        write(name, value, seconds)
+
+    fake.write_until = until_compacted
+    assert change(memory, "offline", retries=None) == [8, 9, 10, 11]
+
+
+def test_with_room_a_page_is_pinned(machine):
+    fake, memory = machine
+    full(fake, 100, HUGE)
+    memory.room.flush = lambda seconds: False
+    memory.owners._processes = lambda first, end, deadline: ["process 12 (spdk) has 2 GiB pinned, perhaps in the block"]
+    fake.busy = {9: [errno.EBUSY] * 500}
+    with pytest.raises(HotpmemError, match=r"could not be moved in 6\d tries; process 12 \(spdk\) has 2 GiB pinned") as caught:
+        change(memory, "offline", retries=None)
+    assert caught.value.todo.startswith("Find the process that pins") and "written to disk" not in caught.value.said
 
 
 def test_one_deadline_for_all(machine):

@@ -151,7 +151,7 @@ def test_the_same_journey(host):
 @pytest.mark.parametrize("door", list(DOORS))
 def test_a_block_that_stays_is_said_and_everything_is_online_again(host, door):
     fake, _runner, engine = host("6.1-e820-system_ram")
-    fake.busy[9] = [16] * 50
+    fake.busy[9] = [16] * 500
     with pytest.raises(HotpmemError, match=r"memory block 9 .*EBUSY.*everything is as before and nothing was lost"):
         DOORS[door](engine, "hot-remove")
     assert [block.what_it_is for block in engine.dax.blocks.present(range(8, 12))] == ["online_movable"] * 4

@@ -107,7 +107,7 @@ def test_processes_come_first(proc):
     proc.process(13, "uring", [4], "VmPin:\t8 kB\n")
     assert owners_of(proc) == [
         "process 11 (qemu) maps 2 pages of the block and has 64 KiB pinned",
-        "process 10 (small) maps 1 page of the block",
+        "process 10 (small) maps 1 page of the block, which alone does not pin it",
         "process 13 (uring) has 8 KiB pinned, perhaps in the block",
         "pages in the block: 3 anonymous",
     ]
@@ -116,7 +116,10 @@ def test_processes_come_first(proc):
 def test_the_kernel_comes_before_processes(proc):
     proc.flags(1 << 7, 0x5828)
     proc.process(10, "small", [70])
-    assert owners_of(proc) == ["pages in the block: 1 slab, 1 anonymous", "process 10 (small) maps 1 page of the block"]
+    assert owners_of(proc) == [
+        "pages in the block: 1 slab, 1 anonymous",
+        "process 10 (small) maps 1 page of the block, which alone does not pin it",
+    ]
 
 
 def test_nothing_can_be_read(proc):
@@ -138,7 +141,7 @@ def test_what_goes_wrong_is_no_failure_of_its_own(proc, monkeypatch):
     monkeypatch.setattr(ow, "kinds", lambda flags: 1 // 0)
     assert owners_of(proc) == [ow.UNKNOWN]
     proc.process(10, "small", [70])
-    assert owners_of(proc) == ["process 10 (small) maps 1 page of the block"]
+    assert owners_of(proc) == ["process 10 (small) maps 1 page of the block, which alone does not pin it"]
 
 
 def test_own_memory_is_found():
@@ -163,7 +166,7 @@ def test_failure_names_them(kernel):
     memory = MemoryBlocks(fake, fake.clock, fake.pause)
     memory.owners.of = lambda start, size: ["process 11 (qemu) maps 2 pages of the block", "pages in the block: 2 anonymous"]
     fake.busy = {9: [errno.EBUSY] * 9}
-    with pytest.raises(HotpmemError, match=r"isolated in 2 tries; process 11 \(qemu\) maps 2 pages of the block\)") as caught:
+    with pytest.raises(HotpmemError, match=r"moved in 2 tries; process 11 \(qemu\) maps 2 pages of the block\)") as caught:
         memory.set_state(memory.present(range(8, 12)), "offline", 60, 1)
     (failed,) = caught.value.details["failed_blocks"]
     assert failed["owners"] == ["process 11 (qemu) maps 2 pages of the block", "pages in the block: 2 anonymous"]

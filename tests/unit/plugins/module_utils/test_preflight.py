@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle import preflight as pf
@@ -69,12 +70,40 @@ def test_zones():
             "may need 600 MiB, and the region holds 512 MiB (short by 88 MiB)",
         ),
         ({"exit": 5, "refused": "mount_point", "error": {"said": "/srv is a mount point"}}, "/srv is a mount point"),
+        (
+            {"exit": 5, "refused": "mount_point", "error": {"what": "Checking item m", "said": "it is a mount point"}},
+            "Checking item m: it is a",
+        ),
         ({"exit": 2, "error": None}, "exit code 2"),
     ],
 )
 def test_fit(plan, said):
     reasons = pf.fit_reasons(plan, 512 * M)
     assert reasons == [] if said is None else said in reasons[0]
+
+
+def entry(name, error=None):
+    return {"name": name, "path": f"/srv/{name}", "status": "failed" if error else "ok", "error": error}
+
+
+@pytest.mark.parametrize(
+    "code, refused, error",
+    [
+        (6, None, {"what": "1 of 3 items could not be copied completely", "said": "the other items are complete"}),
+        (2, None, {"what": "No item could be copied", "said": "opening /srv/b failed: Permission denied"}),
+        (5, "symlink", {"what": "Checking item b", "said": "it is a symbolic link"}),
+        (5, "does_not_fit", {"what": "Fitting 3 items", "said": "the items are too big"}),
+    ],
+)
+def test_each_item_that_cannot_be_planned_is_named(code, refused, error):
+    items = [entry("a"), entry("b", "opening /srv/b failed: Permission denied"), entry("c", "it is a symbolic link")]
+    plan = {"exit": code, "refused": refused, "error": error, "items": items, "needed_bytes": 600 * M, "capacity_bytes": 512 * M}
+    reasons = pf.fit_reasons(plan, 512 * M)
+    assert reasons[:2] == [
+        "pmem-state can't save the item b (/srv/b): opening /srv/b failed: Permission denied",
+        "pmem-state can't save the item c (/srv/c): it is a symbolic link",
+    ]
+    assert ["does not fit" in reason for reason in reasons[2:]] == ([True] if refused == "does_not_fit" else [])
 
 
 @pytest.fixture
@@ -111,6 +140,30 @@ def test_ready(host):
     assert numbers["left_bytes"] == numbers["available_bytes"] - 512 * M
 
 
+@pytest.mark.parametrize("pieces, warned", [(3, True), (64, False)])
+def test_huge_pages_without_room_are_foreseen(host, pieces, warned):
+    """It is not certain that the kernel can't move them, so this does not refuse the cycle."""
+    fake, preflight = host("6.1-e820-system_ram")
+    huge = struct.pack("=512Q", 1 << 15 | 1 << 22, *[1 << 16 | 1 << 22] * 511)
+    with open(fake.path("/proc/kpageflags"), "wb") as file:
+        file.truncate(12 * 32768 * 8)
+        file.seek(10 * 32768 * 8)
+        file.write(huge * 5)
+    with open(fake.path("/proc/buddyinfo"), "w", encoding="utf-8") as file:
+        file.write(f"Node 0, zone DMA32 {'1 ' * 9}{pieces} 0\nNode 0, zone Movable {'9 ' * 11}\n")
+    reasons, numbers = preflight.check("", ITEMS, 256 * M, True)
+    assert reasons == [] and (numbers["huge_bytes"], numbers["huge_room_bytes"]) == (10 * M, pieces * 2 * M)
+    assert (numbers["hugetlb_bytes"], numbers["hugetlb_room_bytes"]) == (0, 0)
+    assert [("10 MiB of huge pages" in one and "6 MiB" in one) for one in numbers["warnings"]] == ([True] if warned else [])
+
+
+def test_a_hugetlb_pool_without_free_pages_is_foreseen():
+    numbers = {"huge_bytes": 0, "huge_room_bytes": 0, "hugetlb_bytes": 220 * M, "hugetlb_room_bytes": 10 * M}
+    (warning,) = pf.huge_warnings(numbers)
+    assert "220 MiB of the hugetlb pool, and only 10 MiB of the pool are free" in warning
+    assert pf.huge_warnings({**numbers, "hugetlb_room_bytes": 220 * M}) == []
+
+
 def test_nothing_is_changed(host):
     fake, preflight = host("6.1-e820-system_ram")
     before = {path: files for path, _dirs, files in os.walk(fake.root)}
@@ -136,6 +189,15 @@ def test_one_reason(host, spoil, said):
     spoil(fake)
     (reason,) = preflight.check("", ITEMS, 256 * M, True)[0]
     assert said in reason
+
+
+def test_the_other_items_are_planned_when_one_is_missing(host):
+    """So that all reasons are known at once. The numbers stay empty: they would be those of a part."""
+    plan = {"items": [entry("cache", "reading it failed")], "needed_bytes": 1, "error": {"what": "No item", "said": "x"}}
+    _fake, preflight = host("6.1-e820-system_ram", (2, plan))
+    reasons, numbers = preflight.check("", [*ITEMS, Item("gone", "/srv/gone")], 256 * M, True)
+    assert ["item gone is missing" in reasons[0], "item cache (/srv/cache): reading it failed" in reasons[1]] == [True, True]
+    assert len(reasons) == 2 and numbers["needed_bytes"] is None
 
 
 def test_mount_point(host):

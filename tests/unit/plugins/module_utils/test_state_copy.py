@@ -9,7 +9,7 @@ import os
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Completed, Runner, TimedOut
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image import state_copy as sc
 
@@ -91,9 +91,11 @@ def test_command_line(helper, tmp_path, arguments, line):
 def test_command_line_options(helper, tmp_path):
     driver = helper(say(verb="x"))
     driver.call("restore", "/dev/pmem0", threads=3, force=True)
+    driver.call("save", "/dev/pmem0", [sc.Item("a", "/a")], force=True)
     driver.call("plan", items=[sc.Item("a", "/a")], capacity=42)
     assert (tmp_path / "argv").read_text().splitlines() == [
         "restore --device /dev/pmem0 --threads 3 --force --json --progress",
+        "save --device /dev/pmem0 --item a=/a --force --json --progress",
         "plan --capacity 42 --item a=/a --json",
     ]
 
@@ -147,6 +149,35 @@ def test_timeout_ends_the_helper(helper):
     with pytest.raises(HotpmemError, match=r"did not finish within 0\.3 s and was stopped") as caught:
         helper("exec sleep 1000").call("save", "/d", timeout=0.3)
     assert caught.value.details["timed_out"] is True
+
+
+class Late(Runner):
+    """The deadline comes, and the program ends with this code and output."""
+
+    def __init__(self, rc, stdout):
+        super().__init__()
+        self.completed = Completed(("pmem-state",), rc, stdout, "")
+
+    def run(self, argv, timeout=None, on_line=None):
+        error = TimedOut("Cannot complete the command", "it was still running", "Increase the timeout", timeout=timeout)
+        error.completed = self.completed
+        raise error
+
+
+@pytest.mark.parametrize("code, status", [(0, "restored"), (6, "failed")])
+def test_what_was_done_when_the_deadline_came_counts(code, status):
+    """pmem-state puts a whole item in place, and then reports it even when SIGTERM comes."""
+    items = [{"name": "a", "status": "restored"}, {"name": "b", "status": status}]
+    late = Late(code, json.dumps({"event": "result", "exit": code, "items": items}) + "\n")
+    result = sc.Helper(late, "/sbin/x").call("restore", "/d", timeout=3)
+    assert (result["exit"], result["items"]) == (code, items)
+
+
+@pytest.mark.parametrize("rc, stdout", [(-15, ""), (2, '{"event": "result", "exit": 2, "items": [{"name": "a"}]}'), (-9, "{")])
+def test_what_the_deadline_stopped_is_an_error(rc, stdout):
+    with pytest.raises(HotpmemError, match=r"did not finish within 3 s") as caught:
+        sc.Helper(Late(rc, stdout), "/sbin/x").call("restore", "/d", timeout=3)
+    assert caught.value.details["timed_out"] and ("items" in caught.value.details) is (rc == 2)
 
 
 def test_failure_carries_the_result():
@@ -213,6 +244,21 @@ def test_restore_predicates(copy, image, force, already, reason):
     assert driver.already_restored(now) is already
     said = driver.why_not_restore(now, force)
     assert said is None if reason is None else reason in said
+
+
+@pytest.mark.parametrize(
+    "image, force, refused",
+    [
+        ({"state": "valid", "boot_id": "other"}, False, True),
+        ({"state": "valid", "boot_id": "other"}, True, False),
+        ({"state": "valid", "boot_id": BOOT}, False, False),
+        ({"state": "consumed", "boot_id": "other"}, False, False),
+        ({"state": "damaged"}, False, False),
+        ({"state": "none"}, False, False),
+    ],
+)
+def test_save_predicate(copy, image, force, refused):
+    assert bool(copy().why_not_save({"image": image}, force)) is refused
 
 
 @pytest.mark.parametrize("code, state", [(3, "none"), (4, "damaged")])

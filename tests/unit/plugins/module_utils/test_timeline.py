@@ -73,10 +73,70 @@ def test_a_missing_mark_joins_its_neighbour():
     assert told["down_seconds"] == 16.0
 
 
-def test_a_counter_that_began_again_spans_nothing():
-    late = {"marks": {"saved": START + 1}}
-    found = tl.marks_of(late, at(5.0), at(21.0), TIMES)
-    assert "saved" not in found["marks"] and tl.summary(found["marks"], RATE)["down_seconds"] is None
+@pytest.mark.parametrize(
+    "late",
+    [
+        {"saved": 22.0},  # the counter reads less now than then
+        {"saved": 22.0, "jump": 22.1},
+        {"saved": 3.0},  # it has passed that value again, and no jump to this kernel was marked
+        {"saved": 0.001},
+        {"saved": 3.0, "jump": 3.1},  # a jump that this kernel does not come from
+    ],
+)
+def test_a_counter_that_began_again_spans_nothing(late):
+    image = {"marks": {name: START + round(seconds * RATE) for name, seconds in {"stopping": -1.0, **late}.items()}}
+    found = tl.marks_of(image, at(5.0), at(21.0), TIMES)
+    assert found["counter_restarted"] and found["clock_correction_ms"] == 0
+    told = tl.summary(found["marks"], RATE)
+    assert "saved" not in found["marks"] and told["down_seconds"] is None
+    assert any("the cycle counter started again" in line for line in tl.lines({"timeline": {**found, **told}}))
+
+
+@pytest.mark.parametrize("early_ms, restored", [(1.3, 5.0), (1.3, None), (40.0, 5.0)])
+def test_clocks_that_disagree_keep_the_timeline(early_ms, restored):
+    """CLOCK_BOOTTIME runs a little fast here, so that the kernel seems to have started before the jump to it."""
+    jump = START + round(early_ms / 1000 * RATE)
+    image = {"marks": {**IMAGE["marks"], "jump": jump}}
+    found = tl.marks_of(image, restored and {**at(restored), "cycles_per_second": RATE}, {**at(21.0), "cycles_per_second": RATE}, TIMES)
+    assert found["marks"]["kernel_start"] == jump and not found["counter_restarted"]
+    assert found["clock_correction_ms"] == early_ms
+    told = tl.summary(found["marks"], RATE)
+    assert told["down_seconds"] == 16.0
+    assert all(phase["seconds"] >= 0 for phase in told["phases"])
+    assert any(f"{early_ms:.3f} ms before the jump" in line for line in tl.lines({"timeline": {**found, **told}}))
+
+
+def test_no_correction_is_told_when_there_is_none():
+    found = tl.marks_of(IMAGE, at(5.0), at(21.0), TIMES)
+    assert (found["clock_correction_ms"], found["counter_restarted"]) == (0, False)
+    text = "\n".join(tl.lines({"timeline": {**found, **tl.summary(found["marks"], RATE)}}))
+    assert "jump" not in text and "counter" not in text
+
+
+def test_the_down_time_of_each_unit():
+    ready = {"db.service": 4.0, "cache.service": 6.0, "backup.service": 0}
+    found = tl.marks_of(IMAGE, at(5.0), at(21.0), TIMES)
+    told = tl.summary(found["marks"], RATE)
+    units = tl.unit_times({name: round(seconds * 1e9) for name, seconds in ready.items()}, found["marks"], RATE)
+    assert units == [
+        {"unit": "db.service", "down_seconds": 14.0, "ready": True},
+        {"unit": "cache.service", "down_seconds": 16.0, "ready": True},
+        {"unit": "backup.service", "down_seconds": None, "ready": False},
+    ]
+    text = "\n".join(tl.lines({"timeline": {**found, **told, "units": units}}))
+    assert "down, stop to ready" in text and "db.service" in text and "14.000 s" in text
+    assert "left out: backup.service was not ready" in text
+    # Without the mark of the stop, or with one unit, there is nothing more to say.
+    del found["marks"]["stopping"]
+    assert tl.unit_times({"db.service": 4_000_000_000}, found["marks"], RATE)[0]["down_seconds"] is None
+    text = tl.lines({"timeline": {**told, "units": units[:1]}})
+    assert not any("db.service" in line for line in text)
+
+
+def test_no_unit_is_ready():
+    times = {name: at for name, at in TIMES.items() if not name.startswith("units")}
+    found = tl.marks_of(IMAGE, at(5.0), at(21.0), times)
+    assert tl.unit_times({"a.service": 0}, found["marks"], RATE) == [{"unit": "a.service", "down_seconds": None, "ready": False}]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +156,7 @@ def test_frequency(first, second, rate):
 
 def test_without_a_counter():
     found = tl.marks_of({}, None, None, TIMES)
-    assert found == {"marks": {}, "cycles_per_second": 0}
+    assert (found["marks"], found["cycles_per_second"], found["counter_restarted"]) == ({}, 0, False)
     assert tl.summary({}, 0) == {"phases": [], "down_seconds": None, "slowest": None}
     assert "no phases: the host has no usable cycle counter" in tl.lines({"timeline": {}})[1]
 

@@ -11,7 +11,7 @@ enum exit_code {
     EXIT_SYSTEM = 2,  /* the system refused something: I/O, memory, permission */
     EXIT_NO_IMAGE = 3,
     EXIT_DAMAGED = 4, /* the image, or every item asked for, is damaged */
-    EXIT_REFUSED = 5, /* foreign, consumed, does not fit, in use, differs, mount point */
+    EXIT_REFUSED = 5, /* foreign, consumed, unrestored, does not fit, in use, differs, mount point */
     EXIT_PARTIAL = 6, /* some items done, some not */
 };
 

@@ -19,11 +19,18 @@ void report_init(struct report *r, const char *verb)
     pthread_mutex_init(&r->lock, NULL);
 }
 
-void report_free(struct report *r)
+void report_drop_items(struct report *r)
 {
     for (int i = 0; i < r->item_count; i++)
         free(r->items[i].path);
     free(r->items);
+    r->items = NULL;
+    r->item_count = 0;
+}
+
+void report_free(struct report *r)
+{
+    report_drop_items(r);
     for (uint64_t i = 0; i < r->left_out_count && i < MAX_LEFT_OUT; i++)
         free(r->left_out[i].path);
     pthread_mutex_destroy(&r->lock);

@@ -62,6 +62,9 @@ struct report {
 void report_init(struct report *r, const char *verb);
 void report_free(struct report *r);
 
+/* Frees the list of items. */
+void report_drop_items(struct report *r);
+
 /* Gives an item an error status, unless it has one already. Any thread may call it. */
 void item_mark(struct report *r, struct item *it, enum item_status status, int err, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/hooks.h"
+#include "base/stop.h"
 #include "image/reader.h"
 #include "restore/build_file.h"
 #include "restore/build_work.h"
@@ -22,10 +23,19 @@ static void damaged(struct build *b, const char *why)
     item_mark(&b->run->report, b->item, ITEM_DAMAGED, 0, "%s", why);
 }
 
+/* Gives up the item if a signal asks for the end. */
+static void check_stop(struct build *b)
+{
+    const char *name = stop_signal();
+    if (name)
+        item_mark(&b->run->report, b->item, ITEM_FAILED, EINTR, "%s stopped the restore before this item was in place", name);
+}
+
 static void submit(struct build *b)
 {
     struct build_job *job = b->job;
     b->job = NULL;
+    check_stop(b);
     if (job)
         pool_submit(&b->pool, job);
 }
@@ -270,7 +280,7 @@ static void read_records(struct build *b)
     struct record r;
     int got = 0;
     reader_start(&rd, b->run, b->item, b->run->buffer[MAX_THREADS]);
-    while (item_fine(b->item) && (got = reader_next(&rd, &r)) > 0)
+    while (check_stop(b), item_fine(b->item) && (got = reader_next(&rd, &r)) > 0)
         one_record(b, &r);
     if (got < 0)
         damaged(b, rd.bad);
@@ -301,6 +311,9 @@ void build_item(struct build *b, struct item *it)
     b->links = -1;
     b->file = NULL;
     b->bigs = b->turn = 0;
+    check_stop(b);
+    if (!item_fine(it))
+        return;
     int err = place_open(&b->place, it->path, &what);
     if (err) {
         item_mark(&b->run->report, it, ITEM_FAILED, err, "%s (%s): %s", what, it->path, strerror(err));
@@ -320,6 +333,8 @@ void build_item(struct build *b, struct item *it)
         close(b->links);
     if (item_fine(it)) {
         err = place_commit(&b->place, &left);
+        if (err == EINTR)
+            check_stop(b);
         if (err)
             item_mark(&b->run->report, it, ITEM_FAILED, err, "renaming the finished item to %s failed: %s", it->path, strerror(err));
     }

@@ -9,7 +9,8 @@
 int build_start(struct build *b, struct run *run, struct problem *p);
 void build_stop(struct build *b);
 
-/* Restores one item to its path; the outcome is the item's status. */
+/* Restores one item to its path; the outcome is the item's status. A signal (base/stop.h) makes it
+ * give up an item that is not in place yet. */
 void build_item(struct build *b, struct item *it);
 
 #endif

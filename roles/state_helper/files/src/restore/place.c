@@ -18,6 +18,7 @@
 #include "base/compat.h"
 #include "base/hooks.h"
 #include "base/paths.h"
+#include "base/stop.h"
 
 enum { BASE_SHOWN = 200, RANDOM_DIGITS = 8 };
 static const char prefix[] = ".hotpmem-", links_suffix[] = ".links";
@@ -225,6 +226,8 @@ int place_commit(struct place *pl, int *left)
     if (err)
         return err;
     kill_point("rename");
+    if (stop_signal())
+        return EINTR;
     err = rename_into(pl, RENAME_NOREPLACE);
     if (err == EEXIST) {
         err = rename_into(pl, RENAME_EXCHANGE);

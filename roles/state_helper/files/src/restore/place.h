@@ -21,8 +21,8 @@ int place_open(struct place *pl, const char *path, const char **what);
 void place_close(struct place *pl);
 
 /* Renames the finished item to its path and removes the old content. Returns 0, or an errno if
- * nothing was changed. *left: an errno if the old content could not be removed; it then has the
- * temporary name. */
+ * nothing was changed: EINTR if a signal asks for the end (base/stop.h). *left: an errno if the old
+ * content could not be removed; it then has the temporary name. */
 int place_commit(struct place *pl, int *left);
 
 /* Removes what was built so far. */

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/paths.h"
+#include "base/stop.h"
 #include "restore/build.h"
 #include "restore/outcome.h"
 #include "restore/selection.h"
@@ -99,6 +100,7 @@ int verb_restore(struct run *run)
     if (rc)
         return rc;
     umask(0);
+    stop_defer(); /* an item that is in place must be marked as consumed, and reported */
     uint64_t start = now_ns(), total = 0;
     for (int i = 0; i < r->item_count; i++)
         total += r->items[i].status == ITEM_PENDING ? r->items[i].bytes : 0;

@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/le.h"
 #include "base/mark_names.h"
+#include "base/stop.h"
 #include "save/estimate.h"
 #include "save/feed.h"
 #include "save/item_root.h"
@@ -110,6 +111,7 @@ static int commit(struct feed *f, uint64_t sequence)
         header_set_mark(h, run->options->marks[i].id, run->options->marks[i].cycles);
     if (h->cycles_per_second)
         header_set_mark(h, mark_id("saved"), clock_cycles());
+    stop_defer(); /* the first copy that is written makes the image valid, and the result must say so */
     int rc = header_store(&run->device, h, &r->problem);
     if (rc == 0) {
         r->image = h;
@@ -118,11 +120,13 @@ static int commit(struct feed *f, uint64_t sequence)
     return rc;
 }
 
-/* Fills in report.items from the command line, for save and plan. */
+/* Fills in report.items from the command line, for save and plan. Checks every item, so that the
+ * result names each bad one. */
 static int take_items(struct run *run)
 {
     struct report *r = &run->report;
     const struct options *o = run->options;
+    int rc = 0;
     r->items = calloc((size_t)o->item_count, sizeof *r->items);
     if (!r->items)
         return problem_set(&r->problem, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Reading the list of items");
@@ -132,23 +136,50 @@ static int take_items(struct run *run)
         it->path = strdup(o->items[i].path);
         if (!it->path)
             return problem_set(&r->problem, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Reading the list of items");
-        int rc = item_check_root(it, &r->problem);
-        if (rc)
-            return rc;
+        struct problem bad = {0};
+        if (item_check_root(it, &bad) == 0)
+            continue;
+        item_mark(r, it, ITEM_FAILED, 0, "%s", bad.said);
+        if (rc == 0)
+            r->problem = bad;
+        rc = rc ? rc : bad.code;
     }
+    return rc;
+}
+
+/* Refuses if a save would destroy an image that another boot saved and that still waits for its
+ * restore. *sequence: that of the new image. */
+static int check_old_image(struct run *run, uint64_t *sequence)
+{
+    struct report *r = &run->report;
+    const struct header *h = &run->header;
+    int rc = run_load_image(run);
+    *sequence = r->image ? h->sequence + 1 : 1;
+    if (rc == 0 && !run->options->force && !(h->flags & HEADER_CONSUMED) &&
+        memcmp(h->boot_id, run->identity.boot_id, sizeof h->boot_id) != 0)
+        return problem_refuse(&r->problem, "unrestored", "it holds an image that another boot saved and that was not restored",
+                              "Restore the image with `pmem-state restore`, or give it up and save with --force.", "Saving to %s",
+                              run->device.path);
+    /* Whatever else is there is replaced: an image of this boot, a consumed one, a damaged one. */
+    memset(&r->problem, 0, sizeof r->problem);
+    report_drop_items(r);
+    table_free(&run->table);
+    r->image = NULL;
+    r->image_state = r->content = NULL;
     return 0;
 }
 
 int verb_save(struct run *run)
 {
     struct report *r = &run->report;
-    struct problem none = {0};
     struct feed feed;
     struct estimate estimate;
-    uint64_t sequence = 1;
-    int rc = take_items(run);
+    uint64_t sequence;
+    int rc = run_open(run, DEVICE_WRITE);
     if (rc == 0)
-        rc = run_open(run, DEVICE_WRITE);
+        rc = check_old_image(run, &sequence);
+    if (rc == 0)
+        rc = take_items(run);
     if (rc)
         return rc;
     if (!run->identity.has_machine_id && !run->options->force)
@@ -156,8 +187,6 @@ int verb_save(struct run *run)
                               "Run systemd-machine-id-setup, or both save and restore with --force.",
                               "Identifying this machine");
     uint64_t start = now_ns();
-    if (header_load(&run->device, &run->header, &none) == 0)
-        sequence = run->header.sequence + 1;
     rc = header_invalidate(&run->device, &r->problem);
     r->image_state = "none";
     if (rc)
