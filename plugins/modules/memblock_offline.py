@@ -44,9 +44,8 @@ options:
     choices: [offline, online_movable, online_kernel]
     default: offline
   retries:
-    description: How many more times the module tries blocks that the kernel reports as busy, within O(timeout).
+    description: How many more times the module tries blocks that the kernel reports as busy. Without it, the module tries until O(timeout).
     type: int
-    default: 10
 author:
   - The hotpmem.fleet authors (@hotpmem)
 seealso:
@@ -194,7 +193,7 @@ def main() -> None:
             "blocks": {"type": "list", "elements": "int"},
             "state": {"type": "str", "choices": list(STATES), "default": "offline"},
             "timeout": {"type": "int", "default": 60},
-            "retries": {"type": "int", "default": 10},
+            "retries": {"type": "int"},
         },
         mutually_exclusive=[("device", "namespace"), ("start", "blocks")],
         required_together=[("start", "size")],

@@ -70,7 +70,8 @@ reasons:
   returned: always
 numbers:
   description: In bytes, total, available, free swap (not counted), reserve, online (in the persistent memory), left (available once
-    that is removed), region, needed and capacity.
+    that is removed), region, needed and capacity. C(huge_bytes) and C(hugetlb_bytes) are huge pages that have to move, and
+    C(huge_room_bytes) and C(hugetlb_room_bytes) the room for them. C(warnings) lists what may go wrong.
   type: dict
   returned: always
   sample:

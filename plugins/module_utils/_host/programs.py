@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import Callable, Optional, Sequence
+from typing import IO, Callable, Optional, Sequence
 
 from .errors import HotpmemError
 
@@ -118,10 +118,14 @@ class Runner:
         ended = False
         try:
             out, err, ended = _collect(child, timeout, on_line)
+            if not ended:
+                _end(child)
+                # What it printed because of the signal is its last word.
+                out, err = out + _rest(child.stdout), err + _rest(child.stderr)
         except OSError as error:
             raise _not_run(program, argv, error) from error
         finally:
-            if not ended:
+            if child.returncode is None:
                 _end(child)
             for pipe in (child.stdout, child.stderr):
                 if pipe is not None:
@@ -193,6 +197,16 @@ def _collect(child: subprocess.Popen, timeout: Optional[float], on_line: Optiona
             in_time = False
     out, err = (texts[pipe].decode("utf-8", "surrogateescape") for pipe in (child.stdout, child.stderr))
     return out, err, in_time
+
+
+def _rest(pipe: IO[bytes]) -> str:
+    """What is left to read, without waiting: a process that the program has started may keep the pipe open."""
+    os.set_blocking(pipe.fileno(), False)
+    text = bytearray()
+    with contextlib.suppress(BlockingIOError):
+        while data := os.read(pipe.fileno(), 65536):
+            text += data
+    return text.decode("utf-8", "surrogateescape")
 
 
 def _end(child: subprocess.Popen) -> None:

@@ -149,8 +149,12 @@ if [ "${1-}" = --failed ]; then
     end 0
 fi
 
-# At the deadline systemd sends SIGTERM to the helper as well. The shell runs this trap after the helper has ended.
-trap '[ -z "$early" ] || leave "the early restore was stopped"; say timeout 2 "the restore did not end within its deadline and was stopped. Each item is either restored completely or unchanged"; end 2' TERM INT
+stopped() {
+    [ -z "$early" ] || leave "the early restore was stopped"
+    say timeout 2 "the restore did not end within its deadline and was stopped. Each item is either restored completely or unchanged"
+    end 2
+}
+trap stopped TERM INT
 
 nothing() { # SAID
     [ -z "$early" ] || leave "$1"
@@ -279,8 +283,14 @@ if [ -n "$early" ]; then
     [ "$threads" -le 4 ] || threads=4
     set -- "$@" --threads "$threads"
 fi
+# At the deadline systemd sends SIGTERM to the helper as well. What it has put in place by then counts, and only its result tells that. The
+# shell runs the trap after the helper has ended.
+late=
+trap late=1 TERM INT
 "$helper" restore --device "$device" "$@" --json >"$result.new"
 code=$?
+trap stopped TERM INT
+[ -z "$late" ] || grep -qE '"event": ?"result"' "$result.new" || stopped
 # Exit code 6: some items were restored. After any other failure nothing was restored, so the unit can try all items.
 [ -z "$early" ] || [ "$code" -eq 0 ] || [ "$code" -eq 6 ] || leave "pmem-state ended with $code"
 

@@ -39,6 +39,7 @@ def preflight(engine: Engine, settings: Settings, args: argparse.Namespace) -> A
         lines.append(f"state    needs at most {needed} of the {capacity} on the device")
     available, left = format_size(numbers["available_bytes"]), format_size(numbers["left_bytes"])
     lines.append(f"memory   {left} of the {available} available now stays available")
+    lines += [f"warning  {warning}" for warning in numbers.get("warnings") or []]
     return Answer(lines, {"ok": True, "reasons": [], "numbers": numbers})
 
 
@@ -64,7 +65,7 @@ def status(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answ
     ]
     lines += [f"           {reason}" for reason in reasons]
     lines += [f"held       {facts['owner']['words']}"] if facts["owner"] else []
-    lines += [f"warning    {warning}" for warning in facts["warnings"]]
+    lines += [f"warning    {warning}" for warning in [*facts["warnings"], *(numbers.get("warnings") or [])]]
     return Answer(lines, {"hotpmem": facts, "ready": not reasons, "reasons": reasons, "numbers": numbers})
 
 

@@ -129,8 +129,10 @@ def test_a_unit_that_starts_early_waits_for_no_target_but_its_file_systems():
 # -- the scripts
 
 HELPER = """#!/bin/sh
+[ ! -e {root}/late ] || trap 'cat {root}/answer; exit $(cat {root}/code)' TERM
 echo "$@" >>{root}/calls
 [ ! -e {root}/slow ] || sleep 30
+while [ -e {root}/late ]; do sleep 0.05; done
 cat {root}/answer
 exit $(cat {root}/code)
 """
@@ -347,6 +349,22 @@ def test_deadline(host):
     assert child.wait(10) == 2
     assert "did not end within its deadline" in host.result["msg"]
     assert host.names("run/hotpmem/hold") == ["must"] and not (host.root / "var/lib/hotpmem/pending").exists()
+
+
+@pytest.mark.parametrize("code, restored", [(0, ["cache", "must"]), (6, ["cache"])])
+def test_what_was_restored_when_the_deadline_came_counts(host, code, restored):
+    """The helper has the items in place, prints its result after SIGTERM, and ends."""
+    pending(host)
+    statuses = {name: "restored" if name in restored else "failed" for name in ("cache", "must")}
+    host.answer(code, **statuses)
+    (host.root / "late").touch()
+    child = host.start("0")
+    while not host.calls:
+        time.sleep(0.05)
+    os.killpg(child.pid, signal.SIGTERM)
+    assert child.wait(10) == code
+    assert host.result["exit"] == code and host.names("run/hotpmem/restored") == restored
+    assert host.names("run/hotpmem/hold") == ([] if "must" in restored else ["must"])
 
 
 def test_early(host):

@@ -102,3 +102,18 @@ def test_no_child_is_left_when_a_line_makes_us_fail():
         Runner().run(["sh", "-c", "echo x; exec sleep 1000"], on_line=fail)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_what_a_program_prints_at_its_deadline_is_kept():
+    """pmem-state says what it has put in place."""
+    script = "trap 'echo the result; exit 6' TERM; echo begun; while :; do sleep 0.05; done"
+    with pytest.raises(TimedOut) as caught:
+        Runner().run(["sh", "-c", script], timeout=0.5)
+    completed = caught.value.completed
+    assert (completed.stdout, completed.rc) == ("begun\nthe result\n", 6)
+
+
+def test_a_pipe_that_outlives_the_program_is_not_waited_for():
+    with pytest.raises(TimedOut) as caught:
+        Runner().run(["sh", "-c", "setsid sleep 60 & echo begun; exec sleep 60"], timeout=0.5)
+    assert caught.value.completed.stdout == "begun\n"
