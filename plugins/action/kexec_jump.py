@@ -282,9 +282,9 @@ class ActionModule(ActionBase):
             "failed": True,
             "alive": True,
             "seconds": float(timeout),
-            "msg": f"Cannot jump in time: after {timeout} s the host still answers in its old boot (up for {answer.uptime:.0f} s), so do not "
-            f"reset it. Its last message is: {said}. It may still jump. See journalctl -u hotpmem-handoff and systemctl list-jobs on the host "
-            "for what it waits for, or raise timeout.",
+            "msg": f"Cannot jump in time: after {timeout} s the host still answers in its old boot (up for {answer.uptime:.0f} s), so do "
+            f"not reset it. Its last message is: {said}. It may still jump. journalctl -u hotpmem-handoff and systemctl list-jobs on the "
+            "host show what it waits for. If it is only slow, raise timeout.",
         }
 
     def _came_back(self, answer: Answer, seconds: float) -> str:

@@ -54,7 +54,9 @@ def boottime_ns() -> int:
 
 
 def jump_target(engine: Engine, settings: Settings) -> Optional[Target]:
-    """The kernel, initrd and command line that a handoff jumps to; None for a reboot through firmware. The running kernel's stand in for those that the settings omit.
+    """The kernel, initrd and command line that a handoff jumps to. None: it reboots through firmware.
+
+    The running kernel's stand in for those that the settings omit.
 
     The handoff loads this target, and preflight and status check the same one. An initrd that the collection builds counts once
     it exists.

@@ -126,7 +126,8 @@ class HostLock:
         if run and not owner:
             raise HotpmemError(
                 "Cannot act on this host",
-                f"the run {run} no longer holds this host: its process ended, or it waited too long for its controller and put everything back",
+                f"the run {run} no longer holds this host. Its process ended, or it waited too long for its controller and put everything "
+                "back",
                 "Nothing was changed. Start the play again. If it was only slow, raise hotpmem_lease",
                 run=run,
             )

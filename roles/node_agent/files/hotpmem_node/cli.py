@@ -73,13 +73,21 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument("--force", action="store_true", help="give up an image that was not restored, or other data on the namespace")
             one.add_argument("--at-boot", action="store_true", help="check this boot's restore first (for hotpmem-hot-add.service)")
     one = verb("handoff", "stop the state units, save their state and jump to the next kernel; if that fails, undo everything")
-    one.add_argument("--method", choices=METHODS, help="systemd shuts the other units down in order and fast does not; firmware reboots without kexec (default: see settings)")
+    one.add_argument(
+        "--method",
+        choices=METHODS,
+        help="systemd shuts the other units down in order and fast does not; firmware reboots without kexec (default: see settings)",
+    )
     one.add_argument("--check", action="store_true", help="show the steps, or why the handoff would be refused, and change nothing")
     one.add_argument("--detach", action="store_true", help="run as hotpmem-handoff.service and return at once")
     one.add_argument(
-        "--hold", type=float, default=0.0, metavar="SECONDS", help="with --detach: hold this machine for the steps of --run, and go on at the"
-        " next handoff --detach with that run; after SECONDS without a step, put everything back",
-    )  # fmt: skip
+        "--hold",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="with --detach: hold this machine for the steps of --run, and go on at the next handoff --detach with that run; after SECONDS "
+        "without a step, put everything back",
+    )
     one.add_argument("--run", default="", metavar="ID", help="the run of a controller that this handoff belongs to")
     one.add_argument("--owner", default="", metavar="NAME", help="who runs it, for others who find this machine held")
     one.add_argument("--log", default="", help=argparse.SUPPRESS)

@@ -74,7 +74,7 @@ def test_the_steps_of_the_controller_are_not_done_again(machine):
 
 
 def test_without_the_steps_the_handoff_does_them(machine):
-    one, engine, build = machine
+    one, _engine, build = machine
     handoff = build()
     controller = Controller(handoff)
     controller.steps.append(controller.go)
@@ -115,7 +115,7 @@ def test_a_controller_that_is_gone_leaves_the_host_as_before(machine, steps, end
 
 
 def test_each_step_renews_the_lease(machine):
-    one, engine, build = machine
+    one, _engine, build = machine
     handoff = build()
 
     def slow():
@@ -181,7 +181,7 @@ def test_a_host_that_is_not_ready_is_not_held(machine):
 
 def test_put_back_names_the_method_of_the_handoff(machine):
     """Not the one of the settings, which the person who started it may have overridden."""
-    one, engine, build = machine
+    one, _engine, build = machine
     handoff = build(method="fast", fast_stop=["db.service"])
     one.fake.set("/proc/mounts", "")
     handoff.records.write_json(HANDOFF, {})

@@ -63,9 +63,8 @@ def test_one_step_at_a_time_and_the_other_is_named(lock):
 
 def test_a_step_waits_for_the_restore_at_boot(lock, tmp_path):
     (tmp_path / "run/hotpmem").mkdir(parents=True)
-    with other_process(lambda: lock._locked(RESTORE_LOCK, 0.0, "", False)):
-        with pytest.raises(Busy), lock.acting("a hot-add", wait=3):
-            pass
+    with other_process(lambda: lock._locked(RESTORE_LOCK, 0.0, "", False)), pytest.raises(Busy), lock.acting("a hot-add", wait=3):
+        pass
     with lock.acting("a hot-add"):
         pass
 
