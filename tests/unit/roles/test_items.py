@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playing import ROOT, evaluated, play, read, template
 
-KEYS = {"name", "path", "unit", "cold_start", "early_start"}
+KEYS = {"name", "path", "unit", "cold_start", "early_start", "on_dirty_stop"}
 # An entry point of each role. The one of post_boot shows that tasks_from validates the items as well.
 ROLES = {
     "node_agent": "main.yml",

@@ -569,6 +569,23 @@ def test_a_crash_loop_gets_a_cold_start_once(host):
     assert host.names("var/lib/hotpmem/cold") == []
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_what_was_left_out_of_the_save_starts_cold_with_its_reason(host, saved):
+    """When nothing was left to save, a shutdown saved nothing and announced nothing."""
+    lib = host.root / "var/lib/hotpmem"
+    (lib / "cold").mkdir()
+    (lib / "cold/must").write_text("must.service ended with the result timeout\n")
+    (lib / "serving").touch()
+    if not saved:
+        (lib / "pending").unlink()
+    host.answer(0, cache="restored")
+    host.run()
+    assert host.names("var/lib/hotpmem/cold") == []
+    assert "result timeout" in (host.root / "run/hotpmem/cold/must").read_text()
+    assert "result timeout" in (host.root / "run/hotpmem/hold/must").read_text()
+    assert host.names("run/hotpmem/restored") == (["cache"] if saved else [])
+
+
 def test_a_crash_without_restored_state_counts_for_nothing(host):
     host.answer(3)
     host.run()
