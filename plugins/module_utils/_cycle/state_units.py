@@ -118,6 +118,20 @@ class StateUnits:
             if unit.name.endswith(ORDERED)
         ]
 
+    def skipped(self, names: Sequence[str]) -> List[str]:
+        """The units that start with these units, and whose start a condition has prevented. find() comes first.
+
+        names: units of items. systemd does not try again by itself when the condition holds no more.
+        """
+        wanted = {one for name in names for one in self.set.of(name)}
+        units = [unit.name for unit in self.set if unit.name in wanted and not unit.runs]
+        found = self.services.show(["ConditionResult", "ConditionTimestampMonotonic"], units) if units else []
+        return [
+            unit
+            for unit, one in zip(units, found)
+            if one.get("ConditionResult") == "no" and one.get("ConditionTimestampMonotonic") not in (None, "", "0")
+        ]
+
     def _other_users(self, own: Sequence[str]) -> List[str]:
         """The reasons against processes that have files of an item open, and that stopping the units would not end."""
         return [

@@ -247,6 +247,8 @@ class Machine:
     UNITS = ("cache.service", "must.service", "db.service", "hotpmem-restore.service", "multi-user.target")
     PROPERTIES = (
         *unit_set.PROPERTIES,
+        "ConditionResult",
+        "ConditionTimestampMonotonic",
         "ActiveEnterTimestampMonotonic",
         "ActiveExitTimestampMonotonic",
         "InactiveEnterTimestampMonotonic",

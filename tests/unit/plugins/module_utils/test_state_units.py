@@ -6,13 +6,19 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from pathlib import Path
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import PATIENCE, HandoffFailed
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import from_dict
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.save_at_shutdown import ShutdownSave
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.state_units import DROPIN, ENABLED, GUARD_TIMER
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import COLD, HANDOFF, PENDING, SAVED_HERE, SHUTDOWN
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import COLD, HANDOFF, HOLD, PENDING, SAVED_HERE, SHUTDOWN
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "roles" / "node_agent" / "files"))
+from hotpmem_node import cli
 
 TOGETHER = {"cache.service": {"ConsistsOf": "cache@1.service", "TriggeredBy": "cache.socket"}}
 MORE = ("cache@1.service", "cache.socket", "alias.service")
@@ -275,3 +281,35 @@ def test_description(installed):
     assert [row["named"] for row in found.values()] == [["cache"], ["must"], [], []]
     assert [row["parts"] for row in found.values()] == [["cache"], ["must"], ["cache"], []]
     assert [row["guarded"] for row in found.values()] == [True, True, False, True]
+
+
+def verb(engine, *words):
+    args = cli.parser().parse_args(words)
+    settings = from_dict({"items": COLD_ITEMS})
+    return cli.VERBS[args.verb](engine, settings, args)
+
+
+def test_the_verb_lists_and_checks(installed):
+    one, engine, _build = installed
+    answer = verb(engine, "units")
+    assert [row["name"] for row in answer.facts["units"]] == ["cache.service", "must.service", "cache@1.service", "cache.socket"]
+    assert "cache@1.service  cache  (lacks a drop-in)" in answer.lines
+    with pytest.raises(
+        HotpmemError, match=r"has not read the drop-ins of the collection for cache@1\.service\. Run the playbook"
+    ) as caught:
+        verb(engine, "units", "--check")
+    assert caught.value.code == 5
+    one.shown.update(dropins("cache@1.service"))
+    verb(engine, "units", "--check")
+
+
+def test_what_a_condition_kept_down_is_started_with_its_unit(installed):
+    one, engine, build = installed
+    one.active = set()
+    skipped = {"ConditionResult": "no", "ConditionTimestampMonotonic": 17}
+    one.shown["cache.socket"].update(skipped)
+    one.shown["must.service"].update(skipped)
+    build().records.write(f"{HOLD}/cache", "not restored")
+    assert verb(engine, "cold-start", "cache").facts["started"] == ["cache"]
+    assert one.active == {"cache.service", "cache.socket"}
+    assert verb(engine, "units", "--start").facts["started"] == ["cache.service", "must.service"]
