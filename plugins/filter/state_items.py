@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import ON_DIRTY_STOP
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy import items_from
 
@@ -22,7 +23,8 @@ description:
   - A name has at most 64 letters, digits, C(.), C(_) and C(-), and starts with a letter, a digit or C(_). A path is absolute.
   - Adds C(.service) to a unit without a type, as systemctl does. A missing, empty or null unit becomes an empty string.
   - Converts C(cold_start) and C(early_start) to booleans, because a value from C(--extra-vars) can be text.
-  - Fails for an item with an invalid name, path, unit or boolean. Keys that it does not know are kept.
+  - Completes C(on_dirty_stop).
+  - Fails for an item with an invalid name, path, unit, boolean or C(on_dirty_stop). Keys that it does not know are kept.
 positional: _input
 options:
   _input:
@@ -40,7 +42,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The items, each with C(name), C(path), C(unit) (empty without a unit), C(cold_start) and C(early_start).
+  description: The items, each with C(name), C(path), C(unit) (empty without a unit), C(cold_start), C(early_start) and C(on_dirty_stop).
   type: list
   elements: dict
 """
@@ -86,6 +88,13 @@ def _truth(key: str, entry: Mapping[str, Any]) -> bool:
         raise _problem(f"{key} of the item {entry['name']} is {value!r}, which is neither true nor false", "Use true or false") from error
 
 
+def _on_dirty_stop(entry: Mapping[str, Any]) -> str:
+    value = entry.get("on_dirty_stop") or ON_DIRTY_STOP[0]
+    if value not in ON_DIRTY_STOP:
+        raise _problem(f"on_dirty_stop of the item {entry['name']} is {value!r}", f"Use one of: {', '.join(ON_DIRTY_STOP)}")
+    return str(value)
+
+
 def state_items(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the checked items. Raises AnsibleFilterError for the first fault."""
     if isinstance(items, (str, Mapping)) or not isinstance(items, Sequence) or not all(isinstance(one, Mapping) for one in items):
@@ -101,6 +110,7 @@ def state_items(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "path": item.path,
             "unit": unit_name(entry.get("unit"), item.name),
             **{key: _truth(key, entry) for key in BOOLEANS},
+            "on_dirty_stop": _on_dirty_stop(entry),
         }
         for item, entry in zip(checked, items)
     ]

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple, Union
 
 from .._host.errors import HotpmemError, from_os_error
-from .._host.records import DEVICE, GO, HANDOFF, PENDING, SAVED, SAVED_HERE, Records
+from .._host.records import COLD, DEVICE, GO, HANDOFF, PENDING, SAVED, SAVED_HERE, Records
 from .._host.sysfs import boot_id
 from .._host.systemd import Services
 from .._image.state_copy import DONE, failure
@@ -25,7 +25,7 @@ from .._kernel.kexec_load import Target
 from .._memory.namespace import Namespace
 from .after_boot import clear_cold
 from .engine import Engine
-from .node_settings import Settings
+from .node_settings import Settings, items_of
 from .state_units import StateUnits
 
 PATIENCE = 10.0  # seconds that a process may keep files of an item open after its unit has stopped
@@ -120,7 +120,7 @@ class Handoff:
         """Check that a handoff can succeed, and return the numbers. Changes nothing. Raises HotpmemError with every reason against it."""
         one, target = self.settings, self.target()
         numbers = self.engine.preflight.require(one.namespace, one.state_items, one.reserve, target is not None, target)
-        reasons = self.units.missing() or self.units.other_users()
+        reasons = self.units.problems()
         if reasons:
             todo = "Nothing was changed. Fix each of these, then try again"
             raise HotpmemError("This host is not ready", "; ".join(reasons), todo, reasons=reasons)
@@ -235,6 +235,7 @@ class Handoff:
         self.run_id = str(record.get("run") or "")
         self.jump.method = str(record.get("method") or self.jump.method)
         self.jump.remounted = [str(target) for target in record.get("remounted") or []]
+        self.units.left_out = {str(name): str(reason) for name, reason in (record.get("left_out") or {}).items()}
         # This runs at the end of each jump by systemd as well, where it must not discard what was saved.
         asked_to_jump = self.stage == "jump" and self.jump.by_systemd
         return self.stage != "preflight" and not self._is_stopping(otherwise=asked_to_jump)
@@ -267,6 +268,7 @@ class Handoff:
             "held": self.held,
             "run": self.run_id,
             "remounted": self.jump.remounted,
+            "left_out": self.units.left_out,
         }
         self.records.write_json(HANDOFF, dict(record, boot_id=boot_id(self.engine.sysfs), exit=None))
 
@@ -291,7 +293,7 @@ class Handoff:
         self.jump.note = lambda targets: self._write_record()
         self.units.find()
         self.was_up = [*self.services.active(self.jump.stops), *self.units.running]
-        clear_cold(self.records, one, self.services.failed(one.units))
+        clear_cold(self.records, one, self.units.failed())
         self.clock = self.engine.helper.clock()
         # The note must be on the disk before the services stop: without it the next boot takes the image for a stale one.
         # It comes last, because from now on a unit that restarts by itself would stay down (role unit_guard).
@@ -306,17 +308,30 @@ class Handoff:
         self.marks["stopping"] = self.now()
         # systemd knows the moment to the microsecond. systemctl needs some time to reach systemd.
         self.marks["stopping"] = max(self.marks["stopping"], self.units.stop())
+        self._note_left_out()
         self.units.wait_for_files(PATIENCE)
         self.marks["units_stopped"] = self.now()
         self._enter("save")
-        if one.items:
+        kept = self.units.kept
+        if kept:
             result = self.engine.helper.call(
-                "save", self.device, one.state_items, timeout=one.copy_timeout, marks=self.marks, clock=self.clock
+                "save", self.device, items_of(kept), timeout=one.copy_timeout, marks=self.marks, clock=self.clock, force=one.force
             )
             if result["exit"] != DONE:
                 raise failure(f"Cannot save to {self.device}", result)
             self.records.write_json(SAVED, saved_record(result, one.method))
+        if one.items:
+            # Also when all items were left out: hotpmem-save.service must not save them.
             self.records.write(SAVED_HERE, "")
+
+    def _note_left_out(self) -> None:
+        """Note that items start cold in the next boot. The record comes first: put_back() removes the notes that it names."""
+        if not self.units.left_out:
+            return
+        self._write_record()
+        for name, reason in self.units.left_out.items():
+            self.say(f"{name} is not saved: {reason}")
+            self.records.write(f"{COLD}/{name}", reason + "\n", sync=True)
 
     def put_back(self, error: HotpmemError) -> HandoffFailed:
         """Start the services, then put the memory back. A step that fails does not stop the others. Returns the error to raise."""
@@ -341,6 +356,8 @@ class Handoff:
         # This must be on the disk before the units start. If the machine crashes while the image still exists, the next boot must
         # not restore the older state.
         attempt(lambda: self.records.remove(PENDING, sync=True), "a restore is still due", f"rm {PENDING}")
+        for name in self.units.left_out:
+            attempt(lambda note=f"{COLD}/{name}": self.records.remove(note), f"{name} would start cold", f"rm {COLD}/{name}")
         units = [unit for unit in self.was_up if unit not in self.jump.stops] + [one for one in self.jump.stops if one in self.was_up]
         attempt(
             lambda: self.services.start(units), f"{', '.join(units)} did not start", "systemctl start " + " ".join(map(shlex.quote, units))

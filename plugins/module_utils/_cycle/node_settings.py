@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from .._host.errors import HotpmemError
 from .._host.size import parse_size
@@ -20,6 +20,7 @@ from .hotplug import ROADS
 SETTINGS = "/etc/hotpmem/node.json"
 METHODS = ("systemd", "fast", "firmware")
 JUMP_INITRDS = ("default", *KINDS)
+ON_DIRTY_STOP = ("refuse", "cold")
 _TODO = "Run the role node_agent to write the file again, or correct it by hand. Its keys are the parameters of that role"
 
 
@@ -27,17 +28,25 @@ _TODO = "Run the role node_agent to write the file again, or correct it by hand.
 class Kept:
     """An item, and the unit that uses it.
 
-    unit: empty when no unit uses the item. cold_start: False keeps the unit down when the state was not restored.
+    unit: empty when no unit uses the item. cold_start: False keeps the unit down when the state was not restored. on_dirty_stop: what a
+    handoff does when the unit did not end well: ``refuse`` to jump, or leave the item out, so that it starts ``cold``.
     """
 
     name: str
     path: str
     unit: str = ""
     cold_start: bool = True
+    on_dirty_stop: str = ON_DIRTY_STOP[0]
 
     def to_dict(self) -> Dict[str, Any]:
         """The item as in the inventory."""
-        return {"name": self.name, "path": self.path, "unit": self.unit or None, "cold_start": self.cold_start}
+        return {
+            "name": self.name,
+            "path": self.path,
+            "unit": self.unit or None,
+            "cold_start": self.cold_start,
+            "on_dirty_stop": self.on_dirty_stop,
+        }
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ class Settings:
     @property
     def state_items(self) -> List[Item]:
         """The items in the form that pmem-state takes."""
-        return [Item(kept.name, kept.path) for kept in self.items]
+        return items_of(self.items)
 
     @property
     def own_initrd(self) -> bool:
@@ -85,12 +94,27 @@ class Settings:
         return list(dict.fromkeys(kept.unit for kept in self.items if kept.unit))
 
 
+def items_of(kept: Sequence[Kept]) -> List[Item]:
+    """Items in the form that pmem-state takes."""
+    return [Item(one.name, one.path) for one in kept]
+
+
 def _kept(entries: Any) -> List[Kept]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError("items is not a list of objects")
     items_from(entries, need_path=True)
+    for entry in entries:
+        if entry.get("on_dirty_stop") not in (None, *ON_DIRTY_STOP):
+            known = ", ".join(ON_DIRTY_STOP)
+            raise ValueError(f"on_dirty_stop of the item {entry['name']} is {entry['on_dirty_stop']!r}. It must be one of: {known}")
     return [
-        Kept(str(entry["name"]), str(entry["path"]), str(entry.get("unit") or ""), entry.get("cold_start") is not False)
+        Kept(
+            str(entry["name"]),
+            str(entry["path"]),
+            str(entry.get("unit") or ""),
+            entry.get("cold_start") is not False,
+            entry.get("on_dirty_stop") or ON_DIRTY_STOP[0],
+        )
         for entry in entries
     ]
 

@@ -11,28 +11,40 @@ import time
 from typing import Any, Callable, Dict
 
 from .._host.errors import HotpmemError, from_os_error
-from .._host.records import PENDING, SAVED, SHUTDOWN, Records
+from .._host.records import COLD, HANDOFF, PENDING, SAVED, SHUTDOWN, Records
 from .._host.sysfs import boot_id
 from .._host.systemd import Services
 from .._image.state_copy import DONE, failure
 from .after_boot import clear_cold
 from .engine import Engine
 from .handoff import saved_record
-from .node_settings import Settings
+from .node_settings import Settings, items_of
+from .state_units import ORDERED, StateUnits
 
 GOES_ON = ("kexec", "reboot")
 _RESERVED = 5.0  # seconds left over for an orderly end
+PATIENCE = 3.0  # seconds that a process may keep files of an item open after all units have stopped
+# systemd stops this target first. What ended since has ended in this shutdown.
+_FIRST = "multi-user.target"
 
 
 class ShutdownSave:
-    """The save at one shutdown. clock: returns seconds; the deadline is measured with it."""
+    """The save at one shutdown. clock, pause: in seconds; the deadline is measured with them."""
 
-    def __init__(self, engine: Engine, settings: Settings, services: Services, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        services: Services,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.engine = engine
         self.settings = settings
         self.services = services
         self.clock = clock
         self.records = Records(engine.sysfs)
+        self.units = StateUnits(engine.sysfs, services, settings, clock, pause)
 
     def run(self, deadline: float) -> Dict[str, Any]:
         """Save the state if this shutdown leads to another boot. deadline: seconds from now.
@@ -80,15 +92,9 @@ class ShutdownSave:
             if self._is_recorded():
                 return {"end": end, "saved": True, "said": f"{device} already holds the state of this boot: the handoff saved it"}
             stale = True
-        running = self.services.active(one.units)
-        if running:
-            said = f"{', '.join(running)} still runs, and its later writes would be missing from the image"
-            raise HotpmemError(
-                what,
-                said,
-                "Find out why it did not stop before hotpmem-save.service: systemctl list-dependencies --after hotpmem-save.service",
-            )
-        clear_cold(self.records, one, self.services.failed(one.units))
+        self._check_units(what)
+        if not self.units.kept:
+            return {"end": end, "saved": False, "said": f"nothing was saved: {'; '.join(self.units.left_out.values())}"}
         clock = self.engine.helper.clock()
         marks = {"units_stopped": time.clock_gettime_ns(time.CLOCK_BOOTTIME)}
         left = until - self.clock() - _RESERVED
@@ -100,9 +106,38 @@ class ShutdownSave:
             raise HotpmemError(what, "the hot-remove of the memory took all the time until the deadline", "Raise shutdown_timeout", end=end)
         self.records.announce("Saved at shutdown by hotpmem-save.service; hotpmem-restore.service restores and removes this file.\n")
         result = self.engine.helper.call(
-            "save", move.device, one.state_items, timeout=min(one.copy_timeout, left), marks=marks, clock=clock
+            "save", move.device, items_of(self.units.kept), timeout=min(one.copy_timeout, left), marks=marks, clock=clock, force=one.force
         )
         if result["exit"] != DONE:
             raise failure(what, result)
         self.records.write_json(SAVED, saved_record(result, f"shutdown ({end})"))
-        return {"end": end, "saved": True, "said": f"saved {len(one.items)} items to {move.device}"}
+        said = "; ".join([f"saved {len(self.units.kept)} items to {move.device}", *self.units.left_out.values()])
+        return {"end": end, "saved": True, "said": said}
+
+    def _check_units(self, what: str) -> None:
+        """Make sure that nothing changes the items any more, and leave out those that may be half written.
+
+        Nothing can be refused in a shutdown. So the items of a unit that did not end well are left out, whatever on_dirty_stop says, and
+        start cold in the next boot. Raises HotpmemError when a unit or a process still runs: then nothing is saved.
+        """
+        running = [unit.name for unit in self.units.find() if unit.runs and unit.name.endswith((*ORDERED, ".scope"))]
+        if running:
+            raise HotpmemError(
+                what,
+                f"{', '.join(running)} still runs, and its later writes would be missing from the image",
+                "Find out why it did not stop before hotpmem-save.service: systemctl list-dependencies --after hotpmem-save.service. "
+                "The playbook provision gives new units their drop-ins",
+            )
+        clear_cold(self.records, self.settings, self.units.failed())
+        self.units.leave_out_dirty(self._began())
+        for name, reason in self.units.left_out.items():
+            self.records.write(f"{COLD}/{name}", reason + "\n")
+        self.units.wait_for_files(PATIENCE)
+
+    def _began(self) -> int:
+        """When units began to stop for this shutdown, in microseconds of CLOCK_MONOTONIC. 0 when that is unknown."""
+        record = self.records.read_json(HANDOFF) or {}
+        if record.get("boot_id") == boot_id(self.engine.sysfs) and record.get("stage") in ("stop", "save", "jump"):
+            # A handoff that leaves the save to this shutdown has stopped units before it began.
+            return 0
+        return int(self.services.properties(["ActiveExitTimestampMonotonic"], _FIRST).get("ActiveExitTimestampMonotonic") or 0)

@@ -11,14 +11,15 @@ Sources: systemd.unit(5), ``Mapping of unit properties to their inverses``; src/
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
+_PARTS = "ConsistsOf"  # the units that are PartOf= it: the instances of a dummy service
 # Stopping a unit stops what these properties of it name.
-PROPAGATES_STOP = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo")
+PROPAGATES_STOP = ("RequiredBy", "RequisiteOf", "BoundBy", _PARTS, "PropagatesStopTo")
 # These units start it when something asks for it.
 TRIGGERS = ("TriggeredBy",)
-PROPERTIES = ("Id", "LoadState", "ActiveState", "Result", *PROPAGATES_STOP, *TRIGGERS)
+PROPERTIES = ("Id", "LoadState", "ActiveState", "Result", "DropInPaths", *PROPAGATES_STOP, *TRIGGERS)
 # Units without processes: a stop passes through them, but to start a target would start units that were down.
 _LEFT_OUT = (".target", ".slice", ".device")
 _MAX_UNITS = 200  # a dependency on basic.target or alike would name half the machine
@@ -28,12 +29,19 @@ Show = Callable[[Sequence[str], Sequence[str]], List[Dict[str, str]]]
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit as systemd names it (``Id``). state is its ActiveState, result the Result of its last run (empty unless it has one)."""
+    """A unit as systemd names it (``Id``). state is its ActiveState, result the Result of its last run (empty unless it has one).
+
+    dropins: the paths of its drop-ins that systemd has read. reaches: the units that a stop of it reaches, or that start it, parts
+    among them. parts: those that are PartOf= it.
+    """
 
     name: str
     loaded: bool
     state: str
     result: str
+    dropins: Tuple[str, ...] = field(default=(), compare=False)
+    reaches: Tuple[str, ...] = field(default=(), compare=False)
+    parts: Tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def runs(self) -> bool:
@@ -41,36 +49,78 @@ class Unit:
         return self.state not in ("inactive", "failed")
 
 
+class UnitSet:
+    """Units that stop and start together, in the order in which they were found. Iterating leaves out targets, slices and devices.
+
+    found: by the name of systemd. aliases: the names that were asked for, with the name of systemd for each.
+    """
+
+    def __init__(self, found: Mapping[str, Unit], aliases: Mapping[str, str]) -> None:
+        self.found = found
+        self.aliases = aliases
+
+    def __iter__(self) -> Iterator[Unit]:
+        return (unit for unit in self.found.values() if not unit.name.endswith(_LEFT_OUT))
+
+    def named(self, name: str) -> str:
+        """What systemd calls the unit."""
+        return self.aliases.get(name, name)
+
+    def of(self, name: str) -> List[str]:
+        """The unit and everything that a stop of it reaches or that would start it again."""
+        return self._closure(name, lambda unit: unit.reaches)
+
+    def parts(self, name: str) -> List[str]:
+        """The unit and the units that are PartOf= it. Other units only depend on it, or start it."""
+        return self._closure(name, lambda unit: unit.parts)
+
+    def _closure(self, name: str, following: Callable[[Unit], Sequence[str]]) -> List[str]:
+        names, todo = [], [self.named(name)]
+        while todo:
+            one = todo.pop(0)
+            if one in self.found and one not in names:
+                names.append(one)
+                todo += following(self.found[one])
+        return names
+
+
 def read_units(show: Show, names: Sequence[str]) -> List[Unit]:
     """Each of names as systemd knows it, in their order: with its suffix, and the real name for an alias."""
     return [_unit(one) for one in show(["Id", "LoadState", "ActiveState", "Result"], names)] if names else []
 
 
-def stops_with(show: Show, names: Sequence[str]) -> List[Unit]:
+def stops_with(show: Show, names: Sequence[str]) -> UnitSet:
     """names and every unit that a stop of them reaches or that would start them again, each once, names first.
 
     show: Services.show. Targets are followed but not returned: starting one would start units that were down.
     """
     found: Dict[str, Unit] = {}
+    aliases: Dict[str, str] = {}
     todo = list(names)
     while todo and len(found) < _MAX_UNITS:
         batch, todo = todo, []
-        for properties in show(PROPERTIES, batch):
+        for asked, properties in zip(batch, show(PROPERTIES, batch)):
             unit = _unit(properties)
+            aliases[asked] = unit.name or asked
             if not unit.name or unit.name in found:
                 continue
             found[unit.name] = unit
-            todo += [other for other in _names(properties) if other not in found and other not in todo]
-    return [unit for unit in found.values() if not unit.name.endswith(_LEFT_OUT)]
+            todo += [other for other in unit.reaches if other not in found and other not in todo]
+    return UnitSet(found, aliases)
 
 
 def _unit(properties: Mapping[str, str]) -> Unit:
+    def words(*keys: str) -> Tuple[str, ...]:
+        # systemctl quotes a name with a backslash: "run-credentials-x\\x2dy.service.mount".
+        return tuple(word for key in keys for word in shlex.split(properties.get(key, "")))
+
     return Unit(
-        properties.get("Id", ""), properties.get("LoadState") == "loaded", properties.get("ActiveState", ""), properties.get("Result", "")
+        properties.get("Id", ""),
+        properties.get("LoadState") == "loaded",
+        properties.get("ActiveState", ""),
+        properties.get("Result", ""),
+        words("DropInPaths"),
+        # A trigger counts by itself, but stopping it stops nothing else.
+        words(*PROPAGATES_STOP, *TRIGGERS),
+        words(_PARTS),
     )
-
-
-def _names(properties: Mapping[str, str]) -> List[str]:
-    """The units that a stop reaches from here. A trigger counts by itself, but stopping it stops nothing else."""
-    # systemctl quotes a name with a backslash: "run-credentials-x\\x2dy.service.mount".
-    return [name for key in (*PROPAGATES_STOP, *TRIGGERS) for name in shlex.split(properties.get(key, ""))]

@@ -15,6 +15,8 @@ unit=
 while IFS=' ' read -r name word; do
     [ "$name" != "$item" ] || unit=$word
 done <"$root/etc/hotpmem/units.conf"
+# systemd 251 and later names the unit that failed. It may be an instance of the unit of the item.
+unit=${MONITOR_UNIT:-$unit}
 mkdir -p "$run/crashes" "$lib/cold" || exit 2
 restarts=$(systemctl show --property=NRestarts --value "$unit" 2>/dev/null)
 case $restarts in '' | *[!0-9]*) restarts=0 ;; esac

@@ -163,6 +163,20 @@ nothing() { # SAID
     end 0
 }
 
+# Takes over the note that an item starts cold. A unit that must not start cold stays down here as well. Record this reason for it.
+start_cold() { # NAME
+    mv -f "$lib/cold/$1" "$run/cold/$1"
+    [ ! -e "$run/hold/$1" ] || cp "$run/cold/$1" "$run/hold/$1"
+    echo "$1 is not restored: $(cat "$run/cold/$1")"
+}
+
+# A shutdown that could trust none of the items saved nothing, and noted why.
+if [ ! -e "$lib/pending" ] && [ -z "$early" ]; then
+    for note in "$lib/cold"/*; do
+        [ ! -f "$note" ] || start_cold "${note##*/}"
+    done
+fi
+
 # Without pending, an existing image is older than the work that the units have done since. Restoring it would undo that work.
 [ -e "$lib/pending" ] || nothing "the previous boot did not save any state"
 
@@ -255,7 +269,7 @@ elif [ -z "$device" ]; then
     nothing "found no persistent memory device within $wait s. Check that its driver ($drivers) is loaded early"
 fi
 
-# An item whose unit crashed repeatedly on restored state starts cold at this boot only.
+# An item starts cold at this boot only, when its unit crashed repeatedly on restored state, or when it was left out of the save.
 set --
 cold=
 while IFS= read -r line; do
@@ -263,10 +277,7 @@ while IFS= read -r line; do
     name=${line%%=*}
     if [ -e "$lib/cold/$name" ]; then
         cold=1
-        mv -f "$lib/cold/$name" "$run/cold/$name"
-        # A unit that must not start cold stays down here as well. Record this reason for it.
-        [ ! -e "$run/hold/$name" ] || cp "$run/cold/$name" "$run/hold/$name"
-        echo "$name is not restored: $(cat "$run/cold/$name")"
+        start_cold "$name"
     else
         set -- "$@" --item "$line"
     fi

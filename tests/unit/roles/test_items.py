@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playing import ROOT, evaluated, play, read, template
 
-KEYS = {"name", "path", "unit", "cold_start", "early_start"}
+KEYS = {"name", "path", "unit", "cold_start", "early_start", "on_dirty_stop"}
 # An entry point of each role. The one of post_boot shows that tasks_from validates the items as well.
 ROLES = {
     "node_agent": "main.yml",
@@ -154,9 +154,9 @@ def test_the_agent_gets_booleans_and_full_names(tmp_path: Path) -> None:
     (answer,) = evaluated(
         tmp_path,
         "node_agent",
-        [{"node_agent_items": ODD, "item": "memcached.service"}],
+        [{"node_agent_items": ODD, "item": "{{ node_agent_named | first }}"}],
         {name: template("node_agent", name) for name in ("hold.conf", "units.conf", "node.json", "dropin.conf")}
-        | {"not_early": "{{ node_agent_not_early }}"},
+        | {"not_early": "{{ node_agent_not_early }}", "set": "{{ node_agent_set_names }}", "dropins": "{{ node_agent_dropins }}"},
     )
     assert lines(answer["hold.conf"]) == ["none", "short"]
     assert lines(answer["units.conf"]) == ["short memcached.service", "warm warm.socket"]
@@ -166,6 +166,17 @@ def test_the_agent_gets_booleans_and_full_names(tmp_path: Path) -> None:
     assert "DefaultDependencies=no" in lines(answer["dropin.conf"])
     assert "ConditionPathExists=!/run/hotpmem/hold/short" in lines(answer["dropin.conf"])
     assert answer["not_early"] == []
+    # What the host does not answer, because the agent is not installed yet, is taken from the inventory.
+    assert answer["set"] == ["memcached.service", "warm.socket"]
+
+
+def test_the_drop_ins_are_those_of_the_units_that_the_host_names(tmp_path: Path) -> None:
+    units = [{"name": name, "kept": [], "named": [], "parts": []} for name in (r"a@b\x2dc.service", "a.socket")]
+    case = {"node_agent_items": ODD, "node_agent_found": {"stdout": json.dumps({"units": units})}}
+    (answer,) = evaluated(tmp_path, "node_agent", [case], {"dropins": "{{ node_agent_dropins }}"})
+    assert [path.split("/")[4] for path in answer["dropins"]][:3] == [
+        r"a@b\x2dc.service.d", "a.socket.d", "hotpmem-cold-start.service.d",
+    ]  # fmt: skip
 
 
 def test_the_helper_gets_the_checked_items(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from playing import ROOT, evaluated, template
 
 ITEMS = [
-    {"name": "spaces", "path": "/srv/my cache", "unit": r"redis@a\x2db.service"},
+    {"name": "spaces", "path": "/srv/my cache", "unit": r"redis@a\x2db.service", "cold_start": True},
     {"name": "percent", "path": "/srv/50%i", "unit": "plain.service", "cold_start": False, "early_start": True},
     {"name": "quotes", "path": '/srv/"it\'s" $HOME', "unit": r"srv-my\x20cache.mount"},
     {"name": "backslash", "path": "/srv/a\\x41", "unit": "-.slice"},
@@ -68,8 +68,13 @@ def files(tmp_path_factory: pytest.TempPathFactory, agent: str) -> dict[str, str
     for role, names in SERVICES.items():
         wanted = {name: template(role, name) for name in names}
         if role == "node_agent":
-            wanted["dropin.conf"] = template(role, "dropin.conf")
-        variables = {"node_agent_path": agent, "node_agent_helper": HELPER, "item": UNITS[0], f"{role}_items": ITEMS}
+            wanted |= {name: template(role, name) for name in ("dropin.conf", "cold_start.conf")}
+        variables = {
+            "node_agent_path": agent,
+            "node_agent_helper": HELPER,
+            "item": {"name": UNITS[0], "kept": ITEMS[:1]},
+            f"{role}_items": ITEMS,
+        }
         found.update(evaluated(where, role, [variables], wanted)[0])
     return found
 
@@ -84,6 +89,8 @@ def dump(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Dum
     for name in (name for names in SERVICES.values() for name in names):
         # The scripts of the agent are not installed here.
         (where / name).write_text(re.sub(r"^(Exec\w+=)/usr/local/lib/hotpmem/\w+", r"\1/bin/true", files[name], flags=re.MULTILINE))
+    (where / "hotpmem-cold-start.service.d").mkdir()
+    (where / "hotpmem-cold-start.service.d/60-hotpmem-node.conf").write_text(files["cold_start.conf"])
     return Dump(where)
 
 
@@ -104,6 +111,7 @@ def test_the_paths_of_the_items(dump: Dump, unit: str) -> None:
 
 def test_the_program_of_the_agent(dump: Dump, agent: str) -> None:
     assert [agent, "hot-add", "--at-boot"] in dump.commands("hotpmem-hot-add.service")
+    assert [agent, "units", "--start"] in dump.commands("hotpmem-cold-start.service")
     (stop,) = dump.commands("hotpmem-save.service")
     assert stop[:2] == ["/bin/sh", "-c"] and stop[3:] == ["sh", agent, "save-at-shutdown", "--deadline", "120"]
 

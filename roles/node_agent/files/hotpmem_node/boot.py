@@ -16,6 +16,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image.restore_outcome import outcome_words
 
 from .answer import DONE, FAILED, PARTLY, REFUSED, Answer, VerbError
+from .units import start_with_others
 
 
 def boot_of(engine: Engine, settings: Settings) -> AfterBoot:
@@ -73,5 +74,5 @@ def cold_start(engine: Engine, settings: Settings, args: argparse.Namespace) -> 
     """Let held units start."""
     boot = boot_of(engine, settings)
     with HostLock(engine.sysfs).acting("a cold start", wait=60):
-        names = boot.cold_start(args.item, boot.services.start)
+        names = boot.cold_start(args.item, lambda released: start_with_others(engine, settings, released))
     return Answer([f"{name} starts without its state" for name in names] or ["no unit is held down"], {"started": names})

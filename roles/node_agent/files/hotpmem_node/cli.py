@@ -14,7 +14,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import require_root
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.jump_initrd import KINDS
 
-from . import boot, handoff, initrd, memory, timeline
+from . import boot, handoff, initrd, memory, timeline, units
 from .answer import EXITS, USAGE, Answer, VerbError, show, show_error
 
 VERSION = "hotpmem-node 0.1.0"
@@ -31,6 +31,7 @@ VERBS: Dict[str, Verb] = {
     "outcome": boot.outcome,
     "cold-start": boot.cold_start,
     "timeline": timeline.timeline,
+    "units": units.units,
 }
 
 
@@ -105,6 +106,13 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("item", nargs="*", help="name of an item (default: all items that are held down)")
     one = verb("timeline", "show how long each phase of the last cycle took, across kexec")
     one.add_argument("--last", type=int, default=1, metavar="N", help="show the last N cycles (default 1; the machine keeps 20)")
+    one = verb("units", "list the units that start and stop with the items")
+    how = one.add_mutually_exclusive_group()
+    how.add_argument("--check", action="store_true", help="fail if systemd has not read the drop-ins of the collection for one of them")
+    how.add_argument(
+        "--start", action="store_true", help="start the units of the items, and those that a condition kept down (for"
+        " hotpmem-cold-start.service)",
+    )  # fmt: skip
     return top
 
 

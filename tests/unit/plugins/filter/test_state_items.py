@@ -69,6 +69,12 @@ def test_text_counts_as_what_it_says(key, default):
             kept(**{key: text})
 
 
+def test_on_dirty_stop():
+    assert [kept(on_dirty_stop=value)["on_dirty_stop"] for value in (None, "", "refuse", "cold")] == ["refuse", "refuse", "refuse", "cold"]
+    with pytest.raises(AnsibleFilterError, match=r"on_dirty_stop of the item cache is 'save'.*refuse, cold"):
+        kept(on_dirty_stop="save")
+
+
 @pytest.mark.parametrize(
     "entries, said",
     [
@@ -89,7 +95,8 @@ def test_the_engine_checks_names_and_paths(entries, said):
 def test_all_keys_are_set_and_others_are_kept():
     assert state_items([]) == []
     assert kept(note="x") == {
-        "name": "cache", "path": "/srv/cache", "unit": "", "cold_start": True, "early_start": False, "note": "x",
+        "name": "cache", "path": "/srv/cache", "unit": "", "cold_start": True, "early_start": False, "on_dirty_stop": "refuse",
+        "note": "x",
     }  # fmt: skip
     given = item(unit="a", cold_start="no")
     once = state_items([given])

@@ -244,11 +244,14 @@ class Machine:
         "blkid -p -o export /dev/pmem0": "_no_signature",
         "systemd-run --unit=hotpmem-handoff": "_done",
     }
-    UNITS = ("cache.service", "must.service", "db.service", "hotpmem-restore.service")
+    UNITS = ("cache.service", "must.service", "db.service", "hotpmem-restore.service", "multi-user.target")
     PROPERTIES = (
         *unit_set.PROPERTIES,
+        "ConditionResult",
+        "ConditionTimestampMonotonic",
         "ActiveEnterTimestampMonotonic",
         "ActiveExitTimestampMonotonic",
+        "InactiveEnterTimestampMonotonic",
         "InactiveExitTimestampMonotonic",
         "ExecMainStartTimestampMonotonic",
         "ExecMainExitTimestampMonotonic",

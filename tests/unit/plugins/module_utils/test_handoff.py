@@ -120,7 +120,7 @@ def test_put_back(machine, stage, kind):
 # The commands between those of FAILURES; what they answer is not looked at, or can't be wrong.
 BETWEEN = [
     ("sync", "preflight"),
-    ("systemctl show --property=ActiveState -- ", "hot_remove"),
+    ("systemctl show --property=Id", "hot_remove"),
     ("systemctl show --property=ActiveState --property=ActiveExit", "stop"),
 ]
 
@@ -129,8 +129,9 @@ BETWEEN = [
 @pytest.mark.parametrize("kind", [kind for kind in RAISED if kind != "signal"])
 def test_put_back_from_between_two_steps(machine, start, stage, kind):
     one, engine, build = machine
-    one.fails[start] = RAISED[kind]()
     handoff = build()
+    # The preflight asks some of them as well.
+    handoff.say = lambda line: one.fails.update({start: RAISED[kind]()} if line == stage.replace("_", " ") else {})
     fails_and_is_as_before(one, engine, handoff)
     assert handoff.stage == stage
 

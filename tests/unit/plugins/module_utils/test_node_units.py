@@ -41,6 +41,16 @@ VARIABLES = {
     "node_agent_startup_cpu_weight": 10000,
 }
 OURS = ("hotpmem-restore.service", "hotpmem-save.service", "hotpmem-hot-add.service", "hotpmem-crashed@.service")
+# As the verb units lists them: cache.service is a dummy with an instance, and a socket and a timer start must.service.
+MORE = ("cache@1.service", "must.socket", "must.timer")
+KEPT = {item["name"]: item for item in VARIABLES["node_agent_kept"]}
+SET = {
+    "cache.service": {"kept": [KEPT["cache"]], "named": ["cache"], "parts": ["cache"]},
+    "cache@1.service": {"kept": [KEPT["cache"]], "named": [], "parts": ["cache"]},
+    "must.service": {"kept": [KEPT["must"]], "named": ["must"], "parts": ["must"]},
+    "must.socket": {"kept": [KEPT["must"]], "named": [], "parts": []},
+    "must.timer": {"kept": [KEPT["must"]], "named": [], "parts": []},
+}
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None or os.geteuid() != 0, reason="systemd-analyze is not installed, or this is not root"
 )
@@ -53,36 +63,45 @@ def rendered(name, **more):
     return environment.from_string((ROLE / "templates" / f"{name}.j2").read_text(encoding="utf-8")).render(**VARIABLES, **more)
 
 
+def dropin(unit):
+    return rendered("dropin.conf", item={"name": unit, **SET[unit]})
+
+
 @pytest.fixture
 def units(tmp_path):
-    """A directory with our units and two state units with their drop-ins."""
+    """A directory with our units, and the state units with their drop-ins."""
     for name in OURS:
         # What they run is not installed here.
         text = re.sub(r"^(Exec\w+=)/usr/local/lib/hotpmem/\w+", r"\1/bin/true", rendered(name), flags=re.MULTILINE)
         (tmp_path / name).write_text(text)
-    for unit in VARIABLES["node_agent_units"]:
-        (tmp_path / unit).write_text(
-            "[Unit]\nDescription=State\n[Service]\nExecStart=/bin/sleep 1\n[Install]\nWantedBy=multi-user.target\n"
-        )
+    service = "[Unit]\nDescription=State\n{more}[Service]\nExecStart=/bin/sleep 1\n[Install]\nWantedBy=multi-user.target\n"
+    own = {"must.socket": "[Socket]\nListenStream=/run/must\n", "must.timer": "[Timer]\nOnBootSec=1min\n"}
+    for unit in SET:
+        part = "PartOf=cache.service\nBefore=cache.service\n" if unit == "cache@1.service" else ""
+        (tmp_path / unit).write_text(own.get(unit, service.format(more=part)))
         (tmp_path / f"{unit}.d").mkdir()
-        (tmp_path / f"{unit}.d" / "60-hotpmem-node.conf").write_text(rendered("dropin.conf", item=unit))
+        (tmp_path / f"{unit}.d" / "60-hotpmem-node.conf").write_text(dropin(unit))
+        if unit in own:
+            wants = tmp_path / f"{unit.partition('.')[2]}s.target.wants"
+            wants.mkdir()
+            (wants / unit).symlink_to(tmp_path / unit)
     # As enabled: multi-user.target wants them, though one of them comes after it.
     (tmp_path / "multi-user.target.wants").mkdir()
-    for name in (*OURS[:3], *VARIABLES["node_agent_units"]):
+    for name in (*OURS[:3], "cache.service", "cache@1.service", "must.service"):
         (tmp_path / "multi-user.target.wants" / name).symlink_to(tmp_path / name)
     return tmp_path
 
 
 @needs_systemd
 def test_systemd_finds_nothing_wrong(units):
-    names = [str(units / name) for name in (*OURS[:3], "cache.service", "must.service")]
+    names = [str(units / name) for name in (*OURS[:3], *SET)]
     names.append("/lib/systemd/system/multi-user.target")
     names.append(str(shutil.copy(units / "hotpmem-crashed@.service", units / "hotpmem-crashed@cache.service")))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", *names],
         capture_output=True, text=True, check=False, env={**os.environ, "SYSTEMD_UNIT_PATH": f"{units}:"},
     )  # fmt: skip
-    own = [line for line in done.stderr.splitlines() if "hotpmem" in line or "cache.service" in line or "must.service" in line]
+    own = [line for line in done.stderr.splitlines() if "hotpmem" in line or any(unit in line for unit in SET)]
     assert own == [], done.stderr
     assert "ordering cycle" not in done.stderr
 
@@ -109,16 +128,37 @@ def test_nothing_waits_for_ever(name):
 
 
 def test_dropin():
-    text = rendered("dropin.conf", item="must.service")
+    text = dropin("must.service")
     assert "OnFailure=hotpmem-crashed@must.service" in text and "ConditionPathExists=!/run/hotpmem/hold/must" in text
-    assert "Condition" not in rendered("dropin.conf", item="cache.service")
+    assert "Condition" not in dropin("cache.service")
     assert rendered("hold.conf").splitlines()[-1] == "must"
     assert rendered("units.conf").splitlines()[-2:] == ["cache cache.service", "must must.service"]
     assert rendered("helper.conf").splitlines()[-1] == "/usr/local/sbin/pmem-state"
 
 
+def settings_of(text):
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("unit", SET)
+def test_every_unit_of_the_set_comes_after_the_restore_and_stops_before_the_save(unit):
+    assert "After=hotpmem-restore.service hotpmem-save.service" in settings_of(dropin(unit))
+    held = "ConditionPathExists=!/run/hotpmem/hold/must" in settings_of(dropin(unit))
+    assert held is unit.startswith("must")
+    # The role unit_guard has a drop-in for the units that items name.
+    waits = "ConditionPathExists=!/var/lib/hotpmem/pending" in settings_of(dropin(unit))
+    assert waits is (unit in MORE)
+
+
+def test_what_only_depends_on_a_unit_does_not_count_as_its_crash():
+    crashed = "OnFailure=hotpmem-crashed@"
+    assert [unit for unit in SET if crashed in dropin(unit)] == ["cache.service", "cache@1.service", "must.service"]
+    # And early_start is for the service that the item names.
+    assert [unit for unit in SET if "DefaultDependencies=no" in dropin(unit)] == ["cache.service"]
+
+
 def test_a_unit_that_starts_early_waits_for_no_target_but_its_file_systems():
-    early, other = (rendered("dropin.conf", item=unit) for unit in ("cache.service", "must.service"))
+    early, other = (dropin(unit) for unit in ("cache.service", "must.service"))
     assert "DefaultDependencies" not in other
     lines = early.splitlines()
     assert {"DefaultDependencies=no", "Conflicts=shutdown.target", "Before=shutdown.target", "Requires=local-fs.target"} <= set(lines)
@@ -582,10 +622,10 @@ def test_a_restore_with_a_result_is_left_alone(host):
     assert host.result["exit"] == 0 and (host.root / "var/lib/hotpmem/pending").exists()
 
 
-def crash(host, item="cache", limit=3):
+def crash(host, item="cache", limit=3, **more):
     return subprocess.run(
         ["sh", str(ROLE / "files/crashed.sh"), item, str(limit)],
-        env={**os.environ, "HOTPMEM_ROOT": str(host.root)}, capture_output=True, text=True, check=True,
+        env={**os.environ, "HOTPMEM_ROOT": str(host.root), **more}, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
 
 
@@ -600,6 +640,28 @@ def test_a_crash_loop_gets_a_cold_start_once(host):
     assert host.calls[-1].split(" --item ")[1:] == ["must=/srv/must --json"]
     assert "failed 3 times" in (host.root / "run/hotpmem/cold/cache").read_text()
     assert host.names("var/lib/hotpmem/cold") == []
+
+
+def test_the_unit_that_failed_is_named(host):
+    host.run()
+    assert "its unit cache@1.service failed 1 times" in crash(host, limit=1, MONITOR_UNIT="cache@1.service")
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_what_was_left_out_of_the_save_starts_cold_with_its_reason(host, saved):
+    """When nothing was left to save, a shutdown saved nothing and announced nothing."""
+    lib = host.root / "var/lib/hotpmem"
+    (lib / "cold").mkdir()
+    (lib / "cold/must").write_text("must.service ended with the result timeout\n")
+    (lib / "serving").touch()
+    if not saved:
+        (lib / "pending").unlink()
+    host.answer(0, cache="restored")
+    host.run()
+    assert host.names("var/lib/hotpmem/cold") == []
+    assert "result timeout" in (host.root / "run/hotpmem/cold/must").read_text()
+    assert "result timeout" in (host.root / "run/hotpmem/hold/must").read_text()
+    assert host.names("run/hotpmem/restored") == (["cache"] if saved else [])
 
 
 def test_a_crash_without_restored_state_counts_for_nothing(host):

@@ -16,7 +16,7 @@ def test_what_the_role_writes(tmp_path):
     values = {
         "items": [
             {"name": "cache", "path": "/srv/cache", "unit": "cache.service"},
-            {"name": "index", "path": "/srv/index", "unit": "cache.service", "cold_start": False},
+            {"name": "index", "path": "/srv/index", "unit": "cache.service", "cold_start": False, "on_dirty_stop": "cold"},
             {"name": "plain", "path": "/srv/plain", "unit": None},
         ],
         "reserve": "64M",
@@ -27,6 +27,7 @@ def test_what_the_role_writes(tmp_path):
     settings = st.load(str(path))
     assert settings.units == ["cache.service"]
     assert [kept.cold_start for kept in settings.items] == [True, False, True]
+    assert [kept.on_dirty_stop for kept in settings.items] == ["refuse", "cold", "refuse"]
     assert [item.word for item in settings.state_items] == ["cache=/srv/cache", "index=/srv/index", "plain=/srv/plain"]
     assert (settings.reserve, settings.kernel, settings.offline_timeout, settings.fast_stop) == (64 << 20, "", 60, ["db.service"])
 
@@ -42,6 +43,7 @@ def test_what_the_role_writes(tmp_path):
         ('{"method": "warp"}', "method is 'warp'. It must be one of: systemd, fast"),
         ('{"road": "sea"}', "road is 'sea'. It must be one of: raw, dax"),
         ('{"items": [{"name": "a"}]}', "the item a has no path"),
+        ('{"items": [{"name": "a", "path": "/a", "on_dirty_stop": "save"}]}', "on_dirty_stop of the item a is 'save'. It must be one of"),
         ('{"items": ["a"]}', "is not a list of objects"),
         ('{"reserve": "much"}', "'much' is not a size"),
         ("[]", "does not contain a JSON object"),

@@ -4,14 +4,25 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+from pathlib import Path
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import PATIENCE, HandoffFailed
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import from_dict
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.save_at_shutdown import ShutdownSave
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.state_units import DROPIN, ENABLED, GUARD_TIMER
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import COLD, HANDOFF, HOLD, PENDING, SAVED_HERE, SHUTDOWN
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "roles" / "node_agent" / "files"))
+from hotpmem_node import cli
 
 TOGETHER = {"cache.service": {"ConsistsOf": "cache@1.service", "TriggeredBy": "cache.socket"}}
-MORE = ("cache@1.service", "cache.socket")
+MORE = ("cache@1.service", "cache.socket", "alias.service")
+BOOT = "11111111-2222-3333-4444-555555555555"
 
 
 @pytest.fixture
@@ -19,7 +30,7 @@ def with_more(machine, monkeypatch):
     """A machine on which cache.service is a dummy with an instance, and a socket starts it."""
     one, engine, build = machine
     monkeypatch.setattr(type(one), "UNITS", (*one.UNITS, *MORE))
-    one.active |= set(MORE)
+    one.active |= set(MORE[:2])
     one.shown.update(TOGETHER)
     return one, engine, build
 
@@ -31,7 +42,7 @@ def test_what_a_stop_reaches_is_stopped_and_started_with_it(with_more):
         build().run()
     stop = "systemctl stop cache.service must.service cache@1.service cache.socket"
     assert [act for act in one.acts if act.startswith("systemctl s")] == [stop, stop.replace("stop", "start")]
-    assert one.active == {"cache.service", "must.service", "db.service", *MORE}
+    assert one.active == {"cache.service", "must.service", "db.service", *MORE[:2]}
 
 
 def test_an_instance_that_was_down_stays_down(with_more):
@@ -94,3 +105,211 @@ def test_a_process_that_outlives_its_unit_is_waited_for_and_named(machine):
     with pytest.raises(HandoffFailed, match=rf"{PATIENCE:g} s after the units were stopped, process 813 \(writer\) of cache\.service"):
         build().run()
     assert one.active == {"cache.service", "must.service", "db.service"} and not any("pmem-state save" in act for act in one.acts)
+
+
+COLD_ITEMS = [
+    {"name": "cache", "path": "/srv/cache", "unit": "cache.service", "on_dirty_stop": "cold"},
+    {"name": "must", "path": "/srv/must", "unit": "must.service", "cold_start": False},
+]
+
+
+def saves(one):
+    return [act for act in one.acts if "pmem-state save" in act]
+
+
+@pytest.mark.parametrize("unit", ["cache.service", "cache@1.service"])
+def test_an_item_that_may_start_cold_is_left_out(with_more, unit):
+    one, _engine, build = with_more
+    one.shown[unit] = {**one.shown.get(unit, {}), "Result": "timeout"}
+    # What is left out may still be open.
+    process(one.fake, 814, "cache.service", os.path.realpath(one.fake.path("/srv/cache")) + "/index")
+    build(items=COLD_ITEMS).run()
+    (save,) = saves(one)
+    assert "must=/srv/must" in save and "cache=/srv/cache" not in save
+    assert one.fake.get(f"{COLD}/cache").startswith(f"{unit} ended with the result timeout, so the files of cache may be half written")
+    assert not one.fake.exists(f"{COLD}/must") and one.fake.exists(SAVED_HERE)
+
+
+def test_one_item_that_must_not_be_lost_refuses_for_all(machine):
+    one, _engine, build = machine
+    one.shown = {"cache.service": {"Result": "timeout"}, "must.service": {"Result": "signal"}}
+    with pytest.raises(HandoffFailed, match=r"must\.service ended with the result signal"):
+        build(items=COLD_ITEMS).run()
+    assert saves(one) == [] and not one.fake.exists(f"{COLD}/cache")
+
+
+def test_nothing_is_saved_when_everything_is_left_out(machine):
+    one, _engine, build = machine
+    one.shown["cache.service"] = {"Result": "core-dump"}
+    build(items=COLD_ITEMS[:1]).run()
+    assert one.acts[-1] == "systemctl kexec" and saves(one) == []
+    # The shutdown that follows must not save it either.
+    assert one.fake.exists(SAVED_HERE) and one.fake.exists(f"{COLD}/cache")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_putting_back_takes_the_note_back(machine, killed):
+    one, _engine, build = machine
+    one.shown["cache.service"] = {"Result": "timeout"}
+    one.fails["systemctl kexec"] = KeyboardInterrupt() if killed else (1, "", "no way")
+    with pytest.raises(KeyboardInterrupt if killed else HandoffFailed):
+        build(items=COLD_ITEMS).run()
+    if killed:
+        assert one.fake.exists(f"{COLD}/cache")
+        again = build(items=COLD_ITEMS)
+        assert again.take_up()
+        again.put_back(HotpmemError("The handoff was killed", "it ended", "Look"))
+    assert not one.fake.exists(f"{COLD}/cache") and one.active >= {"cache.service", "must.service"}
+
+
+def test_a_failed_part_keeps_the_note_of_its_item(with_more):
+    """The note of a crash loop (crashed.sh) holds while the unit, or its instance, is failed."""
+    one, _engine, build = with_more
+    handoff = build()
+    for name in ("cache", "must"):
+        handoff.records.write(f"{COLD}/{name}", "it failed 3 times\n")
+    one.shown["cache@1.service"] = {"ActiveState": "failed"}
+    handoff.run()
+    assert one.fake.exists(f"{COLD}/cache") and not one.fake.exists(f"{COLD}/must")
+
+
+# -- at shutdown
+
+
+def at_shutdown(one, build, **changes):
+    one.jobs = "17 reboot.target start waiting\n"
+    handoff = build(**changes)
+    return ShutdownSave(handoff.engine, handoff.settings, handoff.services, one.fake.clock, one.fake.pause).run(100)
+
+
+def test_a_shutdown_saves_nothing_while_an_instance_runs(with_more):
+    one, _engine, build = with_more
+    one.active = {"cache@1.service"}
+    with pytest.raises(HotpmemError, match=r"cache@1\.service still runs"):
+        at_shutdown(one, build)
+    assert saves(one) == [] and json.loads(one.fake.get(SHUTDOWN))["saved"] is False
+
+
+def test_a_shutdown_saves_nothing_while_a_file_is_open(machine):
+    one, _engine, build = machine
+    one.active = set()
+    process(one.fake, 815, "session-1.scope", os.path.realpath(one.fake.path("/srv/cache")) + "/index")
+    with pytest.raises(HotpmemError, match=r"process 815 \(writer\) of session-1\.scope has"):
+        at_shutdown(one, build)
+    assert saves(one) == []
+
+
+def test_a_shutdown_leaves_out_what_did_not_end_well(machine):
+    one, _engine, build = machine
+    one.active = set()
+    one.shown["must.service"] = {"Result": "timeout", "ActiveState": "failed", "InactiveEnterTimestampMonotonic": 900}
+    one.shown["multi-user.target"] = {"ActiveExitTimestampMonotonic": 800}
+    answer = at_shutdown(one, build)
+    assert answer["saved"] and "saved 1 items" in answer["said"] and "must.service ended with the result timeout" in answer["said"]
+    (save,) = saves(one)
+    assert "cache=/srv/cache" in save and "must=/srv/must" not in save and "timeout" in one.fake.get(f"{COLD}/must")
+
+
+def test_a_shutdown_with_nothing_left_to_save(machine):
+    one, _engine, build = machine
+    one.active = set()
+    one.shown["must.service"] = {"Result": "signal"}
+    answer = at_shutdown(one, build, items=COLD_ITEMS[1:])
+    assert not answer["saved"] and "nothing was saved: must.service ended" in answer["said"]
+    assert saves(one) == [] and not one.fake.exists(PENDING) and one.fake.exists(f"{COLD}/must")
+
+
+@pytest.mark.parametrize("by_handoff", [False, True])
+def test_a_shutdown_trusts_what_failed_long_before(machine, by_handoff):
+    """Unless a handoff stopped it and left the save to the shutdown."""
+    one, _engine, build = machine
+    one.active = set()
+    one.shown["must.service"] = {"Result": "exit-code", "ActiveState": "failed", "InactiveEnterTimestampMonotonic": 700}
+    one.shown["multi-user.target"] = {"ActiveExitTimestampMonotonic": 800}
+    if by_handoff:
+        build().records.write_json(HANDOFF, {"boot_id": BOOT, "stage": "stop", "exit": 7})
+    at_shutdown(one, build)
+    assert ("must=/srv/must" in saves(one)[0]) is not by_handoff
+
+
+# -- the drop-ins
+
+
+def dropins(*units):
+    return {unit: {"DropInPaths": f"/etc/systemd/system/{unit}.d/{DROPIN}"} for unit in units}
+
+
+@pytest.fixture
+def installed(with_more):
+    """As provisioned before the instance existed."""
+    one, engine, build = with_more
+    os.makedirs(os.path.dirname(one.fake.path(ENABLED)))
+    os.symlink("/etc/systemd/system/hotpmem-restore.service", one.fake.path(ENABLED))
+    for unit, more in dropins("cache.service", "must.service", "cache.socket").items():
+        one.shown[unit] = {**one.shown.get(unit, {}), **more}
+    return one, engine, build
+
+
+def test_a_unit_without_its_drop_in_is_refused(installed):
+    one, _engine, build = installed
+    said = r"the unit cache@1\.service, .* the item cache, lacks the drop-in 60-hotpmem-node\.conf.*Run the playbook provision"
+    with pytest.raises(HotpmemError, match=said) as caught:
+        build().run()
+    assert len(caught.value.details["reasons"]) == 1 and one.acts == []
+    one.shown.update(dropins("cache@1.service"))
+    build().run()
+
+
+def test_the_guard_is_needed_where_its_role_was_run(installed):
+    one, _engine, build = installed
+    one.shown.update(dropins("cache@1.service"))
+    with open(one.fake.path(GUARD_TIMER), "w", encoding="utf-8"):
+        pass
+    with pytest.raises(HotpmemError, match=r"lacks the drop-in 50-hotpmem-pending\.conf") as caught:
+        build().run()
+    assert len(caught.value.details["reasons"]) == 2
+
+
+def test_description(installed):
+    one, _engine, build = installed
+    units = build(items=[dict(COLD_ITEMS[0], unit="alias.service"), COLD_ITEMS[1]]).units
+    one.shown["alias.service"] = dict(one.shown["cache.service"], Id="cache.service")
+    units.find()
+    found = {row.pop("name"): row for row in units.describe()}
+    assert list(found) == ["cache.service", "must.service", "cache@1.service", "cache.socket"]
+    assert [[one["name"] for one in row["kept"]] for row in found.values()] == [["cache"], ["must"], ["cache"], ["cache"]]
+    assert [row["named"] for row in found.values()] == [["cache"], ["must"], [], []]
+    assert [row["parts"] for row in found.values()] == [["cache"], ["must"], ["cache"], []]
+    assert [row["guarded"] for row in found.values()] == [True, True, False, True]
+
+
+def verb(engine, *words):
+    args = cli.parser().parse_args(words)
+    settings = from_dict({"items": COLD_ITEMS})
+    return cli.VERBS[args.verb](engine, settings, args)
+
+
+def test_the_verb_lists_and_checks(installed):
+    one, engine, _build = installed
+    answer = verb(engine, "units")
+    assert [row["name"] for row in answer.facts["units"]] == ["cache.service", "must.service", "cache@1.service", "cache.socket"]
+    assert "cache@1.service  cache  (lacks a drop-in)" in answer.lines
+    with pytest.raises(
+        HotpmemError, match=r"has not read the drop-ins of the collection for cache@1\.service\. Run the playbook"
+    ) as caught:
+        verb(engine, "units", "--check")
+    assert caught.value.code == 5
+    one.shown.update(dropins("cache@1.service"))
+    verb(engine, "units", "--check")
+
+
+def test_what_a_condition_kept_down_is_started_with_its_unit(installed):
+    one, engine, build = installed
+    one.active = set()
+    skipped = {"ConditionResult": "no", "ConditionTimestampMonotonic": 17}
+    one.shown["cache.socket"].update(skipped)
+    one.shown["must.service"].update(skipped)
+    build().records.write(f"{HOLD}/cache", "not restored")
+    assert verb(engine, "cold-start", "cache").facts["started"] == ["cache"]
+    assert one.active == {"cache.service", "cache.socket"}
+    assert verb(engine, "units", "--start").facts["started"] == ["cache.service", "must.service"]

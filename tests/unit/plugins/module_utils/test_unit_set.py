@@ -45,3 +45,24 @@ def test_everything_that_a_stop_reaches(name):
 
 def test_a_circle_ends():
     assert {unit.name for unit in stops_with(show, ["app.timer"])} == {"app.timer", "app.service", "app.socket"}
+
+
+def test_which_units_belong_to_which():
+    found = stops_with(show, ["pg.service", "app.timer"])
+    assert found.named("pg.service") == "postgresql.service"
+    assert found.of("pg.service")[0] == "postgresql.service" and set(found.of("pg.service")) == set(UNITS)
+    assert set(found.of("app.timer")) == {"app.timer", "app.service", "app.socket"}
+    # app.service only depends on it, so its failures say nothing about the state.
+    assert found.parts("pg.service") == ["postgresql.service", "postgresql@15-main.service"]
+
+
+def test_names_with_a_backslash():
+    """systemd 252 prints "a\\\\x2db.service" with quotes; the paths of drop-ins as well."""
+    quoted = {
+        "Id": "db.service",
+        "ConsistsOf": r'"a\\x2db.service" c.service',
+        "DropInPaths": r'"/etc/systemd/system/a\\x2db.service.d/x.conf"',
+    }
+    found = stops_with(lambda names, units: [quoted if unit == "db.service" else {"Id": unit} for unit in units], ["db.service"])
+    assert [unit.name for unit in found] == ["db.service", r"a\x2db.service", "c.service"]
+    assert found.found["db.service"].dropins == (r"/etc/systemd/system/a\x2db.service.d/x.conf",)
