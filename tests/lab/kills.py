@@ -6,7 +6,7 @@ Each round does this on each machine. It starts rolling_reboot, kills it and its
 Within --bound seconds the service must answer with every item, in its old boot or the next one. The memory must be System RAM, and nobody
 may hold the host. Then the play post_boot must succeed. At the end a whole rolling_reboot must succeed.
 
-Usage: kills.py [--kills 30] [--hosts 2] [--seed 1] [--mib 60] [--bound 300] [--lease 60]
+Usage: kills.py [--kills 30] [--hosts 2] [--seed 1] [--first 0.0] [--mib 60] [--bound 300] [--lease 60]
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Node:
     def round(self) -> str:
         """Kill one play, and look what becomes of the machine."""
         boot = self.ssh("cat /proc/sys/kernel/random/boot_id")
-        after = self.random.uniform(0, self.cycle)
+        after = self.random.uniform(self.args.first, 1) * self.cycle
         size = self.log.stat().st_size
         play = self.start("hotpmem.fleet.rolling_reboot")
         try:
@@ -141,6 +141,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--hosts", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first", type=float, default=0.0, help="no moment before this part of the cycle, for example 0.6")
     parser.add_argument("--mib", type=int, default=60)
     parser.add_argument("--bound", type=int, default=300)
     parser.add_argument("--lease", type=int, default=60)
