@@ -103,7 +103,8 @@ class StateUnits:
         """The units that need our drop-ins, for the role node_agent. find() comes first.
 
         kept: the items of the unit. named: the names of those items whose own unit it is. parts: the names of those that it belongs to
-        as their own unit or as a part of it (PartOf=), so that its failure tells something about their state.
+        as their own unit or as a part of it (PartOf=), so that its failure tells something about their state. lacks: the names of the
+        drop-ins that systemd has not read; guarded: there are no such names.
         """
         return [
             {
@@ -112,6 +113,7 @@ class StateUnits:
                 "named": [kept.name for kept in self._named_by(unit.name)],
                 "parts": [kept.name for kept in self.items_of(unit.name) if unit.name in self.set.parts(kept.unit)],
                 "loaded": unit.loaded,
+                "lacks": self._lacks(unit),
                 "guarded": not self._lacks(unit),
             }
             for unit in self.set
@@ -168,7 +170,7 @@ class StateUnits:
         """
         stopped = self.services.stop(self.running)
         dirty = dirty_results(stopped.results)
-        refused = [unit for unit in dirty if not all(kept.on_dirty_stop == "cold" for kept in self.items_of(unit))]
+        refused = [unit for unit in dirty if {kept.on_dirty_stop for kept in self.items_of(unit)} != {"cold"}]
         if refused:
             listed = ", ".join(f"{unit} ended with the result {result}" for unit, result in dirty.items())
             raise HotpmemError(

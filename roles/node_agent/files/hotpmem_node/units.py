@@ -39,7 +39,7 @@ def units(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answe
     found = StateUnits(engine.sysfs, Services(engine.runner, settings.stop_timeout), settings)
     found.find()
     rows = found.describe()
-    wrong = [row["name"] for row in rows if row["loaded"] and not row["guarded"]]
+    wrong = [f"{row['name']} ({', '.join(row['lacks'])})" for row in rows if row["loaded"] and not row["guarded"]]
     if args.check and wrong:
         raise VerbError(
             REFUSED,
