@@ -78,14 +78,7 @@ def test_text_gives_the_same_files_as_a_value(tmp_path: Path, native: bool) -> N
     wanted = {name: template("node_agent", name) for name in TEMPLATES} | {
         name: f"{{{{ {name} }}}}" for name in ("node_agent_settings", "node_agent_network_units")
     }
-<<<<<<< HEAD
-    more = {
-        "item": {"name": "a.service", "kept": [{"name": "a", "cold_start": True}]},
-        "hotpmem_items": [{"name": "a", "path": "/srv/a", "unit": "a.service"}],
-    }
-=======
     more = {"item": "{{ node_agent_named | first }}", "hotpmem_items": [{"name": "a", "path": "/srv/a", "unit": "a.service"}]}
->>>>>>> u14
     # An inventory variable takes effect through the default of the option.
     rest = {name: value for name, value in values.items() if "hotpmem_" not in str(role_variables("node_agent")[name])}
     cases = [{**more, **values}, {**more, **text}, {**more, **rest, **inventory}]
