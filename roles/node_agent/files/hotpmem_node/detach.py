@@ -9,11 +9,11 @@ import os
 import shlex
 import sys
 import time
-from typing import List
+from typing import Callable, List, Optional
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import Busy, HostLock
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import Busy, HostLock, Owner
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import GO, HANDOFF, Records
 
 from .answer import BUSY, FAILED, Answer, VerbError
@@ -21,6 +21,7 @@ from .answer import BUSY, FAILED, Answer, VerbError
 LOG = "/run/hotpmem/jump.log"  # The controller reads this. It ends with "ended with N" if the old boot goes on.
 UNIT = "hotpmem-handoff"
 _PREFLIGHT = 120.0  # seconds until a handoff must hold the host
+_START = 30.0  # seconds until a handoff that was started must have claimed the host
 
 
 def detach_argv(settings: Settings, words: List[str], settings_file: str) -> List[str]:
@@ -64,12 +65,21 @@ def detach(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answ
     done = engine.runner.run(detach_argv(settings, words, args.settings), timeout=60)
     if done.rc != 0:
         if "already" in done.stderr:
-            raise VerbError.of(BUSY, Busy(lock.holder()))
+            # The unit of somebody who was a moment earlier. It starts Python before it claims the host.
+            raise VerbError.of(BUSY, Busy(_wait_for(lock.holder, _START)))
         todo = f"Read systemctl status {UNIT}. Wait for this unit, or stop it, which undoes the handoff"
         raise VerbError(FAILED, "Cannot start the handoff", done.words, todo, rc=done.rc)
     if args.hold:
         _wait_for_hold(engine, records, args.run)
     return Answer([f"started; to follow it, run: journalctl -fu {UNIT}"], {"unit": f"{UNIT}.service", "log": LOG})
+
+
+def _wait_for(read: Callable[[], Optional[Owner]], seconds: float) -> Optional[Owner]:
+    """What read() returns once that is not None, or None after so many seconds."""
+    until = time.monotonic() + seconds
+    while (found := read()) is None and time.monotonic() < until:
+        time.sleep(0.1)
+    return found
 
 
 def _wait_for_hold(engine: Engine, records: Records, run: str) -> None:

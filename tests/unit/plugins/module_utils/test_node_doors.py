@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils import _module
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import HostLock
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy import HELPER
 from ansible_collections.hotpmem.fleet.plugins.modules import pmem_hotplug, pmem_preflight
 
@@ -249,3 +250,21 @@ def test_status_and_preflight_judge_the_initrd_that_the_handoff_takes(machine, t
     assert [reason for reason in reasons() if "initrd" in reason]
     engine.jump_initrd.ready = lambda: "/boot/initrd"
     assert reasons() == []
+
+
+def test_the_one_who_was_a_moment_earlier_is_named(machine):
+    """Its unit exists, and has not claimed the host when systemd-run refuses the second one."""
+    one, engine, _build = machine
+    lock = HostLock(engine.sysfs)
+
+    def refuse():
+        claim = lock.claimed("a handoff", "alice@control", "run-1")
+        claim.__enter__()
+        claims.append(claim)
+        return 1, "", "Failed to start transient service unit: Unit hotpmem-handoff.service already exists."
+
+    claims = []
+    one.fails["systemd-run"] = refuse
+    code, said = agent(engine, "handoff", "--detach", "--run", "run-2", "--owner", "bob@laptop")
+    claims[0].__exit__(None, None, None)
+    assert code == 9 and "alice@control holds this host since" in said and "run run-1" in said
