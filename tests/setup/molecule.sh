@@ -22,7 +22,7 @@ case $scenario in
     grub) HOTPMEM_PMEM=none HOTPMEM_BOOT=grub ;;
     agent) HOTPMEM_NODE_AGENT=true HOTPMEM_JUMP_INITRD=minimal HOTPMEM_JUMP_CHECK=false ;;
     agent_faults) HOTPMEM_NODE_AGENT=true HOTPMEM_JUMP_INITRD=minimal ;;
-    applications) HOTPMEM_NODE_AGENT=true HOTPMEM_JUMP_INITRD=minimal HOTPMEM_VARS=extensions/molecule/applications/vars.yml ;;
+    applications) HOTPMEM_NODE_AGENT=true HOTPMEM_JUMP_INITRD=minimal HOTPMEM_VARS=extensions/molecule/applications/vars/inventory.yml ;;
     agent_dax) HOTPMEM_NODE_AGENT=true HOTPMEM_ROAD=dax HOTPMEM_JUMP_INITRD=host_only ;;
 esac
 mkdir -p "build/molecule/$HOTPMEM_LAB"

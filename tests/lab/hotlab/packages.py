@@ -41,8 +41,9 @@ def _download(new: Path, wanted: list[str], sources: list[str], status: str) -> 
     (apt / "sources.list").write_text("\n".join(sources) + "\n")
     (apt / "status").write_text(status)
     options = _options(apt)
+    install = ["--yes", "--no-install-recommends", "--download-only", "install", *wanted]
     step.run("packages", ["apt-get", *options, "update"], new / "update.log")
-    step.run("packages", ["apt-get", *options, "--yes", "--no-install-recommends", "--download-only", "install", *wanted], new / "install.log")
+    step.run("packages", ["apt-get", *options, *install], new / "install.log")
     with tarfile.open(new / "packages.tar", "w") as tar:
         for path in sorted((apt / "archives").glob("*.deb")):
             tar.add(path, path.name)
