@@ -73,10 +73,13 @@ def test_the_server_starts_after_the_restore(host: Any, asked: str) -> None:
     assert "hotpmem-restore.service" in host.check_output(f"systemctl show --property=After --value {INSTANCE}").split()
 
 
-def test_postgresql_holds_what_it_held(host: Any, digests: dict[str, str]) -> None:
+def test_postgresql_holds_what_it_held(host: Any, digests: dict[str, str], asked: str) -> None:
     held = host.check_output("runuser -u postgres -- psql --quiet --no-psqlrc --command='copy (select * from kept order by id) to stdout'")
     assert len(held.splitlines()) == 20000
     assert sha256(held) == digests["postgresql"]
+    # Written right before the cycle, and 20,000 more right before the second one.
+    late = host.check_output("runuser -u postgres -- psql --tuples-only --no-align --command='select count(*) from late'")
+    assert int(late) == 20000 * (2 if asked == INSTANCE else 1)
 
 
 def test_postgresql_was_stopped_in_order(host: Any) -> None:
