@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from hotlab import image, kernels, lab, machine
+from hotlab import image, kernels, lab, machine, packages
 from hotlab.errors import LabError
 
 
@@ -59,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     verb("add-dimm", _add_dimm, "plug a second NVDIMM into a running machine; prints the file that is its content", host=True)
     verb("stop-at-reboot", _stop_at_reboot, "stop a machine when it reboots the next time", host=True)
     verb("clear", _clear, "wait for that, clear its NVDIMM and let it boot, as firmware that clears memory", host=True)
+    debs = verb("packages", _packages, "download what a machine lacks for these Debian packages; prints the tar file of them", host=True)
+    debs.add_argument("package", nargs="+")
+    debs.add_argument("--without", default="", help="packages to leave out, with what only they need; separated by commas")
     ssh = verb("ssh", _ssh, "log in, or run a command", host=True)
     ssh.add_argument("command", nargs=argparse.REMAINDER)
     return parser
@@ -101,6 +104,10 @@ def _reset(args: argparse.Namespace) -> None:
 
 def _add_dimm(args: argparse.Namespace) -> None:
     print(machine.add_dimm(lab.node(args.name, args.host)))
+
+
+def _packages(args: argparse.Namespace) -> None:
+    print(packages.fetch(args.name, args.host, args.package, [one for one in args.without.split(",") if one]))
 
 
 def _stop_at_reboot(args: argparse.Namespace) -> None:
