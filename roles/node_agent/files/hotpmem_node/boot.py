@@ -11,7 +11,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.after_boot im
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import HostLock
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import Busy, HostLock
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import Services
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image.restore_outcome import outcome_words
 
@@ -49,6 +49,8 @@ def hot_add_at_boot(engine: Engine, settings: Settings) -> Answer:
             move = boot.hot_add()
     except Held as error:
         raise VerbError.of(REFUSED, error) from error
+    except Busy:
+        raise
     except HotpmemError as error:
         raise kept(error) from error
     lines = _words(boot) + ([f"done: {change}" for change in move.changes] or ["nothing to do"])

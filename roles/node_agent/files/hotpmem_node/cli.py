@@ -11,11 +11,12 @@ from typing import Any, Callable, Dict, List, Optional
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import METHODS, SETTINGS, Settings, load
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError, from_os_error
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import Busy
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import require_root
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.jump_initrd import KINDS
 
 from . import boot, handoff, initrd, memory, timeline, units
-from .answer import EXITS, USAGE, Answer, VerbError, show, show_error
+from .answer import BUSY, EXITS, USAGE, Answer, VerbError, show, show_error
 
 VERSION = "hotpmem-node 0.1.0"
 Verb = Callable[[Engine, Settings, argparse.Namespace], Answer]
@@ -139,6 +140,8 @@ def main(argv: Optional[List[str]] = None, engine_for: Callable[[Settings], Engi
         if engine.sysfs.root == "/" and name != "status":
             require_root(f"Cannot run hotpmem-node {name}")
         return show(VERBS[name](engine, settings, args), name, as_json)
+    except Busy as error:
+        return show_error(error, name, as_json, BUSY)
     except HotpmemError as error:
         return show_error(error, name, as_json)
     except OSError as error:

@@ -268,3 +268,18 @@ def test_the_one_who_was_a_moment_earlier_is_named(machine):
     code, said = agent(engine, "handoff", "--detach", "--run", "run-2", "--owner", "bob@laptop")
     claims[0].__exit__(None, None, None)
     assert code == 9 and "alice@control holds this host since" in said and "run run-1" in said
+
+
+@pytest.mark.parametrize("verb", ["hot-add", "hot-remove", "handoff", "cold-start", "jump-initrd", "hot-add --at-boot"])
+def test_every_verb_that_acts_is_refused_while_somebody_holds_the_host(machine, monkeypatch, capsys, verb):
+    """With the exit code that says so, and nothing changed."""
+    one, engine, build = machine
+    handoff = build()
+    with HostLock(engine.sysfs).claimed("a handoff", "alice@control", "run-1"):
+        # As if another process had claimed it.
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        monkeypatch.setattr(cli, "load", lambda *_settings: handoff.settings)
+        code = cli.main([*verb.split(), "--json"], engine_for=lambda settings: engine)
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert code == said["exit"] == 9 and "alice@control holds this host" in said["msg"], said
+    assert one.acts == [] and one.fake.writes == []
