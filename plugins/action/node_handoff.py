@@ -19,6 +19,7 @@ from ansible_collections.hotpmem.fleet.plugins.action.kexec_jump import LOADED, 
 from ansible_collections.hotpmem.fleet.plugins.action.kexec_jump import ActionModule as Jump
 
 AGENT = "/usr/local/sbin/hotpmem-node"
+BUSY = 9  # the exit code of hotpmem-node when somebody else holds the host
 
 
 def owner() -> str:
@@ -60,6 +61,8 @@ class ActionModule(Jump):
     _settle = float("inf")
     # It starts a Python on the host.
     _starting = 60.0
+    _run = ""
+    _resumes = False  # whether the play names a run that holds the host
 
     def _loaded(self) -> str:
         """The boot id. The agent loads the kernel itself."""
@@ -76,11 +79,14 @@ class ActionModule(Jump):
         if option == "--detach":
             argv += ["--run", args["run"], "--owner", owner()]
             argv += ["--hold", str(args["lease"])] if args["hold"] else []
+            argv += ["--resume"] if self._resumes and not args["hold"] else []
         return shlex.join(argv)
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        if not self._task.args.get("run"):
+        self._resumes = bool(self._task.args.get("run"))
+        if not self._resumes:
             self._task.args["run"] = new_run()
+        self._run = self._task.args["run"]
         return super().run(tmp, task_vars)
 
     def _begin(self, result: dict[str, Any], args: dict[str, Any]) -> bool:
@@ -105,7 +111,11 @@ class ActionModule(Jump):
 
     def _not_started(self, done: dict[str, Any]) -> None:
         said = message(to_text(done["stdout"])) if to_text(done["stdout"]).strip() else to_text(done["stderr"]).strip()
-        raise AnsibleActionFail(f"Cannot hand off (exit code {done['rc']}): {said}", result={"alive": True, "exit": done["rc"]})
+        raise AnsibleActionFail(
+            f"Cannot hand off (exit code {done['rc']}): {said}",
+            # With the run, the play can undo what this handoff may have begun.
+            result={"alive": True, "exit": done["rc"], **({} if done["rc"] == BUSY else {"run": self._run})},
+        )
 
     def _came_back(self, answer: Answer, seconds: float) -> str:
         return f"The host did not reboot: {words(answer.log)}"

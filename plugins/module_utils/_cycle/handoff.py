@@ -41,10 +41,12 @@ class HandoffFailed(HotpmemError):
     """The handoff did not jump.
 
     stuck: what could not be put back, as pairs of a sentence and the command that fixes it. Empty: everything is as before.
+    shutdown: nothing was put back, because the machine shuts down.
     """
 
     def __init__(self, what: str, said: str, todo: str, stuck: List[Tuple[str, str]], **details: Any) -> None:
         self.stuck = stuck
+        self.shutdown = False
         super().__init__(what, said, todo, **details)
 
 
@@ -178,6 +180,7 @@ class Handoff:
                     raise HotpmemError("Cannot go on", said, "Find out what became of the play. If it was only slow, raise hotpmem_lease")
                 self.jump.pause(_HOLD_POLL)
         except HotpmemError as error:
+            self.shield()
             with self.alone():
                 raise self.put_back(error) from error
         except Interrupted as error:
@@ -250,7 +253,9 @@ class Handoff:
     def _leave_to_shutdown(self, reason: str) -> HandoffFailed:
         """The error for a machine that somebody else shuts down: hotpmem-save.service stops after this process and saves the state."""
         said = "the machine is shutting down, and hotpmem-save.service saves the state" + (f" ({reason})" if reason else "")
-        return HandoffFailed(f"Handoff ended at {self.stage}", said, "You need not do anything", [], stage=self.stage)
+        error = HandoffFailed(f"Handoff ended at {self.stage}", said, "You need not do anything", [], stage=self.stage)
+        error.shutdown = True
+        return error
 
     def _enter(self, stage: str) -> None:
         self.stage = stage

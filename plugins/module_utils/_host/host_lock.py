@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Callable, Iterator, Optional, TextIO
 
 from .errors import HotpmemError
+from .programs import KEPT_OPEN
 from .records import RUN
 from .sysfs import Sysfs
 
@@ -124,13 +125,7 @@ class HostLock:
         if owner and owner.pid != os.getpid() and owner.run != run and not over_claim:
             raise Busy(owner)
         if run and not owner:
-            raise HotpmemError(
-                "Cannot act on this host",
-                f"the run {run} no longer holds this host. Its process ended, or it waited too long for its controller and put everything "
-                "back",
-                "Nothing was changed. Start the play again. If it was only slow, raise hotpmem_lease",
-                run=run,
-            )
+            raise no_longer_held(run)
 
     @contextlib.contextmanager
     def _locked(self, name: str, wait: float, run: str, over_claim: bool) -> Iterator[TextIO]:
@@ -148,11 +143,26 @@ class HostLock:
                         file.seek(0)
                         raise Busy(_owner_from(file.read())) from None
                     self.pause(_POLL)
-            yield file
+            # A program that this process has started may outlive it. It then still acts, so it keeps the lock.
+            KEPT_OPEN.add(file.fileno())
+            try:
+                yield file
+            finally:
+                KEPT_OPEN.discard(file.fileno())
 
     def _me(self, who: str, run: str, doing: str) -> Owner:
         since = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         return Owner(os.getpid(), _started(os.getpid()) or 0, who, since, run, doing)
+
+
+def no_longer_held(run: str) -> HotpmemError:
+    """The error for a step of a run whose claim has ended."""
+    return HotpmemError(
+        "Cannot act on this host",
+        f"the run {run} no longer holds this host. Its process ended, or it waited too long for its controller and put everything back",
+        "Nothing was changed. Start the play again. If it was only slow, raise hotpmem_lease",
+        run=run,
+    )
 
 
 def _started(pid: int) -> Optional[int]:

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import IO, Callable, Optional, Sequence
+from typing import IO, Callable, Optional, Sequence, Set
 
 from .errors import HotpmemError
 
@@ -56,6 +56,10 @@ class Completed:
         end = f"exited with code {self.rc}" if self.rc >= 0 else f"was killed by signal {-self.rc}"
         text = self.stderr.strip() or self.stdout.strip()
         return f"{os.path.basename(self.argv[0])} {end}" + (f": {text}" if text else " and printed no message")
+
+
+# File descriptors that programs inherit: those of the locks that this process holds (host_lock.py).
+KEPT_OPEN: Set[int] = set()
 
 
 class ToolMissing(HotpmemError):
@@ -112,6 +116,7 @@ class Runner:
                 stderr=subprocess.PIPE,
                 env=env,
                 start_new_session=True,
+                pass_fds=tuple(KEPT_OPEN),
             )
         except OSError as error:
             raise _not_run(program, argv, error) from error

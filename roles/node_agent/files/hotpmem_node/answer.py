@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 
-DONE, USAGE, FAILED, REFUSED, PARTLY, PUT_BACK, STUCK, BUSY = 0, 1, 2, 5, 6, 7, 8, 9
+DONE, USAGE, FAILED, REFUSED, PARTLY, PUT_BACK, STUCK, BUSY, SHUTDOWN = 0, 1, 2, 5, 6, 7, 8, 9, 10
 
 EXITS = """\
 exit status:
@@ -22,6 +22,7 @@ exit status:
   7  the handoff failed before the jump; services and memory are as before
   8  the handoff failed before the jump, and some of it could not be undone; the message says what
   9  somebody else holds this machine; nothing was changed
+  10 the machine shuts down for another reason, and hotpmem-save.service saves
 """
 
 

@@ -91,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
         "without a step, put everything back",
     )
     one.add_argument("--run", default="", metavar="ID", help="the run of a controller that this handoff belongs to")
+    one.add_argument("--resume", action="store_true", help="with --detach and --run: only go on with a handoff that holds this machine")
     one.add_argument("--owner", default="", metavar="NAME", help="who runs it, for others who find this machine held")
     one.add_argument("--log", default="", help=argparse.SUPPRESS)
     one = verb(

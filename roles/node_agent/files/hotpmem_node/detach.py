@@ -13,10 +13,10 @@ from typing import Callable, List, Optional
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import Busy, HostLock, Owner
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import Busy, HostLock, Owner, no_longer_held
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import GO, HANDOFF, Records
 
-from .answer import BUSY, FAILED, Answer, VerbError
+from .answer import BUSY, FAILED, REFUSED, Answer, VerbError
 
 LOG = "/run/hotpmem/jump.log"  # The controller reads this. It ends with "ended with N" if the old boot goes on.
 UNIT = "hotpmem-handoff"
@@ -57,6 +57,8 @@ def detach(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answ
     if owner:
         records.write(GO, args.run)
         return Answer(["the handoff goes on"], {"unit": f"{UNIT}.service", "log": LOG})
+    if args.resume:
+        raise VerbError.of(REFUSED, no_longer_held(args.run))
     words = [os.path.abspath(sys.argv[0]), "handoff", "--method", settings.method, "--settings", args.settings, "--log", LOG]
     words += ["--run", args.run] if args.run else []
     words += ["--owner", args.owner] if args.owner else []

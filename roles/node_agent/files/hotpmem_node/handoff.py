@@ -22,7 +22,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import Services
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_jump import Jump
 
-from .answer import BUSY, PUT_BACK, REFUSED, STUCK, Answer, VerbError
+from .answer import BUSY, FAILED, PUT_BACK, REFUSED, SHUTDOWN, STUCK, Answer, VerbError
 from .detach import LOG, detach
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -109,20 +109,26 @@ def handoff(engine: Engine, settings: Settings, args: argparse.Namespace) -> Ans
             with one.alone():
                 one.run()
     except HandoffFailed as error:
-        raise _ended(records, log, VerbError.of(STUCK if error.stuck else PUT_BACK, error)) from error
+        code = SHUTDOWN if error.shutdown else STUCK if error.stuck else PUT_BACK
+        raise _ended(records, log, VerbError.of(code, error)) from error
     except Busy as error:
         raise _ended(None, log, VerbError.of(BUSY, error)) from error
-    except HotpmemError as error:
-        # The preflight refused. Nothing was changed.
-        raise _ended(records, log, VerbError.of(REFUSED, error)) from error
-    except OSError as error:
-        # Preflight as well. The controller reads the log until it says how this ended.
-        refused = from_os_error("Cannot begin the handoff", error, "Nothing was changed. See dmesg for more")
-        raise _ended(records, log, VerbError.of(REFUSED, refused)) from error
-    except Interrupted as error:
-        refused = HotpmemError("Handoff was interrupted", f"{error}; nothing was changed yet", "Run it again when you are ready")
-        raise _ended(records, log, VerbError.of(REFUSED, refused)) from error
+    except (HotpmemError, OSError, Interrupted) as error:
+        if one.held:
+            # The controller may have changed the host. Without an end on record, put-back (ExecStopPost=) undoes that, and writes the end.
+            raise VerbError(FAILED, "Cannot go on with the handoff", str(error), "Read journalctl -u hotpmem-handoff") from error
+        raise _refused(records, log, error) from error
     return Answer(["the machine is shutting down"], {"stage": "jump"})
+
+
+def _refused(records: Records, log: Log, error: BaseException) -> VerbError:
+    """The preflight refused, or was interrupted. Nothing was changed."""
+    if isinstance(error, OSError):
+        # The controller reads the log until it says how this ended.
+        error = from_os_error("Cannot begin the handoff", error, "Nothing was changed. See dmesg for more")
+    if not isinstance(error, HotpmemError):
+        error = HotpmemError("Handoff was interrupted", f"{error}; nothing was changed yet", "Run it again when you are ready")
+    return _ended(records, log, VerbError.of(REFUSED, error))
 
 
 def _ended(records: Any, log: Log, error: VerbError) -> VerbError:
@@ -174,15 +180,19 @@ def _give_up(engine: Engine, settings: Settings, run: str) -> Answer:
     if owner:
         os.kill(owner.pid, signal.SIGTERM)
     until = time.monotonic() + settings.stop_timeout + settings.offline_timeout + 60
-    while lock.holder() and time.monotonic() < until:
-        time.sleep(0.1)
     record = records.read_json(HANDOFF) or {}
+    # After a kill, put-back (ExecStopPost=) writes the end.
+    while record.get("run") == run and record.get("exit") is None and time.monotonic() < until:
+        time.sleep(0.1)
+        record = records.read_json(HANDOFF) or {}
     if record.get("run") != run:
         return Answer(["nothing to undo"], {"changed": False})
-    if record.get("exit") != PUT_BACK:
-        said = str(record.get("msg") or "it did not end in time")
+    said = str(record.get("msg") or "it did not end in time")
+    if record.get("exit") == SHUTDOWN:
+        raise VerbError(SHUTDOWN, "Nothing was put back", said, "You need not do anything")
+    if record.get("exit") not in (PUT_BACK, REFUSED):
         raise VerbError(STUCK, "Cannot put everything back", said, "Read journalctl -u hotpmem-handoff")
-    return Answer([str(record.get("msg"))], {"changed": True, "stage": record.get("stage"), "msg": record.get("msg")})
+    return Answer([said], {"changed": record.get("exit") == PUT_BACK, "stage": record.get("stage"), "msg": said})
 
 
 def save_at_shutdown(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:

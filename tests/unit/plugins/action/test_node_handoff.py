@@ -65,6 +65,23 @@ def test_hold_ends_when_the_host_is_held(action, monkeypatch):
     assert action._begin(result, dict(args, hold=False)) is True
 
 
+def test_a_run_that_the_play_names_is_only_resumed(action, monkeypatch):
+    """The host may have given it up and be free again: to start anew would reboot a host that nobody holds."""
+    monkeypatch.setattr(nh, "owner", lambda: "alice@control")
+    action._resumes = True
+    args = {"agent": nh.AGENT, "method": None, "run": "run-1", "hold": False, "lease": 300}
+    assert action._command(args).endswith("--run run-1 --owner alice@control --resume")
+
+
+@pytest.mark.parametrize("rc, undo", [(2, True), (5, True), (9, False)])
+def test_a_handoff_that_did_not_start_can_be_undone(action, rc, undo):
+    """Not the one of somebody else."""
+    action._run = "run-1"
+    with pytest.raises(AnsibleActionFail) as caught:
+        action._not_started({"rc": rc, "stdout": json.dumps({"msg": "no"}), "stderr": ""})
+    assert ("run" in caught.value.result) is undo and caught.value.result["exit"] == rc
+
+
 def test_runs_differ():
     assert nh.new_run() != nh.new_run() and "@" in nh.owner()
 

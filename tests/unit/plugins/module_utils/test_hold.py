@@ -99,9 +99,13 @@ def test_a_controller_that_is_gone_leaves_the_host_as_before(machine, steps, end
 
     @contextlib.contextmanager
     def alone():
+        # A signal now, while it waits for a step of the run, must not end it before everything is back.
+        assert shielded
         inside.append(True)
         yield
 
+    shielded = []
+    handoff.shield = lambda: shielded.append(True)
     handoff.alone = alone
     began = one.fake.clock()
     with pytest.raises(HandoffFailed, match=r"as before") as caught:

@@ -9,10 +9,12 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import CLAIM, LOCK, RESTORE_LOCK, Busy, HostLock
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import KEPT_OPEN, Runner
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
 
 # A thread or an inherited lock would hide what is tested.
@@ -124,6 +126,30 @@ def test_only_root_can_read_who_holds_it(lock, tmp_path):
     with lock.claimed("a handoff", "alice", "run-1"), lock.acting("the handoff", run="run-1"):
         for name in (LOCK, CLAIM, RESTORE_LOCK):
             assert (tmp_path / name.lstrip("/")).stat().st_mode & 0o077 == 0
+
+
+def test_a_program_that_outlives_its_module_keeps_the_lock(lock, tmp_path):
+    """The module was killed, and ndctl goes on."""
+
+    def work():
+        with lock.acting("the module pmem_hotplug"):
+            Runner().run(["sh", "-c", f"echo $$ >{tmp_path}/pid; exec sleep 60"])
+
+    process = FORK.Process(target=work)
+    process.start()
+    pid = tmp_path / "pid"
+    for _try in range(600):
+        if pid.exists() and pid.read_text().strip():
+            break
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(30)
+    with pytest.raises(Busy), lock.acting("a hot-add", wait=3):
+        pass
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+    with HostLock(lock.sysfs).acting("a hot-add", wait=30):
+        pass
+    assert not KEPT_OPEN
 
 
 def test_two_at_the_same_moment(lock):

@@ -283,3 +283,9 @@ def test_every_verb_that_acts_is_refused_while_somebody_holds_the_host(machine, 
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert code == said["exit"] == 9 and "alice@control holds this host" in said["msg"], said
     assert one.acts == [] and one.fake.writes == []
+
+
+def test_a_run_that_lost_its_hold_starts_no_other_handoff(machine):
+    one, engine, _build = machine
+    code, said = agent(engine, "handoff", "--detach", "--run", "run-1", "--resume")
+    assert code == 5 and "the run run-1 no longer holds this host" in said and one.calls == []
