@@ -163,7 +163,8 @@ def test_early_restore_is_killed(node):
 def test_early_restore_hangs(node):
     """The unit waits for it until its deadline, and ends it: what comes late must not meet a service that has started cold."""
     node.fill()
-    hang = 'mkdir -p /run/hotpmem; exec flock /run/hotpmem/restore.lock sh -c "echo $$ >/run/hotpmem/early.pid; sleep 900"'
+    # As the script itself: descriptor 9 has the lock, and early.pid the process group (here without the start time).
+    hang = 'mkdir -p /run/hotpmem; exec 9>>/run/hotpmem/restore.lock; flock 9; echo "$$ 0" >/run/hotpmem/early.pid; sleep 900'
     node.wrap_restore(f'if [ "$1" = --early ]; then {hang}; fi')
     node.drop_in("hotpmem-restore", "[Service]\nTimeoutStartSec=10\n")
     node.leave("hotpmem-node handoff --method fast --detach")
