@@ -188,7 +188,7 @@ class ActionModule(ActionBase):
                 "Cannot jump: no kernel is loaded for kexec. Load one with hotpmem.fleet.kexec_load. Nothing was changed.",
                 result={"alive": True},
             )
-        claim = to_text(self._low_level_execute_command(CLAIM)["stdout"]).strip()
+        claim = " ".join(to_text(self._low_level_execute_command(CLAIM)["stdout"]).split())
         if claim:
             raise AnsibleActionFail(
                 f"Cannot jump: a handoff holds this host ({claim}). Nothing was changed. Wait until it ends.", result={"alive": True}

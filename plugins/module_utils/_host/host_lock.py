@@ -20,7 +20,7 @@ from typing import Any, Callable, Iterator, Optional, TextIO
 
 from .errors import HotpmemError
 from .programs import KEPT_OPEN
-from .records import RUN
+from .records import RUN, Records
 from .sysfs import Sysfs
 
 LOCK = f"{RUN}/lock"
@@ -66,6 +66,7 @@ class HostLock:
 
     def __init__(self, sysfs: Sysfs, clock: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep) -> None:
         self.sysfs = sysfs
+        self.records = Records(sysfs)
         self.clock = clock
         self.pause = pause
 
@@ -97,15 +98,12 @@ class HostLock:
         """Claim the host for this process, for a whole cycle. Raises Busy when a live process has claimed it."""
         with self._locked(LOCK, 60.0, "", False):
             self._check_claim("", False)
-            path = self.sysfs.path(CLAIM)
-            with open(path + ".new", "w", encoding="utf-8", opener=_private) as file:
-                _write(file, self._me(who, run, doing))
-            os.replace(path + ".new", path)
+            self.records.write_json(CLAIM, asdict(self._me(who, run, doing)))
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+            with contextlib.suppress(HotpmemError):
+                self.records.remove(CLAIM)
 
     @property
     def renewals(self) -> int:
