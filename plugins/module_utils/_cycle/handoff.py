@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple, Union
 
 from .._host.errors import HotpmemError, from_os_error
-from .._host.records import COLD, DEVICE, GO, HANDOFF, PENDING, SAVED, SAVED_HERE, Records
+from .._host.records import ANNOUNCED, COLD, DEVICE, GO, HANDOFF, PENDING, SAVED, SAVED_HERE, Records
 from .._host.sysfs import boot_id
 from .._host.systemd import Services
 from .._image.state_copy import DONE, failure
@@ -360,7 +360,7 @@ class Handoff:
         )
         # This must be on the disk before the units start. If the machine crashes while the image still exists, the next boot must
         # not restore the older state.
-        attempt(lambda: self.records.remove(PENDING, sync=True), "a restore is still due", f"rm {PENDING}")
+        attempt(self.records.withdraw, "a restore is still due", f"rm {PENDING} {ANNOUNCED}")
         for name in self.units.left_out:
             attempt(lambda note=f"{COLD}/{name}": self.records.remove(note), f"{name} would start cold", f"rm {COLD}/{name}")
         units = [unit for unit in self.was_up if unit not in self.jump.stops] + [one for one in self.jump.stops if one in self.was_up]

@@ -95,6 +95,14 @@ class Records:
         self.write(ANNOUNCED, text)
         self.write(PENDING, text, sync=True)
 
+    def withdraw(self) -> None:
+        """Take announce() back: no restore is due. Raises HotpmemError.
+
+        PENDING is removed first, and from the disk: while it exists, the cold start timer must not act on it.
+        """
+        self.remove(PENDING, sync=True)
+        self.remove(ANNOUNCED)
+
     def note_place(self, device: str, start: Optional[int], road: str) -> None:
         """Record where the save goes. Raises HotpmemError.
 
