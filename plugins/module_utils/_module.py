@@ -33,7 +33,7 @@ def run(module: AnsibleModule, act: Callable[[AnsibleModule], Dict[str, Any]]) -
     except HotpmemError as error:
         module.fail_json(msg=str(error), **error.details)
     except OSError as error:
-        module.fail_json(msg=str(from_os_error("Cannot go on", error)))
+        module.fail_json(msg=str(from_os_error(f"Cannot finish the module {module._name}", error)))
     result.setdefault("changed", False)
     if "before" in result and "after" in result:
         result["diff"] = {"before": result["before"], "after": result["after"]}

@@ -137,7 +137,11 @@ def act(module: AnsibleModule) -> dict:
         problems = kexec.problems(target, without_initrd=params["initrd"] == "", may_lose_memmap=params["force"])
         if problems:
             raise HotpmemError(
-                "Cannot load a kernel for kexec", "; ".join(problems), "Nothing was changed", problems=problems, **target.to_dict()
+                "Cannot load a kernel for kexec",
+                "; ".join(problems),
+                "Nothing was changed. Fix each of these, then try again",
+                problems=problems,
+                **target.to_dict(),
             )
         changed, after = not kexec.is_loaded(target), dict(target.to_dict(), loaded=True)
         if changed and not module.check_mode:

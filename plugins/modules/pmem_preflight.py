@@ -40,7 +40,7 @@ options:
     description: Which one, as O(hotpmem.fleet.kexec_load#module:kernel). When left out, the running one.
     type: path
   initrd:
-    description: Its initrd. When left out, that of the running kernel.
+    description: Its initrd. When left out, the one that belongs to O(kernel).
     type: path
   command_line:
     description: Its command line. When left out, that of the running kernel.
@@ -64,7 +64,7 @@ ok:
   type: bool
   returned: always
 reasons:
-  description: Why it isn't, one sentence each.
+  description: Why the host is not ready, one sentence each.
   type: list
   elements: str
   returned: always

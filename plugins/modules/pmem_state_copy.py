@@ -181,7 +181,7 @@ class Copy:
     def saved(self) -> tuple:
         """Copy unless the same bytes are there."""
         if not self.items:
-            raise HotpmemError("Cannot save nothing", "items is empty", "List what to save: name and path")
+            raise HotpmemError("Cannot save", "the option items is empty", "List what to save, each item with name and path")
         same = self.copy.already_saved(self.now, self.device, self.items, self.params["threads"], self.timeout)
         if same:
             return False, same, outline(self.now["image"])
@@ -203,7 +203,8 @@ class Copy:
             reason = self.copy.why_not_restore(self.now, self.params["force"])
             if reason:
                 code = NO_IMAGE if self.now["image"]["state"] == "none" else REFUSED
-                raise HotpmemError(f"Cannot restore {self.device}", reason, "Nothing was changed", exit=code, refused=reason)
+                todo = "Nothing was changed. The module pmem_info shows what the device holds"
+                raise HotpmemError(f"Cannot restore from {self.device}", reason, todo, exit=code, refused=reason)
             result = self.now
         else:
             result = self.call("restore", threads=self.params["threads"], force=self.params["force"])

@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         )  # fmt: skip
 
     verb("status", "show how the memory is used, which image exists, and whether this machine is ready to reboot")
-    verb("preflight", "list every reason against a handoff now, and change nothing")
+    verb("preflight", "check memory, items and kernel for a handoff, and change nothing (handoff --check also checks the units)")
     for name, words in (
         ("hot-add", "make the namespace devdax and add its memory to System RAM (movable)"),
         ("hot-remove", "remove the memory from System RAM and make it a device for the state image"),

@@ -96,4 +96,6 @@ def _wait_for_hold(engine: Engine, records: Records, run: str) -> None:
             code = int(log[-1].split()[-1])
             raise VerbError(code, "Cannot start the handoff", log[-2] if len(log) > 1 else "it printed no message", "Nothing was changed")
         time.sleep(0.1)
-    raise VerbError(FAILED, "Cannot start the handoff", f"its preflight took more than {_PREFLIGHT:g} s", f"Read journalctl -u {UNIT}")
+    raise VerbError(
+        FAILED, "Cannot start the handoff", f"its preflight took more than {_PREFLIGHT:g} s", f"Read the log: journalctl -u {UNIT}"
+    )
