@@ -61,13 +61,18 @@ def jump_target(engine: Engine, settings: Settings) -> Optional[Target]:
     The running kernel's stand in for those that the settings omit.
 
     The handoff loads this target, and preflight and status check the same one. An initrd that the collection builds counts once
-    it exists.
+    it exists. It has the modules of the running kernel, so another kernel gets its own initrd.
     """
     if settings.method == "firmware":
         return None
-    initrd = engine.jump_initrd.ready() if settings.own_initrd else settings.initrd
-    target = engine.kexec.target(settings.kernel or None, initrd or None, settings.command_line or None)
-    return replace(target, check=settings.jump_check)
+    target = engine.kexec.target(settings.kernel or None, settings.initrd or None, settings.command_line or None)
+    own = engine.jump_initrd.ready() if uses_own_initrd(engine, settings, target) else ""
+    return replace(target, check=settings.jump_check, initrd=own or target.initrd)
+
+
+def uses_own_initrd(engine: Engine, settings: Settings, target: Optional[Target]) -> bool:
+    """True when a handoff to this target uses the initrd that the collection builds, if it can be built."""
+    return target is not None and settings.own_initrd and bool(target.kernel) and target.kernel == engine.kexec.stock()[0]
 
 
 class Handoff:
@@ -146,10 +151,10 @@ class Handoff:
         self.preflight()
         one, target = self.settings, self.target()
         steps = []
-        if target and self.settings.own_initrd and self.engine.jump_initrd.due:
+        if uses_own_initrd(self.engine, one, target) and self.engine.jump_initrd.due:
             steps.append(f"make {self.engine.jump_initrd.words}")
         if target and not self.engine.kexec.is_loaded(target):
-            steps.append(f"load {target.kernel} with {target.initrd or 'no initrd'}")
+            steps.append(f"load {target.words}")
         steps += self.engine.hotplug.plan_remove(self.namespace, one.force).changes
         if self.jump.stops:
             steps.append(f"stop {', '.join(self.jump.stops)}")
@@ -283,9 +288,11 @@ class Handoff:
         # Write dirty pages now, so that little is left to write while the services are down.
         self.engine.runner.run(["sync"], timeout=60)
         self._enter("kexec_load")
-        if self.settings.own_initrd and self.jump.needs_kernel:
+        if uses_own_initrd(self.engine, one, self.target()):
             self.say(self.engine.jump_initrd.build()["said"])
         target = self.target()
+        if target and target.chosen:
+            self.say(f"the jump goes to {target.words}")
         if target and not kexec.is_loaded(target):
             said = kexec.load(target)
             if said:
