@@ -27,8 +27,9 @@ options:
     description:
       - What became of the host. V(kept) means that all items have their state, and V(cold) that some have not.
       - V(failed) means that it failed, and V(back) that it is on its old kernel again.
+      - V(refused) means that it was not rebooted, and V(lost) that the run ended before it knew.
     type: str
-    choices: [kept, cold, failed, back]
+    choices: [kept, cold, failed, back, refused, lost]
     required: true
   time:
     description: When, in UTC. Without it, now. A mark that says the same of the same boot keeps its time.
@@ -81,7 +82,7 @@ def main() -> None:
         argument_spec={
             "run": {"type": "str", "required": True},
             "rollout": {"type": "str", "required": True},
-            "outcome": {"type": "str", "choices": ["kept", "cold", "failed", "back"], "required": True},
+            "outcome": {"type": "str", "choices": ["kept", "cold", "failed", "back", "refused", "lost"], "required": True},
             "time": {"type": "str"},
         },
         supports_check_mode=True,

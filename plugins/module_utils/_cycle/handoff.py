@@ -113,6 +113,7 @@ class Handoff:
         self.was_ram = False
         self.held = False
         self.clock: Optional[Dict[str, Any]] = None
+        self.asked: List[str] = []  # options of the command line that name another kernel than the settings
 
     @property
     def namespace(self) -> Namespace:
@@ -241,6 +242,7 @@ class Handoff:
         self.stage, self.was_up, self.device = record["stage"], list(record.get("was_up") or []), str(record.get("device") or "")
         self.was_ram, self.held = record.get("was_ram") is True, record.get("held") is True
         self.run_id = str(record.get("run") or "")
+        self.asked = [str(word) for word in record.get("asked") or []]
         self.jump.method = str(record.get("method") or self.jump.method)
         self.jump.remounted = [str(target) for target in record.get("remounted") or []]
         self.units.left_out = {str(name): str(reason) for name, reason in (record.get("left_out") or {}).items()}
@@ -277,6 +279,7 @@ class Handoff:
             "was_ram": self.was_ram,
             "held": self.held,
             "run": self.run_id,
+            "asked": self.asked,
             "remounted": self.jump.remounted,
             "left_out": self.units.left_out,
         }
@@ -388,7 +391,8 @@ class Handoff:
             )
         attempt(lambda: self.records.remove(DEVICE), "the record of the device is left over", f"rm {DEVICE}")
         # The jump has the method that was asked for; the settings may name another one.
-        again = "Then run the play again" if self.run_id else f"Then: hotpmem-node handoff --method {self.jump.method}"
+        words = " ".join(map(shlex.quote, ["hotpmem-node", "handoff", "--method", self.jump.method, *self.asked]))
+        again = "Then run the play again" if self.run_id else f"Then: {words}"
         if stuck:
             state = "NOT put back: " + "; ".join(sentence for sentence, _command in stuck)
             todo = f"Run: {'; '.join(command for _sentence, command in stuck)}. {error.todo}. {again}"
