@@ -79,9 +79,7 @@ class ActionModule(Jump):
         if args["method"]:
             argv += ["--method", args["method"]]
         if args["initrd"] and not args["kernel"]:
-            raise AnsibleActionFail(
-                "Cannot hand off: the option initrd needs the option kernel. Nothing was changed.", result={"alive": True}
-            )
+            raise AnsibleActionFail("Cannot hand off: the option initrd needs the option kernel.", result={"alive": True})
         # A handoff that holds the host has chosen its kernel.
         if args["kernel"] and not (self._resumes and not args["hold"]):
             argv += ["--kernel", args["kernel"]] + (["--initrd", args["initrd"]] if args["initrd"] else [])

@@ -31,7 +31,7 @@ _SETS_DEFAULT = re.compile(r"^\s*set default=\"([^\"]*)\"\s*$", re.MULTILINE)
 _SAVED = "${saved_entry}"
 # 10_linux gives these ids to an entry that always has the newest kernel, and to those for repairs and for other init programs.
 _OTHER_IDS = re.compile(r"^gnulinux-simple-|-recovery-|-init-")
-_TRIES = re.compile(r"\+\d+(-\d+)?(?=\.conf$)")  # boot counting (Automatic Boot Assessment) is no part of an entry's id
+_TRIES = re.compile(r"\+\d+(-\d+)?(?=\.conf$)")  # boot counting (Automatic Boot Assessment) adds this, and the id of the entry lacks it
 
 
 @dataclass

@@ -94,12 +94,10 @@ def _with_kernel(settings: Settings, args: argparse.Namespace) -> Settings:
     if not args.kernel:
         return settings
     if args.resume:
-        raise VerbError(
-            USAGE, what, "--kernel can't be used with --resume: the handoff that holds this machine has chosen its kernel", todo
-        )
+        raise VerbError(USAGE, what, "--kernel can't be used with --resume: the held handoff has chosen its kernel", todo)
     if settings.method == "firmware":
         raise VerbError(
-            USAGE, what, "--kernel can't be used with the method firmware, which loads no kernel", "Use --method systemd or fast"
+            USAGE, what, "the method firmware loads no kernel, so it can't be used with --kernel", "Use --method systemd or fast"
         )
     try:
         check_input(args.kernel, args.initrd or None)

@@ -121,7 +121,7 @@ def test_the_unit_gets_the_kernel_too(host):
         (["--initrd", "/i"], "--initrd needs --kernel"),
         (["--kernel", "newest", "--initrd", "/i"], "initrd is set too (/i)"),
         (["--kernel", "vmlinuz"], "which is not an absolute path"),
-        (["--kernel", "newest", "--method", "firmware"], "which loads no kernel"),
+        (["--kernel", "newest", "--method", "firmware"], "the method firmware loads no kernel"),
         (["--detach", "--run", "r", "--resume", "--kernel", "newest"], "has chosen its kernel"),
     ],
 )

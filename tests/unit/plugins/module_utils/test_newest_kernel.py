@@ -211,7 +211,7 @@ def test_a_lock_for_reading_does_not_count(tmp_path):
     with subprocess.Popen([sys.executable, "-c", script, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
         assert not nk.locked(path)
-        # The test can tell: a lock for writing is not to be had meanwhile.
+        # The holder has it: nobody else gets a lock for writing meanwhile.
         with open(path, "r+", encoding="utf-8") as file, pytest.raises(OSError):
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         holder.stdin.close()
