@@ -18,16 +18,16 @@ RUN = {"run": {"type": "str"}}
 _WAIT = 60.0  # seconds that a module waits for another step
 
 
-def run(module: AnsibleModule, act: Callable[[AnsibleModule], Dict[str, Any]]) -> None:
+def run(module: AnsibleModule, act: Callable[[AnsibleModule], Dict[str, Any]], holds: bool = True) -> None:
     """Run act and exit with its result. When act raises HotpmemError, fail with its message and details.
 
     Such a failure also has ``what``, ``said`` and ``todo``, the parts of the message. A failure without them is a fault of the module.
 
-    A module with the option ``run`` holds the host meanwhile, unless it is in check mode. The diff is made from ``before`` and ``after``,
-    if the result has both.
+    A module with the option ``run`` holds the host meanwhile, unless it is in check mode or ``holds`` is False. The diff is made from
+    ``before`` and ``after``, if the result has both.
     """
     held: ContextManager[None] = contextlib.nullcontext()
-    if "run" in module.params and not module.check_mode:
+    if holds and "run" in module.params and not module.check_mode:
         held = HostLock(Sysfs()).acting(f"the module {module._name}", run=module.params["run"] or "", wait=_WAIT)
     try:
         with held:

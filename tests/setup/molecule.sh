@@ -21,6 +21,7 @@ case $scenario in
     dimms) HOTPMEM_PMEM=labels HOTPMEM_NODE_AGENT=false ;;
     load) HOTPMEM_PMEM=nfit ;;
     grub) HOTPMEM_PMEM=none HOTPMEM_BOOT=grub HOTPMEM_NODE_AGENT=false ;;
+    newest_kernel) HOTPMEM_KERNEL=7.3 HOTPMEM_PMEM=nfit HOTPMEM_BOOT=grub HOTPMEM_JUMP_INITRD=minimal ;;
     agent) HOTPMEM_JUMP_INITRD=minimal HOTPMEM_JUMP_CHECK=false ;;
     agent_faults) HOTPMEM_JUMP_INITRD=minimal ;;
     applications) HOTPMEM_JUMP_INITRD=minimal HOTPMEM_VARS=extensions/molecule/applications/vars/inventory.yml ;;

@@ -199,6 +199,8 @@ class AfterBoot:
         value = {
             **self.last_save,
             "boot_id": boot_id(self.engine.sysfs),
+            "kernel": self.engine.kexec.files.release,
+            "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "restore_seconds": (self.result or {}).get("seconds"),
             "items": self.outcomes(),
             "memory_before": before,

@@ -40,6 +40,8 @@ PLACE = f"{LIB}/place"
 SAVED = f"{LIB}/saved.json"
 # What the last shutdown did, or why it saved nothing.
 SHUTDOWN = f"{LIB}/shutdown.json"
+# What the last rollout did with this host (module rollout_mark).
+MARK = f"{LIB}/rollout.json"
 # COLD/NAME: the item NAME starts cold at the next start. The file holds the reason.
 COLD = f"{LIB}/cold"
 # HOLD/NAME: the unit of the item NAME stays stopped. The file holds the reason.
@@ -116,9 +118,9 @@ class Records:
         if start is not None:
             self.write(PLACE, f"{start:#x} {road}\n", sync=True)
 
-    def write_json(self, name: str, value: Any) -> None:
-        """Write an object as JSON. Raises HotpmemError."""
-        self.write(name, json.dumps(value, indent=1, default=str) + "\n")
+    def write_json(self, name: str, value: Any, sync: bool = False) -> None:
+        """Write an object as JSON, as write() does. Raises HotpmemError."""
+        self.write(name, json.dumps(value, indent=1, default=str) + "\n", sync)
 
     def read_json(self, name: str) -> Optional[Dict[str, Any]]:
         """Return the JSON object in a file, or None when the file has no valid object.

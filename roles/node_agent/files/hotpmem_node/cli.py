@@ -80,6 +80,13 @@ def parser() -> argparse.ArgumentParser:
         choices=METHODS,
         help="systemd shuts the other units down in order and fast does not; firmware reboots without kexec (default: see settings)",
     )
+    one.add_argument(
+        "--kernel",
+        default="",
+        metavar="KERNEL",
+        help="jump to this kernel, and not to that of the settings: a path, a release, or newest for the newest installed kernel",
+    )
+    one.add_argument("--initrd", default="", metavar="PATH", help="with --kernel: its initrd (default: the one that belongs to the kernel)")
     one.add_argument("--check", action="store_true", help="show the steps, or why the handoff would be refused, and change nothing")
     one.add_argument("--detach", action="store_true", help="run as hotpmem-handoff.service and return at once")
     one.add_argument(
