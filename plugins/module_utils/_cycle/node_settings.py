@@ -72,6 +72,7 @@ class Settings:
     early_network: bool = True
     command_line: str = ""
     force: bool = False
+    metrics_dir: str = ""
 
     @property
     def state_items(self) -> List[Item]:
@@ -164,6 +165,8 @@ def from_dict(values: Dict[str, Any], where: str = SETTINGS) -> Settings:
     ):
         if value not in known_values:
             raise HotpmemError(what, f"{name} is {value!r}. It must be one of: {', '.join(known_values)}", _TODO)
+    if settings.metrics_dir and not settings.metrics_dir.startswith("/"):
+        raise HotpmemError(what, f"metrics_dir is {settings.metrics_dir!r}. It must be an absolute path, or empty", _TODO)
     return settings
 
 
