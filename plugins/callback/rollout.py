@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 name: rollout
 type: stdout
 short_description: Show where a rolling reboot is
-version_added: 0.2.0
+version_added: 0.1.0
 author:
   - The hotpmem.fleet authors (!UNKNOWN)
 description:

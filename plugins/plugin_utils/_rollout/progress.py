@@ -3,7 +3,8 @@
 """What a person sees of a rollout while it runs, computed from its events. It prints nothing itself.
 
 An event is a line of the journal, as the module rollout_step returns it (``rollout_event``). With it comes ``rollout``, the state of the
-run: name, run, batch, of, done, failed, left and expected_end. An event costs the same time however many hosts the rollout has.
+run: name, run, batch, of, done, failed, left (not begun),
+under_way and expected_end. An event costs the same time however many hosts the rollout has.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from .words import about, clock, count, seconds_of, short, some, time_of, time_of_day, visible
 
 GOOD = ("kept",)
-POOR = ("cold",)
+POOR = ("cold", "refused")
 _BAR = 20  # columns
 
 
@@ -49,6 +50,7 @@ class Progress:
     done: int = 0
     failed: int = 0
     left: int = 0
+    under_way: int = 0
     expected_end: float | None = None
     ended: bool = False
     hosts: dict[str, _Host] = field(default_factory=dict)
@@ -66,7 +68,7 @@ class Progress:
 
     def _take(self, rollout: Mapping[str, Any]) -> None:
         self.name = visible(rollout.get("name") or self.name)
-        for key in ("batch", "of", "done", "failed", "left"):
+        for key in ("batch", "of", "done", "failed", "left", "under_way"):
             value = rollout.get(key)
             if isinstance(value, int) and not isinstance(value, bool):
                 setattr(self, key, value)
@@ -204,19 +206,26 @@ class Progress:
 
     # --- the state, in words
 
+    @property
+    def _behind(self) -> int:
+        return self.done + self.failed
+
+    @property
+    def _whole(self) -> int:
+        return self._behind + self.left + self.under_way
+
     def _totals(self) -> str:
-        whole = self.done + self.failed + self.left
-        return f"{self.done + self.failed} of {whole} hosts, {self.failed} failed" if whole else ""
+        return f"{self._behind} of {self._whole} hosts, {self.failed} failed" if self._whole else ""
 
     def time_left(self, now: float) -> str:
         """Return how long the run still takes, as the plan or the pace so far says. Empty when neither is known."""
-        if self.ended or (not self.left and not self.hosts):
+        if self.ended or not (self.left or self.under_way or self.hosts):
             return ""
         if self.expected_end and self.expected_end > now:
             return f"about {about(self.expected_end - now)} left"
-        behind = self.done + self.failed
-        if self.started is not None and behind and self.left:
-            return f"about {about((now - self.started) / behind * self.left)} left"
+        remaining = self.left + self.under_way
+        if self.started is not None and self._behind and remaining:
+            return f"about {about((now - self.started) / self._behind * remaining)} left"
         return f"{about(now - self.expected_end)} over the plan" if self.expected_end else ""
 
     def elapsed(self, now: float) -> str:
@@ -227,9 +236,8 @@ class Progress:
         """Return the state of the run in two lines."""
         words = [f"rollout {self.name or 'default'}"]
         words += [f"batch {self.batch} of {self.of}"] if self.of else []
-        whole, behind = self.done + self.failed + self.left, self.done + self.failed
-        if whole:
-            filled = round(_BAR * behind / whole)
+        if self._whole:
+            filled = round(_BAR * self._behind / self._whole)
             words.append(f"[{'#' * filled}{'-' * (_BAR - filled)}] {self._totals()}")
         left = self.time_left(now)
         return ["  ".join(words), f"  elapsed {self.elapsed(now)}{', ' + left if left else ''}"]
