@@ -124,6 +124,8 @@ def _value(name: str, value: Any, default: Any) -> Any:
     """Convert value to the type of default. Raises ValueError when the value does not fit."""
     if name == "reserve":
         return parse_size(value)
+    if name == "metrics_dir" and value and not str(value).startswith("/"):
+        raise ValueError(f"metrics_dir is {value!r}. It must be an absolute path, or empty")
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise ValueError(f"{name} must be true or false")
@@ -165,8 +167,6 @@ def from_dict(values: Dict[str, Any], where: str = SETTINGS) -> Settings:
     ):
         if value not in known_values:
             raise HotpmemError(what, f"{name} is {value!r}. It must be one of: {', '.join(known_values)}", _TODO)
-    if settings.metrics_dir and not settings.metrics_dir.startswith("/"):
-        raise HotpmemError(what, f"metrics_dir is {settings.metrics_dir!r}. It must be an absolute path, or empty", _TODO)
     return settings
 
 
