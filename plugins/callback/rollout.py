@@ -13,7 +13,7 @@ version_added: 0.1.0
 author:
   - The hotpmem.fleet authors (!UNKNOWN)
 description:
-  - Shows the batch, the host, its phase, the time that has passed and the time that is left, while P(hotpmem.fleet.rollout#role) runs.
+  - Shows the batch, the host, its phase, the time that has passed and the time that is left, while C(hotpmem.fleet.rolling_reboot) runs.
   - On a terminal, these lines change in place. Elsewhere, each event is one line of text. This is also the case if the environment
     variable E(NO_COLOR) or E(CI) is set, or with C(-v).
   - Failures, refusals and warnings are always printed whole, with the next command. Output of P(ansible.builtin.debug#action) is printed as
