@@ -73,6 +73,7 @@ class Settings:
     early_network: bool = True
     command_line: str = ""
     force: bool = False
+    metrics_dir: str = ""
 
     @property
     def state_items(self) -> List[Item]:
@@ -125,6 +126,8 @@ def _value(name: str, value: Any, default: Any) -> Any:
     """Convert value to the type of default. Raises ValueError when the value does not fit."""
     if name == "reserve":
         return parse_size(value)
+    if name == "metrics_dir" and value and not str(value).startswith("/"):
+        raise ValueError(f"metrics_dir is {value!r}. It must be an absolute path, or empty")
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise ValueError(f"{name} must be true or false")
