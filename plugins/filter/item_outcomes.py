@@ -59,9 +59,12 @@ _value:
 """
 
 
-def outcomes(items: Sequence[Mapping[str, Any]], *args: Any, **more: Any) -> list[dict[str, Any]]:
+def outcomes(
+    items: Sequence[Mapping[str, Any]], result: Mapping[str, Any] | None, running: Sequence[str] = (), saved: bool = False
+) -> list[dict[str, Any]]:
     """Return the outcome of each item, after the checks and casts that the roles use."""
-    return list(item_outcomes(state_items(items), *args, **more))
+    result = result or {}
+    return item_outcomes(state_items(items), {**result, "items": result.get("outcomes")}, running, saved)
 
 
 class FilterModule:
