@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# What is published.
+.PHONY: dist importer
+dist: deps ## build the tarball of the collection into build/dist
+	@tests/setup/dist.sh
+
+importer: deps ## check the tarball as Galaxy does at an upload; a warning is a failure
+	@tests/setup/importer.sh
