@@ -8,10 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.hotpmem.fleet.plugins.filter.state_items import state_items  # type: ignore[import-not-found]
-from ansible_collections.hotpmem.fleet.plugins.module_utils._image.restore_outcome import (  # type: ignore[import-not-found]
-    item_outcomes,
-    outcome_words,
-)
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.restore_outcome import item_outcomes  # type: ignore[import-not-found]
 
 DOCUMENTATION = r"""
 name: item_outcomes
@@ -71,4 +68,4 @@ class FilterModule:
     """Filters of the collection."""
 
     def filters(self) -> dict[str, Any]:
-        return {"item_outcomes": outcomes, "outcome_words": outcome_words}
+        return {"item_outcomes": outcomes}

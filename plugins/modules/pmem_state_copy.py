@@ -66,6 +66,9 @@ options:
     description: Seconds that the copy may take. V(0) sets no limit. After that time the module stops the helper cleanly.
     type: int
     default: 0
+seealso:
+  - module: hotpmem.fleet.pmem_hotplug
+  - module: hotpmem.fleet.pmem_namespace
 author:
   - The hotpmem.fleet authors (@hotpmem)
 """

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.filter.item_outcomes import outcome_words
 from ansible_collections.hotpmem.fleet.plugins.filter.item_outcomes import outcomes as item_outcomes
+from ansible_collections.hotpmem.fleet.plugins.filter.outcome_words import outcome_words
 from ansible_collections.hotpmem.fleet.plugins.filter.text_table import text_table
 
 CACHE = {"name": "cache", "path": "/srv/cache", "unit": "cache.service"}
