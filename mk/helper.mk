@@ -6,7 +6,7 @@ HELPER_ZIG = $(abspath $(BIN))/python -m ziglang cc
 
 .PHONY: helper
 helper: ## build pmem-state, static and reproducible (ARCH=x86_64|aarch64), into build/ARCH/
-	@$(MAKE) -C $(HELPER_SRC) CC="$(HELPER_ZIG)" ARCH=$(ARCH) OUT=$(CURDIR)/build/$(ARCH)
+	@$(MAKE) -C $(HELPER_SRC) WARNINGS="-Wall -Wextra -Werror" CC="$(HELPER_ZIG)" ARCH=$(ARCH) OUT=$(CURDIR)/build/$(ARCH)
 	@ls -l build/$(ARCH)/pmem-state
 
 .PHONY: reference

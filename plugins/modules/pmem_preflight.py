@@ -45,6 +45,9 @@ options:
   command_line:
     description: Its command line. When left out, that of the running kernel.
     type: str
+seealso:
+  - module: hotpmem.fleet.pmem_info
+  - module: hotpmem.fleet.node_handoff
 author:
   - The hotpmem.fleet authors (@hotpmem)
 """

@@ -66,6 +66,9 @@ options:
     description: Seconds that the copy may take. V(0) sets no limit. After that time the module stops the helper cleanly.
     type: int
     default: 0
+seealso:
+  - module: hotpmem.fleet.pmem_hotplug
+  - module: hotpmem.fleet.pmem_namespace
 author:
   - The hotpmem.fleet authors (@hotpmem)
 """
@@ -110,7 +113,7 @@ zero_chunks:
   description: Chunks that contain only zeros. They are neither stored nor copied.
   type: int
   returned: when copied
-items:
+outcomes:
   description: The outcome of each item, with name, path, status, bytes, files and error.
   type: list
   elements: dict
@@ -223,11 +226,20 @@ class Copy:
         return True, result, {"state": "none", "items": []}
 
 
+def named(answer: dict) -> dict:
+    """The helper's answer under the names of return values. In Jinja, ``result.items`` is a method."""
+    return {"outcomes" if key == "items" else key: value for key, value in answer.items()}
+
+
 def act(module: AnsibleModule) -> dict:
     """Do what state says, then look again."""
-    copy = Copy(module)
-    changed, answer, after = getattr(copy, module.params["state"])()
-    result = {key: value for key, value in answer.items() if key not in ("event", "error", "msg", "status")}
+    try:
+        copy = Copy(module)
+        changed, answer, after = getattr(copy, module.params["state"])()
+    except HotpmemError as error:
+        error.details = named(error.details)
+        raise
+    result = {key: value for key, value in named(answer).items() if key not in ("event", "error", "msg", "status")}
     result.update(changed=changed, before=outline(copy.now["image"]), after=after)
     result.setdefault("image", copy.now["image"])
     if changed and not module.check_mode:

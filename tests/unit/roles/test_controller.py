@@ -96,7 +96,7 @@ def build(where: Path, programs: tuple[str, ...], compiler: str = "") -> str:
     "programs, compiler, lacks",
     [
         (("cc",), "", ["make (from"]),
-        (("make",), "", ["a C compiler ('python -m pip install ziglang'"]),
+        (("make",), "", ["a C compiler ('python -m pip install ziglang==0.17.1'"]),
         ((), "", ["a C compiler", "and make (from"]),
         (("make",), "arm-gcc -O2", ["the compiler arm-gcc, which state_helper_cc names"]),
     ],
