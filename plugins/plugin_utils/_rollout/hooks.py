@@ -143,8 +143,8 @@ def _check_pairs(hooks: Mapping[str, Any]) -> list[str]:
     """An own drain hook without an undrain hook of its name would leave the host drained."""
     undrains = {name_of(one) for one in entries(hooks, "undrain")}
     return [
-        f"hotpmem_hooks.drain[{place}] ({name_of(one)}) has no hook of the same name in hotpmem_hooks.undrain, so the host would stay drained. "
-        "Add one, or set needs_undrain: false for a hook that changes nothing."
+        f"hotpmem_hooks.drain[{place}] ({name_of(one)}) has no hook of the same name in hotpmem_hooks.undrain, so the host would stay "
+        "drained. Add one, or set needs_undrain: false for a hook that changes nothing."
         for place, one in enumerate(entries(hooks, "drain"))
         if "use" not in one and name_of(one) not in undrains and fields.boolean(one.get("needs_undrain", True), True)
     ]
