@@ -77,7 +77,9 @@ class Played:
         return [(one["point"], one["name"], one["outcome"]) for one in self.steps if one["state"] == "hook"]
 
 
-def play(where: Path, tasks: list[Any], variables: dict[str, Any], *words: str, hosts: str = "node1", inventory: dict[str, Any] | None = None) -> Played:
+def play(
+    where: Path, tasks: list[Any], variables: dict[str, Any], *words: str, hosts: str = "node1", children: dict[str, Any] | None = None
+) -> Played:
     """Run tasks on hosts that are all this machine."""
     collections = collection(where)
     plan = {"run": variables.pop("test_run", "run-1"), "rollout": "web", "journal": str(where / "journal")}
@@ -85,7 +87,12 @@ def play(where: Path, tasks: list[Any], variables: dict[str, Any], *words: str, 
     book = [{"hosts": "fleet", "gather_facts": False, "tasks": tasks}]
     (where / "play.yml").write_text(json.dumps(book), encoding="utf-8")
     here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    found = {"all": {"vars": {**here, **variables}, "children": {"fleet": {"hosts": {name: {} for name in hosts.split(",")}}}, **(inventory or {})}}
+    found = {
+        "all": {
+            "vars": {**here, **variables},
+            "children": {"fleet": {"hosts": {name: {} for name in hosts.split(",")}}, **(children or {})},
+        }
+    }
     (where / "inventory.json").write_text(json.dumps(found), encoding="utf-8")
     steps = where / "steps.jsonl"
     steps.unlink(missing_ok=True)

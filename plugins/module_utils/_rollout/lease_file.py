@@ -18,7 +18,7 @@ TEXTS = ("owner", "rollout", "run", "since", "renewed", "expires")
 
 
 class Asker(NamedTuple):
-    """Who asks for the lease."""
+    """The run that asks for the lease."""
 
     owner: str
     rollout: str
