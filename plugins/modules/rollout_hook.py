@@ -10,7 +10,7 @@ module: rollout_hook
 short_description: Run one hook of a rollout
 version_added: 0.1.0
 description:
-  - Runs a command on the controller or on the host, drains or puts back the host on a load balancer, creates or expires a silence in Alertmanager, or takes or gives back a slot of a FleetLock server.
+  - Runs a command on the controller or on the host, or acts for the host on a load balancer, in Alertmanager or on a FleetLock server.
   - A hook that failed makes the task fail, with the name of the hook, what was asked, what the answer was, and what to do.
   - This is an action plugin. The tasks of the role P(hotpmem.fleet.rollout#role) use it.
 extends_documentation_fragment:
