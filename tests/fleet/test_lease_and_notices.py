@@ -85,10 +85,7 @@ def test_fleetlock_as_lease_and_as_hook(tmp_path: Path) -> None:
         variables = {"hotpmem_fleet_lease": {"fleetlock": f"{url}/base", "group": "fleet"}}
         assert play(tmp_path, [TAKEN, RENEWED], dict(variables)).rc == 0 and server.held == {"fleet": ["hotpmem-web-run-1"]}
         done = play(tmp_path, [TAKEN], {**variables, "test_run": "run-2"})
-        assert (
-            done.rc != 0
-            and "all slots are locked already (failed_lock_semaphore_full, HTTP status 409)" in done.line
-        )
+        assert done.rc != 0 and "all slots are locked already (failed_lock_semaphore_full, HTTP status 409)" in done.line
         assert play(tmp_path, [RELEASED], dict(variables)).rc == 0 and server.held == {"fleet": []}
 
         hooks = {"hotpmem_hooks": {"before_host": [{"use": "fleetlock", "url": f"{url}/base", "wait": 0.5, "interval": 0.2}]}}
@@ -102,7 +99,8 @@ def test_fleetlock_as_lease_and_as_hook(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [((200, "ok"), ""), ((500, "oops"), "HTTP status 500 with the answer 'oops', which is not an answer of a FleetLock server"),
-     ((302, ""), "HTTP status 302"), ((404, {"kind": "x"}), "HTTP status 404"), ((503, {"kind": "failed_lock", "value": "etcd is down"}), "etcd is down")],
+     ((302, ""), "HTTP status 302"), ((404, {"kind": "x"}), "HTTP status 404"),
+     ((503, {"kind": "failed_lock", "value": "etcd is down"}), "etcd is down")],
 )  # fmt: skip
 def test_answers_of_a_fleetlock_server(tmp_path: Path, answer: tuple, said: str) -> None:
     with web(lambda *request: answer) as url:
@@ -155,7 +153,8 @@ def test_no_secret_is_printed(tmp_path: Path) -> None:
             "hotpmem_fleet_lease": {"fleetlock": base, "headers": headers},
         }
         tasks = [
-            role("run_hooks.yml", rollout_point="drain"), role("blockers.yml"), role("notify.yml", rollout_notice="start", rollout_text="x"),
+            role("run_hooks.yml", rollout_point="drain"), role("blockers.yml"),
+            role("notify.yml", rollout_notice="start", rollout_text="x"),
             {"block": [role("gates.yml")], "rescue": [TAKEN]},
         ]  # fmt: skip
         done = play(tmp_path, tasks, variables, "-vvv")

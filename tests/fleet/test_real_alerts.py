@@ -71,8 +71,9 @@ def test_a_silence_is_made_extended_and_expired(tmp_path: Path, alertmanager: st
     variables = {"hotpmem_hooks": {"drain": [{**SILENCE, "url": alertmanager}]}}
     assert play(tmp_path, [DRAIN], variables).rc == 0
     assert play(tmp_path, [DRAIN], {**variables, "test_run": "run-2"}).rc == 0
-    assert states(alertmanager) == ["active"]
-    made = get(f"{alertmanager}/api/v2/silences")[0]
+    # Alertmanager replaces a silence whose start changes.
+    assert states(alertmanager).count("active") == 1
+    made = next(one for one in get(f"{alertmanager}/api/v2/silences") if one["status"]["state"] == "active")
     assert {one["name"]: (one["value"], one["isRegex"]) for one in made["matchers"]} == {
         "instance": ("node1", False),
         "job": ("node.*", True),
@@ -83,7 +84,8 @@ def test_a_silence_is_made_extended_and_expired(tmp_path: Path, alertmanager: st
         {key: made[key] for key in ("matchers", "startsAt", "endsAt", "comment")} | {"createdBy": "alice"},
     )
     assert play(tmp_path, [UNDRAIN, UNDRAIN], variables).rc == 0
-    assert states(alertmanager) == ["active", "expired"]
+    left = [one["createdBy"] for one in get(f"{alertmanager}/api/v2/silences") if one["status"]["state"] == "active"]
+    assert left == ["alice"]
 
 
 def test_an_alert_that_is_not_silenced_blocks(tmp_path: Path, alertmanager: str) -> None:
