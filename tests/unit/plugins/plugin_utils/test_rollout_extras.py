@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -236,10 +237,12 @@ def test_a_server_of_nginx(line: str, drained: str) -> None:
     assert edit(once.text, "10.0.0.1:80", False).text == text
 
 
-def test_the_examples_of_the_guide_are_valid(tmp_path: Path) -> None:
+def test_the_examples_of_the_guide_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "mail_installed", lambda: True)
     guide = (Path(__file__).resolve().parents[4] / "docs/rollouts-hooks.md").read_text(encoding="utf-8")
+    guide = re.sub(r"\{\{.*?\}\}", "web1", guide)
     blocks = [yaml.safe_load(one.partition("```")[0]) for one in guide.split("```yaml\n")[1:]]
     (tmp_path / "drain-queue.yml").write_text("[]")
     assert len(blocks) >= 8
     for block in blocks:
-        assert extras.check({"inventory_dir": str(tmp_path), **block}) == [] or "mail" in str(block)
+        assert extras.check({"inventory_dir": str(tmp_path), **block}) == []
