@@ -118,7 +118,7 @@ def test_notices_are_sent_and_a_failure_is_reported_once(tmp_path: Path) -> None
     with web(answer) as url:
         targets = [
             {"name": "json", "webhook": f"{url}/hook", "headers": {"X-Token": "t0ken"}},
-            {"name": "slack", "webhook": f"{url}/slack", "format": "slack", "on": ["done"]},
+            {"name": "slack", "webhook": f"{url}/slack", "format": "slack", "notices": ["done"]},
             {"name": "broken", "webhook": "http://127.0.0.1:1/s3cret-path"},
         ]
         tasks = [role("notify.yml", rollout_notice=notice, rollout_text=f"It is {notice}.") for notice in ("start", "host_failed", "done")]

@@ -27,7 +27,7 @@ CHECKS: dict[str, fields.Check] = {
     "webhook": fields.is_url,
     "format": fields.is_choice("json", "slack"),
     "mail": lambda path, value: fields.check_keys(path, value, MAIL, ("to",)),
-    "on": fields.is_one_or_list(fields.is_choice(*NOTICES)),
+    "notices": fields.is_one_or_list(fields.is_choice(*NOTICES)),
 }
 
 
@@ -58,7 +58,7 @@ def targets(notify: Sequence[Mapping[str, Any]], notice: str) -> list[dict[str, 
     return [
         {**one, "name": str(one.get("name") or f"hotpmem_notify[{place}]")}
         for place, one in enumerate(notify)
-        if notice in (fields.names(one.get("on")) or NOTICES)
+        if notice in (fields.names(one.get("notices")) or NOTICES)
     ]
 
 

@@ -56,7 +56,7 @@ URL = "http://am.example:9093"
         ({"hotpmem_gates": [{"name": "x", "tcp": "web1"}]}, "hotpmem_gates[0].tcp must be HOST:PORT"),
         ({"hotpmem_gates": [{"name": "x", "tcp": "[::1]:80"}]}, None),
         ({"hotpmem_gates": [{"tcp": "web1:80"}]}, "hotpmem_gates[0].name is missing."),
-        ({"hotpmem_notify": [{"webhook": URL, "on": ["begin"]}]}, "hotpmem_notify[0].on[0] must be one of start"),
+        ({"hotpmem_notify": [{"webhook": URL, "notices": ["begin"]}]}, "hotpmem_notify[0].notices[0] must be one of start"),
         ({"hotpmem_notify": [{"mail": {"to": "a@b"}}]}, "Install it with 'ansible-galaxy collection install community.general'"),
         ({"hotpmem_notify": [{"webhook": URL, "headers": {"A": "x\ny"}}]}, "hotpmem_notify[0].headers.A must be text of one line."),
         ({"hotpmem_fleet_lease": {"path": "/x"}}, "hotpmem_fleet_lease must have exactly one of the keys host, fleetlock."),
