@@ -47,6 +47,13 @@ if [ ${#missing[@]} -gt 0 ]; then
     sudo apt-get update && sudo ${install[*]}"
     fi
     echo "deps: installing system packages: ${missing[*]}"
+    # Debian starts the services of a package when it is installed, unless this file forbids it. The tests start their own.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        trap 'rm -f "$log"; "${sudo[@]}" rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee $policy >/dev/null
+        "${sudo[@]}" chmod 755 $policy
+    fi
     if ! { "${sudo[@]}" apt-get update && "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}"; } >"$log" 2>&1; then
         tail -n 20 "$log" >&2
         die "'${install[*]}' failed: see above"
