@@ -54,7 +54,7 @@ struct report {
     _Atomic uint64_t chunks, zero_chunks;
     uint64_t needed_bytes, capacity_bytes;
     int has_needed;
-    int live; /* plan: programs still write to the items, so a change is no error */
+    int live; /* plan: programs still write to the items, so a change is not an error */
     double seconds;
     struct clock_reading clock; /* at the end of save, restore and cycles */
     int threads;
