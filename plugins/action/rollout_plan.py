@@ -16,7 +16,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.hotpmem.fleet.plugins.filter.text_table import text_table
-from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout import inputs, journal, plan, state
+from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout import extras, inputs, journal, plan, state
 
 
 def owner() -> str:
@@ -68,7 +68,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         _valid, args = self.validate_argument_spec(
             argument_spec={
-                "state": {"type": "str", "choices": ["inputs", "planned"], "required": True},
+                "state": {"type": "str", "choices": ["inputs", "planned", "recorded"], "required": True},
                 "settings": {"type": "dict", "required": True},
                 "hosts": {"type": "list", "elements": "str", "required": True},
                 "directory": {"type": "str", "default": ""},
@@ -102,6 +102,8 @@ class ActionModule(ActionBase):
             if isinstance(pattern, str) and pattern:
                 problems += inputs.unknown_names("--limit" if variable == "ansible_limit" else variable, pattern, known)
         hostvars = variables["hostvars"]
+        # Hooks, blockers, gates, notifications and the lease, as the first host of the play has them.
+        problems += extras.check(hostvars[args["hosts"][0]] if args["hosts"] else {})
         return problems + inputs.of_the_fleet(settings, args["hosts"], hostvars)
 
     def _plan(
@@ -124,16 +126,17 @@ class ActionModule(ActionBase):
             note += _in_the_way(settings, before)
         lines = [*text_table(plan.rows(made, seen), plan.HEADERS).splitlines(), "", *note, *plan.summary(made, settings, fleet)]
         book = journal.Journal(root / settings.rollout / f"{run}.jsonl")
-        if not self._task.check_mode:
+        records = args["state"] == "recorded" and not self._task.check_mode
+        if records:
             self._record(book, made, args, was, resumes, settings)
         return {
-            "changed": not self._task.check_mode,
+            "changed": records,
             "lines": lines,
             "hosts": made.hosts,
             "serial": [len(batch) for batch in made.batches],
             "batches": made.batches,
             "finish": made.finish,
-            "undrain": [] if self._task.check_mode else was.drained,
+            "undrain": was.drained,
             "refused": made.refused,
             "left_out": made.left_out,
             "unreachable": made.unreachable,
