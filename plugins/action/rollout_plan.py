@@ -87,11 +87,11 @@ class ActionModule(ActionBase):
                 if problems:
                     raise AnsibleActionFail("Nothing was begun. " + " ".join(problems), result={"problems": problems})
                 return {**result, "changed": False, "problems": []}
-            result.update(self._plan(settings, args, variables, root, last, before))
+            result.update(self._plan(settings=settings, args=args, variables=variables, root=root, last=last, before=before))
         except journal.JournalError as error:
             raise AnsibleActionFail(str(error)) from error
         if torn and last:
-            self._display.warning(f"The last line of the journal {last.path} is incomplete, because its controller died. It does not count.")
+            self._display.warning(f"The last line of the journal {last.path} is incomplete and does not count: its controller died.")
         return result
 
     def _all_problems(self, settings: inputs.Settings, args: dict[str, Any], variables: dict[str, Any]) -> list[str]:
@@ -108,6 +108,7 @@ class ActionModule(ActionBase):
 
     def _plan(
         self,
+        *,
         settings: inputs.Settings,
         args: dict[str, Any],
         variables: dict[str, Any],
@@ -119,7 +120,7 @@ class ActionModule(ActionBase):
         run = last.run if last and resumes else new_run()
         was = before if resumes else state.Run()
         seen = [_seen(host, variables["hostvars"][host], settings) for host in args["hosts"]]
-        made = plan.make(settings, seen, was, run, journal.now(), int(variables.get("ansible_forks") or 5))
+        made = plan.make(settings, seen, was, run=run, start=journal.now(), forks=int(variables.get("ansible_forks") or 5))
         fleet = len(dict.fromkeys([*was.fleet, *args["hosts"]]))
         note = [f"Run {run} goes on: {len(made.done) + len(made.recorded)} hosts are done."] if resumes else []
         if self._task.check_mode:
@@ -128,7 +129,7 @@ class ActionModule(ActionBase):
         book = journal.Journal(root / settings.rollout / f"{run}.jsonl")
         records = args["state"] == "recorded" and not self._task.check_mode
         if records:
-            self._record(book, made, args, was, resumes, settings)
+            self._record(book=book, made=made, args=args, was=was, resumes=resumes, settings=settings)
         return {
             "changed": records,
             "lines": lines,
@@ -151,6 +152,7 @@ class ActionModule(ActionBase):
 
     def _record(
         self,
+        *,
         book: journal.Journal,
         made: plan.Plan,
         args: dict[str, Any],
@@ -194,13 +196,13 @@ def _in_the_way(settings: inputs.Settings, before: state.Run) -> list[str]:
         said = before.latched.get("msg") or "the failure budget was spent"
         extra = "" if settings.rollout == "default" else f" -e hotpmem_rollout={settings.rollout}"
         return [
-            f"hotpmem_rollout: the last run of the rollout {settings.rollout!r} was stopped: {said} Look into these hosts. Then clear it with "
-            f"'ansible-playbook hotpmem.fleet.rollout_clear{extra} -e reason=\"...\"', and run this playbook again."
+            f"hotpmem_rollout: the last run of the rollout {settings.rollout!r} was stopped: {said} Look into these hosts. Then "
+            f"clear it with 'ansible-playbook hotpmem.fleet.rollout_clear{extra} -e reason=\"...\"', and run this playbook again."
         ]
     if before.process and not before.ended and not before.stopped and alive(before.process) and before.process != this_process():
         return [
-            f"hotpmem_rollout: a run of the rollout {settings.rollout!r} is under way: {before.owner}, process {before.process['pid']} on this "
-            "controller. Wait until it ends, or give this rollout another name."
+            f"hotpmem_rollout: a run of the rollout {settings.rollout!r} is under way: {before.owner}, process {before.process['pid']} on "
+            "this controller. Wait until it ends, or give this rollout another name."
         ]
     return []
 

@@ -128,8 +128,8 @@ class ActionModule(ActionBase):
             return None
         kernel, host = bad
         return "bad_kernel", (
-            f"{host} failed on the new kernel {kernel}, and no host of this run is well on it. Choose another kernel with hotpmem_kernel, or fix "
-            "the cause."
+            f"{host} failed on the new kernel {kernel}, and no host of this run is well on it. Choose another kernel with hotpmem_kernel, "
+            "or fix the cause."
         )
 
     def _outside(self, seconds: float) -> tuple[str, str] | None:
@@ -176,7 +176,7 @@ class ActionModule(ActionBase):
     def _clear(self) -> dict[str, Any]:
         reason = self.args["reason"].strip()
         if not reason:
-            raise AnsibleActionFail("reason: say why the rollout may go on, for example -e reason=\"the disk of node3 was replaced\". It is kept.")
+            raise AnsibleActionFail('reason: say why the rollout may go on, for example -e reason="disk of node3 replaced". It is kept.')
         root = journal.directory(self.args["directory"], os.environ)
         last = journal.newest(root, self.settings.rollout)
         run = state.replay(last.read()[0]) if last else None
@@ -236,7 +236,9 @@ class ActionModule(ActionBase):
         except NoAnswer as error:
             raise AnsibleActionFail(f"{error}.") from error
         if self.args["before"] and boot_id == self.args["before"]:
-            raise AnsibleActionFail(f"{self.host} still runs the boot {boot_id}, so it was not rebooted. See journalctl -u hotpmem-handoff on it.")
+            raise AnsibleActionFail(
+                f"{self.host} still runs the boot {boot_id}, so it was not rebooted. Its journal says why (hotpmem-handoff)."
+            )
         return {"boot_id": boot_id, "kernel": kernel}
 
     def _phase(self) -> dict[str, Any]:

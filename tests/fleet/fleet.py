@@ -10,10 +10,9 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
-
 from standin_host import Host, fresh
 
 TOP = Path(__file__).resolve().parents[2]
@@ -88,12 +87,18 @@ class Fleet:
         given = [word for name, value in variables.items() for word in ("-e", value if name == "_" else f"{name}={value}")]
         return ["--inventory", str(self.where / "inventory.yml"), playbook, *given, *words]
 
-    def start(self, words: list[str], **more: Any) -> subprocess.Popen[str]:
+    def start(self, words: list[str], output: IO[str] | None = None) -> subprocess.Popen[str]:
         """Start ansible-playbook in a new process group."""
         return subprocess.Popen(
-            [sys.executable, "-m", "ansible", "playbook", *words], cwd=self.where, env=self.environment(), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, **more,
-        )  # fmt: skip
+            [sys.executable, "-m", "ansible", "playbook", *words],
+            cwd=self.where,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output or subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
 
     def run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""

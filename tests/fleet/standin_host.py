@@ -2,9 +2,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A host that does not exist: its file, and what its modules and its agent answer.
 
-`script` in the file of a host makes it fail: refuse (preflight's reason), handoff (refused|fails|never), down (name of an item that was not
-restored), cold (name of an item), unreachable (true, or the name of a module at which the connection is lost), slow (seconds of down time),
-kernel (that of the next boot), settings (what /etc/hotpmem/node.json has instead of what it should).
+`script` in the file of a host makes it fail:
+
+- refuse: the reason of its preflight
+- handoff: refused, fails or never
+- down, cold: the name of an item that was not restored
+- unreachable: true, or the name of a module at which the connection is lost
+- flaps: with unreachable, the next module is answered again
+- slow: seconds of down time
+- kernel: that of the next boot
+- settings: what /etc/hotpmem/node.json holds
 """
 
 from __future__ import annotations
@@ -79,7 +86,9 @@ class Host:
         state.update(boot_id=handoff["boot_id"], since=handoff["until"], log="", kernel=handoff["kernel"])
         state["reboots"].append({"boot_id": handoff["boot_id"], "run": handoff["run"], "at": handoff["until"]})
         cycle = {"n": len(state["history"]), "ended": handoff["until"], "down_seconds": state["down"], "seconds": state["down"] * 5}
-        items = [{"name": state["script"]["cold"], "status": "cold", "reason": "its image was damaged"}] if "cold" in state["script"] else []
+        items = (
+            [{"name": state["script"]["cold"], "status": "cold", "reason": "its image was damaged"}] if "cold" in state["script"] else []
+        )
         state["history"].append({**cycle, "saved_bytes": 512 * MIB, "save_seconds": 0.1, "items": items, "kernel": state["kernel"]})
 
     def _answers(self, state: dict[str, Any], what: str) -> None:
@@ -193,7 +202,15 @@ class Host:
             name = state["script"].get("down") or state["script"].get("cold")
             items = [{"name": name, "status": status, "reason": "Its image was damaged.", "unit": "cache.service"}] if status else []
             stdout, code = json.dumps({"outcomes": items}), 6 if status else 0
-        return {"changed": True, "rc": code, "stdout": stdout, "stdout_lines": stdout.splitlines(), "stderr": "", "stderr_lines": [], "cmd": argv}
+        return {
+            "changed": True,
+            "rc": code,
+            "stdout": stdout,
+            "stdout_lines": stdout.splitlines(),
+            "stderr": "",
+            "stderr_lines": [],
+            "cmd": argv,
+        }
 
     def _module_stat(self, _state: dict[str, Any], _params: dict[str, Any]) -> dict[str, Any]:
         return {"changed": False, "stat": {"exists": False}}

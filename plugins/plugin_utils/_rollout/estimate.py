@@ -81,7 +81,7 @@ def behind(history: Sequence[Mapping[str, Any]], cycle: Mapping[str, Any]) -> li
     before, now = numbers(history, "down_seconds"), numbers([cycle], "down_seconds")
     if len(before) >= ENOUGH and now and now[0] > FAR * statistics.median(before):
         said.append(
-            f"The service was down for {now[0]:.1f} s, and {statistics.median(before):.1f} s is the median of the last {len(before)} cycles."
+            f"The service was down for {now[0]:.1f} s, and {statistics.median(before):.1f} s is its median of {len(before)} cycles."
         )
     rates, rate = _rates(history), _rates([cycle])
     if len(rates) >= ENOUGH and rate and rate[0] * FAR < statistics.median(rates):

@@ -19,7 +19,7 @@ ON_BAD_KERNEL = ("stop", "back")
 OUTSIDE = ("stop", "wait")
 REMOVED = {
     "hotpmem_serial": "Use hotpmem_batches, which takes the same values.",
-    "hotpmem_max_fail_percentage": "Use hotpmem_failure_budget, which counts over all batches. Its default of 1 stops at the first failure.",
+    "hotpmem_max_fail_percentage": "Use hotpmem_failure_budget, which counts over all batches. Its default is 1.",
 }
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 WILD = set("*?[]:,&!~ ")
@@ -202,7 +202,7 @@ def of_the_fleet(settings: Settings, hosts: Sequence[str], variables: Mapping[st
     if not isinstance(settings.order, str):
         unknown = [name for name in settings.order if name not in known]
         if unknown:
-            problems.append(f"hotpmem_order: {_names(unknown)}: not among the {len(hosts)} hosts of this run. Correct the names, or remove them.")
+            problems.append(f"hotpmem_order: {_names(unknown)}: not among the {len(hosts)} hosts of this run. Correct the names.")
     domain = settings.failure_domain
     if domain:
         lacking = [host for host in hosts if variables[host].get(domain) in (None, "")]

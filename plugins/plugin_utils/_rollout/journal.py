@@ -99,8 +99,8 @@ class Journal:
             _sync_directory(self.path.parent)
         except OSError as error:
             raise JournalError(
-                f"Cannot create the journal {self.path}: {error.strerror}. Nothing was begun. Set hotpmem_journal_dir to a directory that you "
-                "may write."
+                f"Cannot create the journal {self.path}: {error.strerror}. Nothing was begun. Set hotpmem_journal_dir to a directory "
+                "that you may write."
             ) from error
 
     def append(self, event: str, /, **fields: Any) -> Event:
@@ -115,8 +115,8 @@ class Journal:
                 os.fsync(file.fileno())
         except OSError as error:
             raise JournalError(
-                f"Cannot write {event} to the journal {self.path}: {error.strerror}. No further host is begun without it. Make room or fix its "
-                "permissions, then run the playbook again."
+                f"Cannot write {event} to the journal {self.path}: {error.strerror}. No further host is begun without it. Make room or "
+                "fix its permissions, then run the playbook again."
             ) from error
         return line
 

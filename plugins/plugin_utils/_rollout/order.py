@@ -38,7 +38,7 @@ def share(value: Any, variable: str, problems: list[str]) -> tuple[int, bool] | 
     text = str(value).strip()
     found = re.fullmatch(r"(\d+)\s*(%?)", text)
     if not found or isinstance(value, (bool, float)):
-        problems.append(f"{variable}: {value!r} is neither a number of hosts nor a percentage such as \"25%\".")
+        problems.append(f'{variable}: {value!r} is neither a number of hosts nor a percentage such as "25%".')
         return None
     number, percent = int(found[1]), bool(found[2])
     if number == 0:

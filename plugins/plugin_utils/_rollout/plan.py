@@ -54,7 +54,7 @@ class Plan:
         return [host for batch in self.batches for host in batch]
 
 
-def make(settings: Settings, seen: Sequence[Seen], before: Run | None, run: str, start: datetime, forks: int) -> Plan:
+def make(settings: Settings, seen: Sequence[Seen], before: Run | None, *, run: str, start: datetime, forks: int) -> Plan:
     """The plan for what these hosts said. `before` is what an earlier start of this run has done."""
     plan = Plan()
     by_name = {one.name: one for one in seen}
@@ -74,9 +74,7 @@ def make(settings: Settings, seen: Sequence[Seen], before: Run | None, run: str,
     sizes = [order.count(size, max(total, len(seen))) for size in settings.batches]
     domains = {name: by_name[name].domain for name in todo} if settings.failure_domain else None
     plan.batches = order.batches(todo, sizes, domains, settings.domain_limit)
-    plan.times = estimate.schedule(
-        plan.batches, plan.seconds, start, forks=forks, soak=settings.soak, windows=settings.windows
-    )
+    plan.times = estimate.schedule(plan.batches, plan.seconds, start, forks=forks, soak=settings.soak, windows=settings.windows)
     return plan
 
 
@@ -124,9 +122,7 @@ def _fitting(plan: Plan, settings: Settings, todo: Sequence[str], start: datetim
     for name in todo:
         takes = plan.seconds[name] + settings.soak
         if name not in plan.finish and next_opening(settings.windows, start, takes) is None:
-            plan.refused[name] = (
-                f"No window of hotpmem_windows is long enough: the host is expected to take {estimate.duration(takes)}."
-            )
+            plan.refused[name] = f"No window of hotpmem_windows is long enough: the host is expected to take {estimate.duration(takes)}."
         else:
             fitting.append(name)
     return fitting

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
+
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -85,7 +86,7 @@ def _parse_one(one: Any, problems: list[str]) -> Window | None:
     clocks = {key: _clock(one.get(key)) for key in ("from", "to")}
     for key, clock in clocks.items():
         if clock is None:
-            problems.append(f"{key} must be a time such as \"22:00\", and it is {one.get(key)!r}.")
+            problems.append(f'{key} must be a time such as "22:00", and it is {one.get(key)!r}.')
     zone = _zone(str(one.get("zone") or "UTC"), problems)
     begins, ends = clocks["from"], clocks["to"]
     if problems or zone is None or begins is None or ends is None:
@@ -97,7 +98,7 @@ def _zone(name: str, problems: list[str]) -> ZoneInfo | None:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        problems.append(f"unknown time zone {name!r}. Use a name such as Europe/Berlin, and install tzdata on the controller if it lacks it.")
+        problems.append(f"unknown time zone {name!r}. Use a name such as Europe/Berlin. The controller needs tzdata.")
         return None
 
 

@@ -19,7 +19,7 @@ def cycles(*down: float) -> list[dict]:
 
 
 def make(seen: list[plan.Seen], before: state.Run | None = None, **settings: object) -> plan.Plan:
-    return plan.make(replace(inputs.Settings(), **settings), seen, before, RUN, START, forks=5)
+    return plan.make(replace(inputs.Settings(), **settings), seen, before, run=RUN, start=START, forks=5)
 
 
 def test_each_host_is_in_a_batch_or_named() -> None:
@@ -171,7 +171,14 @@ def test_all_problems_are_said_at_once() -> None:
 
 
 def test_text_of_the_command_line() -> None:
-    raw = {"batches": "[1, 10%, '25%']", "failure_budget": "5%", "soak": "30", "retry_failed": "true", "resume": "no", "order": '["b", "a"]'}
+    raw = {
+        "batches": "[1, 10%, '25%']",
+        "failure_budget": "5%",
+        "soak": "30",
+        "retry_failed": "true",
+        "resume": "no",
+        "order": '["b", "a"]',
+    }
     settings, problems = inputs.read({**raw, "domain_limit": "2", "warning_budget": "none", "windows": "", "only_when": ""})
     assert not problems and settings.batches == [(1, False), (10, True), (25, True)] and settings.failure_budget == (5, True)
     assert settings.soak == 30 and settings.retry_failed and not settings.resume and settings.order == ["b", "a"]
@@ -207,7 +214,9 @@ def test_unknown_names_of_a_pattern(pattern: str, unknown: list[str]) -> None:
 def test_the_fleet_must_have_what_the_settings_name() -> None:
     settings = inputs.Settings(order=["a", "z"], failure_domain="rack")
     problems = inputs.of_the_fleet(settings, ["a", "b"], {"a": {"rack": 0}, "b": {}})
-    assert problems[0].startswith("hotpmem_order: z: ") and problems[1].startswith("hotpmem_failure_domain: the variable rack is not set for b.")
+    assert problems[0].startswith("hotpmem_order: z: ") and problems[1].startswith(
+        "hotpmem_failure_domain: the variable rack is not set for b."
+    )
 
 
 def test_removed_variables_name_the_new_ones() -> None:
