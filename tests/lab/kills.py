@@ -63,9 +63,15 @@ class Node:
     def start(self, playbook: str, **variables: object) -> subprocess.Popen[bytes]:
         """Start a play in a new process group."""
         command = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(lab.folder(NAME) / "inventory.yml"), playbook]
-        given = {"hotpmem_node_agent": False, "hotpmem_lease": self.args.lease, "demo_mib": self.args.mib, "demo_manifests": str(BUILD)}
+        given = {
+            "hotpmem_node_agent": False,
+            "hotpmem_lease": self.args.lease,
+            "demo_mib": self.args.mib,
+            "demo_manifests": str(BUILD),
+        }
+        rollout = {"confirm": False, "hotpmem_rollout": self.host, "resume": False, "hotpmem_journal_dir": str(BUILD / "rollouts")}
         command += ["--limit", f"{self.host},localhost", "--extra-vars", f"@{TOP}/tests/demo/vars.yml"]
-        command += ["--extra-vars", json.dumps({**given, **variables})]
+        command += ["--extra-vars", json.dumps({**given, **rollout, **variables})]
         env = dict(os.environ, ANSIBLE_CONFIG=str(TOP / "ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(TOP / ".venv/collections"))
         with self.log.open("ab") as log:
             return subprocess.Popen(
