@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,22 +54,8 @@ def cycle_report(hosts: Sequence[str], cycles: Mapping[str, Any], facts: Mapping
     return report(hosts, cycles, facts, failures)
 
 
-def recorded_cycle(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return the record of a cycle in the result of slurp. None without a record, or when it is damaged."""
-    try:
-        cycle = json.loads(base64.b64decode(str((result or {}).get("content") or "")))
-    except ValueError:
-        return None
-    return cycle if isinstance(cycle, dict) else None
-
-
-def cycles_with_history(cycles: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return each cycle with the key history."""
-    return {host: {**cycle, "history": (facts.get(host) or {}).get("history") or []} if cycle else None for host, cycle in cycles.items()}
-
-
 class FilterModule:
     """Filters of the collection."""
 
     def filters(self) -> dict[str, Any]:
-        return {"cycle_report": cycle_report, "recorded_cycle": recorded_cycle, "cycles_with_history": cycles_with_history}
+        return {"cycle_report": cycle_report}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""How a rollout ended: a table for people, and numbers for programs."""
+"""How a rollout ended, as a table for people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.hotpmem.fleet.plugins.filter.text_table import text_table
-from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.result_table import HEADERS, host_results, result_rows, result_stats
+from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.result_table import HEADERS, host_results, result_rows
 
 DOCUMENTATION = r"""
 name: rollout_table
@@ -52,13 +52,8 @@ def rollout_table(given: Any) -> str:
     return text_table(result_rows(_results(given)), HEADERS)
 
 
-def rollout_stats(given: Any) -> dict[str, Any]:
-    """Return the numbers."""
-    return result_stats(_results(given))
-
-
 class FilterModule:
     """Filters of the collection."""
 
     def filters(self) -> dict[str, Any]:
-        return {"rollout_table": rollout_table, "rollout_stats": rollout_stats}
+        return {"rollout_table": rollout_table}

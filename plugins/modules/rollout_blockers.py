@@ -44,6 +44,9 @@ options:
     default: 0
 author:
   - The hotpmem.fleet authors (@hotpmem)
+seealso:
+  - module: hotpmem.fleet.rollout_step
+  - module: hotpmem.fleet.rollout_facts
 """
 
 EXAMPLES = r"""

@@ -44,6 +44,8 @@ options:
     default: 30
 author:
   - The hotpmem.fleet authors (@hotpmem)
+seealso:
+  - module: hotpmem.fleet.rollout_step
 """
 
 EXAMPLES = r"""

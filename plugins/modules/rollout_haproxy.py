@@ -50,6 +50,9 @@ options:
     default: fail
 author:
   - The hotpmem.fleet authors (@hotpmem)
+seealso:
+  - module: hotpmem.fleet.rollout_nginx
+  - module: hotpmem.fleet.rollout_hook
 """
 
 EXAMPLES = r"""

@@ -40,6 +40,10 @@ options:
     required: true
 author:
   - The hotpmem.fleet authors (@hotpmem)
+seealso:
+  - module: hotpmem.fleet.rollout_step
+  - module: hotpmem.fleet.rollout_haproxy
+  - module: hotpmem.fleet.rollout_nginx
 """
 
 EXAMPLES = r"""

@@ -44,6 +44,9 @@ options:
     default: false
 author:
   - The hotpmem.fleet authors (@hotpmem)
+seealso:
+  - module: hotpmem.fleet.rollout_lease_file
+  - module: hotpmem.fleet.rollout_plan
 """
 
 EXAMPLES = r"""

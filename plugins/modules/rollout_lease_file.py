@@ -50,6 +50,8 @@ options:
     default: false
 author:
   - The hotpmem.fleet authors (@hotpmem)
+seealso:
+  - module: hotpmem.fleet.rollout_lease
 """
 
 EXAMPLES = r"""

@@ -56,6 +56,9 @@ options:
     default: fail
 author:
   - The hotpmem.fleet authors (@hotpmem)
+seealso:
+  - module: hotpmem.fleet.rollout_haproxy
+  - module: hotpmem.fleet.rollout_hook
 """
 
 EXAMPLES = r"""

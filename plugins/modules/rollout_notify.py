@@ -50,6 +50,8 @@ options:
     default: []
 author:
   - The hotpmem.fleet authors (@hotpmem)
+seealso:
+  - module: hotpmem.fleet.rollout_step
 """
 
 EXAMPLES = r"""
