@@ -141,7 +141,7 @@ class ActionModule(ActionBase):
             "undrain": was.drained,
             "refused": made.refused,
             "left_out": made.left_out,
-            "unreachable": made.unreachable,
+            "not_answering": made.unreachable,
             "run": run,
             "rollout": settings.rollout,
             "resumed": resumes,

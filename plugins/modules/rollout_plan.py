@@ -94,7 +94,7 @@ left_out:
   description: Hosts that need no reboot, with the reason.
   type: dict
   returned: with a plan
-unreachable:
+not_answering:
   description: Hosts that did not answer, with the reason.
   type: dict
   returned: with a plan

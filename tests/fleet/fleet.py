@@ -84,7 +84,7 @@ class Fleet:
 
     def words(self, *words: str, playbook: str = PLAYBOOK, **variables: Any) -> list[str]:
         """The command for a playbook. Variables are given as text, as an operator does with -e."""
-        given = [word for name, value in variables.items() for word in ("-e", value if name == "_" else f"{name}={value}")]
+        given = ["-e", json.dumps({name: str(value) for name, value in variables.items()})] if variables else []
         return ["--inventory", str(self.where / "inventory.yml"), playbook, *given, *words]
 
     def start(self, words: list[str], output: IO[str] | None = None) -> subprocess.Popen[str]:
