@@ -195,7 +195,7 @@ def test_on_a_terminal(command):
     assert code == 2
     # While it ran, the lines at the bottom said where each host was.
     assert re.search(r"rollout nightly  batch 1 of 2  \[[#-]{20}\] \d of 3 hosts", text)
-    assert re.search(r"  a  handoff +\d\d:\d\d  host +\d\d:\d\d", text) and "  elapsed " in text
+    assert re.search(r"  [abc]  \w+ +\d\d:\d\d  host +\d\d:\d\d", text) and "  elapsed " in text
     end = screen(text)
     # At the end only what was printed for good remains.
     assert not any("elapsed" in line or "handoff" in line for line in end)
