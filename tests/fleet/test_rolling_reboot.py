@@ -75,7 +75,7 @@ def test_confirmation(fleet: Callable[..., Fleet], answer: str | None, code: int
         pid, terminal = pty.fork()
         if pid == 0:
             os.chdir(one.where)
-            os.execve(sys.executable, [sys.executable, "-m", "ansible", "playbook", *words], one.environment())
+            os.execve(sys.executable, [sys.executable, "-m", "ansible", "playbook", *words], one.environment())  # noqa: S606
         output, answered = b"", False
         while True:
             # The prompt throws away what was typed before it is ready, so an answer without an effect is typed again.
@@ -148,7 +148,7 @@ def test_the_budget_decides_and_not_the_batch(fleet: Callable[..., Fleet]) -> No
     assert "Cannot save: it changed" in said(done) and "item cache does not fit" in said(done)
 
 
-@pytest.mark.parametrize("module", ["command", "pmem_info", "handoff", "rollout_facts"])
+@pytest.mark.parametrize("module", ["command", "pmem_info", "rollout_facts"])
 def test_a_host_that_stops_answering_is_a_failure_of_the_host(fleet: Callable[..., Fleet], module: str) -> None:
     """A batch in which all hosts are unreachable would end all plays, and nobody would undrain them or say what happened."""
     one = fleet(2)
