@@ -2,7 +2,7 @@
 # What covers the most first, should CI come to its limit: .ci/run says which it insists on. extensions/molecule/README.md has a table.
 SCENARIOS := agent_faults agent e820 nfit dimms grub
 # These repeat scenario agent on the dax road and with databases, and press memory until it does not go: slow, and rarely the first to fail.
-SLOW_SCENARIOS := agent_dax applications load
+SLOW_SCENARIOS := agent_dax applications load rollout
 
 .PHONY: demo check lint unit sanity molecule test test-all
 demo: deps ## the whole thing on QEMU machines: HOSTS=2 KERNEL=6.1 PMEM=e820 KEEP=1
