@@ -114,7 +114,7 @@ def test_wrong_variables_are_all_said_before_a_host_is_asked(fleet: Callable[...
 
 
 def test_a_canary_that_fails_stops_the_run_until_it_is_cleared(fleet: Callable[..., Fleet]) -> None:
-    """A budget over all batches (ansible #3609, proposals #133); the hosts not begun is named (#12735) and done by the next run."""
+    """A budget over all batches (ansible #3609, proposals #133). The next run does the hosts that this one names (#12735)."""
     one = fleet(3, node1={"down": "cache"})
     done = one.rolling_reboot(hotpmem_batches="[1, 2]")
     assert done.returncode == 2 and one.reboots() == {"node1": 1, "node2": 0, "node3": 0}
