@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.filter.cycle_report import cycles_with_history, recorded_cycle
+from ansible_collections.hotpmem.fleet.plugins.filter.cycles_with_history import cycles_with_history
+from ansible_collections.hotpmem.fleet.plugins.filter.recorded_cycle import recorded_cycle
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image.timeline import PHASES
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._report import charts
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._report.fleet import report

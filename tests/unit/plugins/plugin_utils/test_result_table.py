@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.hotpmem.fleet.plugins.filter.rollout_table import rollout_stats, rollout_table
+from ansible_collections.hotpmem.fleet.plugins.filter.rollout_stats import rollout_stats
+from ansible_collections.hotpmem.fleet.plugins.filter.rollout_table import rollout_table
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.result_table import host_results, percentile, percentiles
 
 PLAN = {
