@@ -20,8 +20,8 @@ check: lint unit sanity newest importer test-helper ## what needs no machine: li
 lint: deps ## ruff, mypy, yamllint, ansible-lint, shellcheck, antsibull-docs
 	@tests/setup/lint.sh
 
-unit: deps ## unit tests of the engine, the filters, the lab and the benchmarks
-	@$(BIN)/python -m pytest -q tests/unit tests/lab tests/bench tests/setup
+unit: deps ## unit tests of the engine, the filters, rollouts, the lab and the benchmarks
+	@$(BIN)/python -m pytest -q tests/unit tests/lab tests/bench tests/setup tests/fleet/test_rolling_reboot.py
 
 sanity: deps ## ansible-test sanity, in a copy of the tree
 	@tests/setup/sanity.sh

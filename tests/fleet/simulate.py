@@ -79,7 +79,8 @@ def measure(count: int, forks: int) -> dict[str, float]:
         watch.join()
         seconds = time.monotonic() - begin
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert code == 0, f"ansible-playbook ended with {code}:\n{log.read_text()[-3000:]}"
+        errors = [line for line in log.read_text().splitlines() if line.startswith(("[ERROR]", "fatal:"))]
+        assert code == 0, f"ansible-playbook ended with {code}: {errors[:5]}"
         reboots = fleet.reboots()
         assert set(reboots.values()) == {1}, reboots
         calls = [sum(value for name, value in fleet.read(name)["calls"].items()) for name in fleet.names]

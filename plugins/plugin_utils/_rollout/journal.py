@@ -197,5 +197,7 @@ def newest(root: Path, name: str) -> Journal | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise JournalError(f"Cannot read the directory of journals {root / name}: {error.strerror}. Nothing was begun.") from error
+        raise JournalError(
+            f"Cannot read the directory of journals {root / name}: {error.strerror}. Nothing was begun. Check hotpmem_journal_dir."
+        ) from error
     return Journal(files[-1]) if files else None
