@@ -246,7 +246,7 @@ class Progress:
         """Return the lines of a display in place: the header, and the hosts under way. At most height lines of width columns."""
         lines = self.header(now)
         room = max(height - len(lines), 0)
-        shown = list(self.hosts) if len(self.hosts) <= room else [name for name, _ in zip(self.hosts, range(max(room - 1, 0)))]
+        shown = list(self.hosts) if len(self.hosts) <= room else list(itertools.islice(self.hosts, max(room - 1, 0)))
         column = min(max([len(visible(name)) for name in shown], default=0), 40)
         for name in shown:
             host = self.hosts[name]
