@@ -9,6 +9,7 @@ under_way and expected_end. An event costs the same time however many hosts the 
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
