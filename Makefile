@@ -20,6 +20,7 @@ deps: ## install what the demo and the tests need (apt when allowed, .venv)
 	@tests/setup/deps.sh $(PYTHON)
 
 .PHONY: requirements
-requirements: ## pin requirements.in again (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet \
-	    --custom-compile-command "make requirements" requirements.in -o requirements.txt
+requirements: PIN = uv pip compile --universal --generate-hashes --no-emit-index-url --quiet --custom-compile-command "make requirements"
+requirements: ## pin tests/requirements/*.in again (needs uv)
+	cd tests/requirements && $(PIN) --python-version 3.11 dev.in -o dev.txt
+	cd tests/requirements && $(PIN) --python-version 3.12 newest.in -o newest.txt

@@ -6,7 +6,7 @@ HELPER_ZIG = $(abspath $(BIN))/python -m ziglang cc
 
 .PHONY: helper
 helper: ## build pmem-state, static and reproducible (ARCH=x86_64|aarch64), into build/ARCH/
-	@$(MAKE) -C $(HELPER_SRC) CC="$(HELPER_ZIG)" ARCH=$(ARCH) OUT=$(CURDIR)/build/$(ARCH)
+	@$(MAKE) -C $(HELPER_SRC) WARNINGS="-Wall -Wextra -Werror" CC="$(HELPER_ZIG)" ARCH=$(ARCH) OUT=$(CURDIR)/build/$(ARCH)
 	@ls -l build/$(ARCH)/pmem-state
 
 .PHONY: reference
@@ -117,3 +117,7 @@ bench-pmem0: helper ## measure pmem-state beside dd on /dev/pmem0 of a lab machi
 bench-downtime: ROUNDS = 3
 bench-downtime: deps ## measure the down time a client sees: handoff, plain kexec, Ansible's reboot (STATE_MIB=256 ROUNDS=3)
 	$(BIN)/python tests/bench/downtime.py --mib $(or $(STATE_MIB),256) --rounds $(ROUNDS)
+
+.PHONY: bench-fleet
+bench-fleet: deps ## measure what a rolling reboot costs the controller, on 1, 2, 4 and 6 lab machines
+	$(BIN)/python tests/bench/fleet.py

@@ -1,10 +1,11 @@
 # Checks and tests. `make check` needs no machine; `make test` has the scenarios of each change, `make test-all` has all of them.
 # What covers the most first, should CI come to its limit: .ci/run says which it insists on. extensions/molecule/README.md has a table.
 SCENARIOS := agent_faults agent e820 nfit dimms grub
-# These repeat scenario agent on the dax road and with databases, and press memory until it does not go: slow, and rarely the first to fail.
-SLOW_SCENARIOS := agent_dax applications load
+# These repeat scenario agent on the dax road, with databases, with two kernels and with six machines, and press memory until it does not go:
+# slow, and rarely the first to fail.
+SLOW_SCENARIOS := agent_dax applications newest_kernel load rollout
 
-.PHONY: demo check lint unit sanity molecule test test-all
+.PHONY: demo check lint unit sanity newest molecule test test-all
 demo: deps ## the whole thing on QEMU machines: HOSTS=2 KERNEL=6.1 PMEM=e820 KEEP=1
 	@$(BIN)/python tests/demo/demo.py --hosts $(or $(HOSTS),2) --kernel $(or $(KERNEL),6.1) --pmem $(or $(PMEM),e820) $(if $(KEEP),--keep)
 
@@ -14,7 +15,7 @@ test-all: SCENARIOS += $(SLOW_SCENARIOS)
 test-all: check fuzz-ci molecule ## test, with every scenario there is: for each night
 
 check: MUTATIONS = 1000
-check: lint unit sanity test-helper ## what needs no machine: lint, unit, sanity, helper (with 1,000 of the 10,000 mutations)
+check: lint unit sanity newest importer test-helper ## what needs no machine: lint, unit, sanity, importer, helper (with 1,000 of the 10,000 mutations)
 
 lint: deps ## ruff, mypy, yamllint, ansible-lint, shellcheck, antsibull-docs
 	@tests/setup/lint.sh
@@ -24,6 +25,9 @@ unit: deps ## unit tests of the engine, the filters, rollouts, the lab and the b
 
 sanity: deps ## ansible-test sanity, in a copy of the tree
 	@tests/setup/sanity.sh
+
+newest: ## ansible-test sanity and the unit tests with the newest ansible-core (NEWEST_PYTHON=python3.13)
+	@tests/setup/newest.sh $(NEWEST_PYTHON)
 
 molecule: deps ## the scenarios of `make test` on machines, two at a time; one, with its output as it comes, with SCENARIO= (KERNEL=6.1 UDEV_RULE=)
 	@$(if $(SCENARIO),tests/setup/molecule.sh $(SCENARIO),tests/setup/scenarios.sh $(SCENARIOS))

@@ -56,6 +56,8 @@ class ActionModule(Jump):
         "hold": {"type": "bool", "default": False},
         "lease": {"type": "int", "default": 300},
         "run": {"type": "str"},
+        "kernel": {"type": "str"},
+        "initrd": {"type": "str"},
     }
     # Before the jump it removes memory, which takes as long as it takes; its log says when it has failed.
     _settle = float("inf")
@@ -76,6 +78,11 @@ class ActionModule(Jump):
         argv = [args["agent"], "handoff", option, "--json"]
         if args["method"]:
             argv += ["--method", args["method"]]
+        if args["initrd"] and not args["kernel"]:
+            raise AnsibleActionFail("Cannot hand off: the option initrd needs the option kernel.", result={"alive": True})
+        # A handoff that holds the host has chosen its kernel.
+        if args["kernel"] and not (self._resumes and not args["hold"]):
+            argv += ["--kernel", args["kernel"]] + (["--initrd", args["initrd"]] if args["initrd"] else [])
         if option == "--detach":
             argv += ["--run", args["run"], "--owner", owner()]
             argv += ["--hold", str(args["lease"])] if args["hold"] else []

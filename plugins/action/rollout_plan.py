@@ -132,6 +132,7 @@ class ActionModule(ActionBase):
             self._record(book=book, made=made, args=args, was=was, resumes=resumes, settings=settings)
         return {
             "changed": records,
+            **({"rollout_event": book.read()[0][-1:]} if records else {}),
             "lines": lines,
             "hosts": made.hosts,
             "serial": [len(batch) for batch in made.batches],

@@ -61,7 +61,7 @@ class ActionModule(ActionBase):
         except journal.JournalError as error:
             raise AnsibleActionFail(str(error)) from error
         if self.lines:
-            result["rollout_event"] = self.lines[-1]
+            result["rollout_event"] = list(self.lines)
             result["rollout"] = self._progress(self.lines[-1])
         result.setdefault("changed", bool(self.lines))
         return result
@@ -167,7 +167,7 @@ class ActionModule(ActionBase):
             said.append(f"The run was stopped: {run.stopped.get('msg')}")
         if left:
             said.append("Run the playbook again to go on with the hosts that were not begun.")
-        return {"counts": counts, "failures": failures, "lines": said, "stopped": bool(run.stopped)}
+        return {"counts": counts, "failures": failures, "lines": said, "stopped": bool(run.stopped), "events": self.book.read()[0]}
 
     def _stop(self) -> dict[str, Any]:
         self._append("run_stopped", reason=self.args["reason"] or "operator", msg=self.args["msg"])

@@ -69,3 +69,30 @@ attributes:
     support: none
     details: Each run is a reboot.
 """
+
+    # Action plugins that ask servers, and act on them
+    ASKS = r"""
+options: {}
+attributes:
+  action:
+    support: full
+  async:
+    support: none
+  become:
+    support: full
+    description: Is usable alongside become keywords.
+  bypass_host_loop:
+    support: none
+  check_mode:
+    support: full
+    details: In check mode nothing is asked of a server that would change it.
+    description: Can run in C(check_mode) and return the changed status prediction without modifying the target.
+  diff_mode:
+    support: none
+    details: There is nothing to show.
+    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+  platform:
+    support: full
+    platforms: linux
+    description: Target systems that can be operated against.
+"""

@@ -8,10 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.hotpmem.fleet.plugins.filter.state_items import state_items  # type: ignore[import-not-found]
-from ansible_collections.hotpmem.fleet.plugins.module_utils._image.restore_outcome import (  # type: ignore[import-not-found]
-    item_outcomes,
-    outcome_words,
-)
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.restore_outcome import item_outcomes  # type: ignore[import-not-found]
 
 DOCUMENTATION = r"""
 name: item_outcomes
@@ -59,13 +56,16 @@ _value:
 """
 
 
-def outcomes(items: Sequence[Mapping[str, Any]], *args: Any, **more: Any) -> list[dict[str, Any]]:
+def outcomes(
+    items: Sequence[Mapping[str, Any]], result: Mapping[str, Any] | None, running: Sequence[str] = (), saved: bool = False
+) -> list[dict[str, Any]]:
     """Return the outcome of each item, after the checks and casts that the roles use."""
-    return list(item_outcomes(state_items(items), *args, **more))
+    result = result or {}
+    return item_outcomes(state_items(items), {**result, "items": result.get("outcomes")}, running, saved)
 
 
 class FilterModule:
     """Filters of the collection."""
 
     def filters(self) -> dict[str, Any]:
-        return {"item_outcomes": outcomes, "outcome_words": outcome_words}
+        return {"item_outcomes": outcomes}

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 DOCUMENTATION = r"""
@@ -15,7 +15,7 @@ version_added: 0.1.0
 description:
   - Compares settings as the role P(hotpmem.fleet.node_agent#role) would write them with the file that the host has.
   - Items are compared by their name.
-positional: _input, on_host
+positional: _input, on_host, not_compared
 options:
   _input:
     description: The settings that the inventory asks for.
@@ -25,6 +25,11 @@ options:
     description: The text of C(/etc/hotpmem/node.json). Empty when the host does not have this file.
     type: str
     required: true
+  not_compared:
+    description: The settings that may differ.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -60,7 +65,7 @@ def _item_difference(name: str, wanted: Any, found: Any) -> str:
     )
 
 
-def settings_difference(wanted: Mapping[str, Any], on_host: str) -> list[str]:
+def settings_difference(wanted: Mapping[str, Any], on_host: str, not_compared: Sequence[str] = ()) -> list[str]:
     """Return the differences, in the order of the names."""
     if not on_host.strip():
         return ["the host has no settings, so the agent is not installed on it"]
@@ -71,7 +76,7 @@ def settings_difference(wanted: Mapping[str, Any], on_host: str) -> list[str]:
     # As the file holds them: a tuple is a list there, and a number has one type.
     asked = json.loads(json.dumps(dict(wanted)))
     said = []
-    for key in sorted({*asked, *found}):
+    for key in sorted({*asked, *found} - set(not_compared)):
         if key == "items":
             mine, its = _items(asked.get(key)), _items(found.get(key))
             said += [

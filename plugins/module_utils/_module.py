@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, ContextManager, Dict
+from typing import Any, Callable, ContextManager, Dict, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -18,23 +18,30 @@ RUN = {"run": {"type": "str"}}
 _WAIT = 60.0  # seconds that a module waits for another step
 
 
-def run(module: AnsibleModule, act: Callable[[AnsibleModule], Dict[str, Any]]) -> None:
+def run(module: AnsibleModule, act: Callable[[AnsibleModule], Dict[str, Any]], holds: bool = True) -> None:
     """Run act and exit with its result. When act raises HotpmemError, fail with its message and details.
 
-    A module with the option ``run`` holds the host meanwhile, unless it is in check mode. The diff is made from ``before`` and ``after``,
-    if the result has both.
+    Such a failure also has ``what``, ``said`` and ``todo``, the parts of the message. A failure without them is a fault of the module.
+
+    A module with the option ``run`` holds the host meanwhile, unless it is in check mode or ``holds`` is False. The diff is made from
+    ``before`` and ``after``, if the result has both.
     """
     held: ContextManager[None] = contextlib.nullcontext()
-    if "run" in module.params and not module.check_mode:
+    if holds and "run" in module.params and not module.check_mode:
         held = HostLock(Sysfs()).acting(f"the module {module._name}", run=module.params["run"] or "", wait=_WAIT)
     try:
         with held:
             result = act(module)
     except HotpmemError as error:
-        module.fail_json(msg=str(error), **error.details)
+        _fail(module, error)
     except OSError as error:
-        module.fail_json(msg=str(from_os_error("Cannot go on", error)))
+        _fail(module, from_os_error(f"Cannot finish the module {module._name}", error))
     result.setdefault("changed", False)
     if "before" in result and "after" in result:
         result["diff"] = {"before": result["before"], "after": result["after"]}
     module.exit_json(**result)
+
+
+def _fail(module: AnsibleModule, error: HotpmemError) -> NoReturn:
+    parts = {"what": error.what, "said": error.said, "todo": error.todo}
+    module.fail_json(msg=str(error), **{**parts, **error.details})

@@ -120,7 +120,7 @@ def act(module: AnsibleModule) -> dict:
         if not word or any(char in word for char in "\"'`$\\ \t\n;&|<>()"):
             raise HotpmemError(what, f"{word!r} is not a plain kernel argument", "Use only letters, digits and =,.!@#%:/_-+")
     if params["state"] == "present" and not params["arguments"]:
-        raise HotpmemError(what, "arguments is empty", "List the arguments, or set state: absent")
+        raise HotpmemError(what, "the option arguments is empty", "List the arguments, or set state: absent")
     loader = BootLoader(Sysfs(), Runner(), params["drop_in"])
     change = loader.plan(params["arguments"] if params["state"] == "present" else [], params["loader"])
     if not module.check_mode:

@@ -26,7 +26,9 @@ options:
     default: loaded
   kernel:
     description:
-      - The kernel image.
+      - The kernel image. It can also be a release, such as V(6.12.117+deb13-cloud-amd64), whose file the module looks for.
+      - V(newest) means the newest installed kernel of the flavour of the running one, with its own initrd. The module fails when it
+        can't be told which one that is, and when that kernel is not completely installed.
       - Without it, the module takes the kernel of the running release. It looks for F(/boot/vmlinuz-RELEASE),
         F(/boot/vmlinux-RELEASE), F(/boot/Image-RELEASE) and F(/boot/kernel-RELEASE), then for the entry of the
         boot loader, F(MACHINE-ID/RELEASE/linux) and F(/usr/lib/modules/RELEASE/vmlinuz).
@@ -34,7 +36,7 @@ options:
     type: path
   initrd:
     description:
-      - The initial RAM disk. An empty string loads the kernel without one.
+      - The initial RAM disk. An empty string loads the kernel without one. Can't be used with O(kernel=newest).
       - Without this option, the module takes the initrd that belongs to O(kernel). The entry of the boot loader
         names it, or the module derives it from the name of the kernel. For example, for F(vmlinuz-VERSION) it
         looks for F(initrd.img-VERSION), F(initramfs-VERSION.img) and F(initrd-VERSION) in the same directory.
@@ -91,6 +93,11 @@ command_line:
   description: The next kernel's command line.
   type: str
   returned: success
+chosen:
+  description: Which kernel was chosen, as words. Empty when O(kernel) named the file, or was left out.
+  type: str
+  returned: success
+  sample: the newest installed kernel, 6.12.117+deb13-cloud-amd64
 before:
   description: What was loaded before. Kernel, initrd and command line are null when something else loaded it.
   type: dict
@@ -127,7 +134,7 @@ def act(module: AnsibleModule) -> dict:
     """Plan; unless in check mode, load or unload."""
     params = module.params
     kexec = Engine().kexec
-    before = outline(kexec)
+    before, chosen = outline(kexec), ""
     if params["state"] == "absent":
         changed, after = kexec.loaded, dict(NOTHING)
         if changed and not module.check_mode:
@@ -137,12 +144,16 @@ def act(module: AnsibleModule) -> dict:
         problems = kexec.problems(target, without_initrd=params["initrd"] == "", may_lose_memmap=params["force"])
         if problems:
             raise HotpmemError(
-                "Cannot load a kernel for kexec", "; ".join(problems), "Nothing was changed", problems=problems, **target.to_dict()
+                "Cannot load a kernel for kexec",
+                "; ".join(problems),
+                "Nothing was changed. Fix each of these, then try again",
+                problems=problems,
+                **target.to_dict(),
             )
-        changed, after = not kexec.is_loaded(target), dict(target.to_dict(), loaded=True)
+        changed, after, chosen = not kexec.is_loaded(target), dict(target.to_dict(), loaded=True), target.chosen
         if changed and not module.check_mode:
             kexec.load(target)
-    return dict(after, changed=changed, before=before, after=after)
+    return dict(after, changed=changed, chosen=chosen, before=before, after=after)
 
 
 def main() -> None:

@@ -130,7 +130,9 @@ def choose(engine: Engine, params: dict) -> list[Block]:
         numbers = list(whole_blocks(start, size, engine.dax.blocks.block_size()))
         if not numbers:
             raise HotpmemError(
-                WHAT, f"no whole memory block lies in {format_range(start, size)}", "See the block size in pmem_info, and widen the range"
+                WHAT,
+                f"no whole memory block lies in {format_range(start, size)}",
+                "The module pmem_info shows the block size. Widen the range",
             )
     if numbers is None or params["device"] or params["namespace"]:
         name = engine.device_of(WHAT, params["device"] or "", params["namespace"] or "")[0]
@@ -141,7 +143,7 @@ def choose(engine: Engine, params: dict) -> list[Block]:
             raise HotpmemError(
                 WHAT,
                 f"the memory blocks {', '.join(map(str, foreign))} lie outside of {name} ({format_range(device.start, device.size)})",
-                "To change them anyway, leave out device",
+                "To change them anyway, leave out the option device",
                 outside=foreign,
             )
         if numbers is None:
@@ -154,7 +156,9 @@ def choose(engine: Engine, params: dict) -> list[Block]:
     found = engine.dax.blocks.present(numbers)
     missing = sorted(set(numbers) - {block.number for block in found})
     if missing:
-        raise HotpmemError(WHAT, f"there are no memory blocks {', '.join(map(str, missing))}", "See pmem_info", missing=missing)
+        raise HotpmemError(
+            WHAT, f"the memory blocks {', '.join(map(str, missing))} do not exist", "pmem_info lists those that exist", missing=missing
+        )
     return found
 
 

@@ -27,6 +27,16 @@ options:
         which keeps the state only when the firmware keeps memory. Without it, the settings of the host decide.
     type: str
     choices: [systemd, fast, firmware]
+  kernel:
+    description:
+      - Jump to this kernel, and not to the one in the settings of the host. As O(hotpmem.fleet.kexec_load#module:kernel), it can be a path,
+        a release, or V(newest). The host looks for it when it hands itself over.
+      - The settings of the host stay as they are.
+      - The second task of a held handoff ignores it, because the first one has chosen the kernel.
+    type: str
+  initrd:
+    description: The initrd of O(kernel). Without it, the one that belongs to the kernel. Can't be used with O(kernel=newest).
+    type: str
   timeout:
     description: Seconds within which the new boot must answer, from the start of the handoff.
     type: int
@@ -61,6 +71,10 @@ EXAMPLES = r"""
 - name: Hand the host over to its next boot
   hotpmem.fleet.node_handoff:
     method: systemd
+
+- name: Hand it over to its newest kernel
+  hotpmem.fleet.node_handoff:
+    kernel: newest
 
 - name: Hold the host, so that only this run can act on it
   hotpmem.fleet.node_handoff:

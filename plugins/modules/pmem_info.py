@@ -24,6 +24,9 @@ options:
       - Without it, the module takes the device of the selected namespace, when that is raw, or devdax
         without being System RAM.
     type: path
+seealso:
+  - module: hotpmem.fleet.pmem_preflight
+  - module: hotpmem.fleet.pmem_hotplug
 author:
   - The hotpmem.fleet authors (@hotpmem)
 """

@@ -40,11 +40,14 @@ options:
     description: Which one, as O(hotpmem.fleet.kexec_load#module:kernel). When left out, the running one.
     type: path
   initrd:
-    description: Its initrd. When left out, that of the running kernel.
+    description: Its initrd. When left out, the one that belongs to O(kernel). Can't be used with O(kernel=newest).
     type: path
   command_line:
     description: Its command line. When left out, that of the running kernel.
     type: str
+seealso:
+  - module: hotpmem.fleet.pmem_info
+  - module: hotpmem.fleet.node_handoff
 author:
   - The hotpmem.fleet authors (@hotpmem)
 """
@@ -64,7 +67,7 @@ ok:
   type: bool
   returned: always
 reasons:
-  description: Why it isn't, one sentence each.
+  description: Why the host is not ready, one sentence each.
   type: list
   elements: str
   returned: always
@@ -84,6 +87,18 @@ numbers:
     region_bytes: 538968064
     needed_bytes: 209715200
     capacity_bytes: 536870912
+kernel:
+  description: The kernel that a handoff would load, or null.
+  type: str
+  returned: success
+initrd:
+  description: Its initrd, or null.
+  type: str
+  returned: success
+chosen:
+  description: Which kernel was chosen, as words. Empty when O(kernel) named the file, or was left out.
+  type: str
+  returned: success
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -101,7 +116,8 @@ def act(module: AnsibleModule) -> dict:
     items = items_from(params["items"], need_path=True)
     target = engine.kexec.target(params["kernel"], params["initrd"], params["command_line"])
     numbers = engine.preflight.require(params["namespace"] or "", items, parse_size(params["reserve"]), params["kexec"], target)
-    return {"ok": True, "reasons": [], "numbers": numbers}
+    found = {"kernel": target.kernel or None, "initrd": target.initrd or None, "chosen": target.chosen}
+    return {"ok": True, "reasons": [], "numbers": numbers, **found}
 
 
 def main() -> None:

@@ -66,6 +66,9 @@ options:
     description: Seconds that the copy may take. V(0) sets no limit. After that time the module stops the helper cleanly.
     type: int
     default: 0
+seealso:
+  - module: hotpmem.fleet.pmem_hotplug
+  - module: hotpmem.fleet.pmem_namespace
 author:
   - The hotpmem.fleet authors (@hotpmem)
 """
@@ -110,7 +113,7 @@ zero_chunks:
   description: Chunks that contain only zeros. They are neither stored nor copied.
   type: int
   returned: when copied
-items:
+outcomes:
   description: The outcome of each item, with name, path, status, bytes, files and error.
   type: list
   elements: dict
@@ -181,7 +184,7 @@ class Copy:
     def saved(self) -> tuple:
         """Copy unless the same bytes are there."""
         if not self.items:
-            raise HotpmemError("Cannot save nothing", "items is empty", "List what to save: name and path")
+            raise HotpmemError("Cannot save", "the option items is empty", "List what to save, each item with name and path")
         same = self.copy.already_saved(self.now, self.device, self.items, self.params["threads"], self.timeout)
         if same:
             return False, same, outline(self.now["image"])
@@ -203,7 +206,8 @@ class Copy:
             reason = self.copy.why_not_restore(self.now, self.params["force"])
             if reason:
                 code = NO_IMAGE if self.now["image"]["state"] == "none" else REFUSED
-                raise HotpmemError(f"Cannot restore {self.device}", reason, "Nothing was changed", exit=code, refused=reason)
+                todo = "Nothing was changed. The module pmem_info shows what the device holds"
+                raise HotpmemError(f"Cannot restore from {self.device}", reason, todo, exit=code, refused=reason)
             result = self.now
         else:
             result = self.call("restore", threads=self.params["threads"], force=self.params["force"])
@@ -222,11 +226,20 @@ class Copy:
         return True, result, {"state": "none", "items": []}
 
 
+def named(answer: dict) -> dict:
+    """The helper's answer under the names of return values. In Jinja, ``result.items`` is a method."""
+    return {"outcomes" if key == "items" else key: value for key, value in answer.items()}
+
+
 def act(module: AnsibleModule) -> dict:
     """Do what state says, then look again."""
-    copy = Copy(module)
-    changed, answer, after = getattr(copy, module.params["state"])()
-    result = {key: value for key, value in answer.items() if key not in ("event", "error", "msg", "status")}
+    try:
+        copy = Copy(module)
+        changed, answer, after = getattr(copy, module.params["state"])()
+    except HotpmemError as error:
+        error.details = named(error.details)
+        raise
+    result = {key: value for key, value in named(answer).items() if key not in ("event", "error", "msg", "status")}
     result.update(changed=changed, before=outline(copy.now["image"]), after=after)
     result.setdefault("image", copy.now["image"])
     if changed and not module.check_mode:

@@ -140,8 +140,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 rollout_event:
-  description: The last line that was written to the journal.
-  type: dict
+  description: The lines that were written to the journal.
+  type: list
+  elements: dict
   returned: when a line was written
 rollout:
   description: Where the run stands, with C(run), C(name), C(batch), C(of), C(done), C(failed), C(left), C(under_way) and C(expected_end).

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -116,7 +117,8 @@ def build(source: Path, to: Path, cc: Path) -> tuple[str, str]:
     """What build.sh says that it did, and where the binary is."""
     argv = ["bash", ROLE_FILES / "build.sh", source, to, "x86_64", sys.executable, cc]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    did, path = done.stdout.splitlines()
+    compiler, did, path = done.stdout.splitlines()
+    assert compiler.startswith("compiler: ")
     assert Path(path).exists()
     return did, path
 
@@ -134,3 +136,14 @@ def test_a_changed_file_in_a_folder_is_built_again(copy, tmp_path):
         first = path
     append(copy / "README.md", "\n")
     assert build(copy, to, cc) == ("cached", first)
+
+
+def test_two_builds_in_different_directories_are_the_same_bytes(tmp_path):
+    sums = set()
+    for name in ("one", "another/place"):
+        shutil.copytree(ROLE_FILES / "src", tmp_path / name / "src")
+        argv = ["bash", ROLE_FILES / "build.sh", tmp_path / name / "src", tmp_path / name / "out", "x86_64", sys.executable]
+        said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
+        assert "ziglang" in said[0] and said[1] == "built"
+        sums.add(hashlib.sha256(Path(said[2]).read_bytes()).hexdigest())
+    assert len(sums) == 1

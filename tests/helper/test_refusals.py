@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 
 import pytest
 from conftest import ASAN, Helper, make_device
@@ -131,6 +132,29 @@ def test_plan_is_exact_for_data_without_zeros(work, spare):
     helper = Helper(ASAN, make_device(work, "file", need + spare)[0])
     assert helper("plan", *words, expect=5 if spare else 0)["needed_bytes"] == need
     helper("save", *words, expect=5 if spare else 0)
+
+
+def test_plan_of_an_item_in_use(helper, work):
+    """Services run while a plan is made. A database replaces and extends its files all the time, which is not an error."""
+    small_files(work / "src", 300, 3)
+    over = threading.Event()
+
+    def write():
+        while not over.is_set():
+            for number in range(0, 300, 7):
+                (work / "src/new").write_bytes(b"x" * number)
+                (work / "src/new").replace(work / f"src/moving{number}")
+            for path in work.glob("src/moving*"):
+                path.unlink(missing_ok=True)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _run in range(20):
+            assert helper("plan", "--item", f"x={work}/src")["items"][0]["status"] == "ok"
+    finally:
+        over.set()
+        writer.join()
 
 
 def test_plan_by_capacity(work):

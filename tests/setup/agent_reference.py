@@ -26,7 +26,7 @@ This page holds what `hotpmem-node --help` and `hotpmem-node VERB --help` print.
 `/usr/local/sbin/hotpmem-node`. How the verbs work together is described under
 [Handoff](handoff.md) and [Units](units.md).
 
-All verbs need root, except `status`. With `--json` a verb prints one JSON object, which
+Run all verbs as root. With `--json` a verb prints one JSON object, which
 [Errors and exit codes](errors.md#hotpmem-node) describes.
 """
 

@@ -6,7 +6,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${1:-python3}
-venv=.venv
 
 die() { printf 'deps: %s\n' "$*" >&2; exit 1; }
 
@@ -48,24 +47,17 @@ if [ ${#missing[@]} -gt 0 ]; then
     sudo apt-get update && sudo ${install[*]}"
     fi
     echo "deps: installing system packages: ${missing[*]}"
+    # Debian starts the services of a package when it is installed, unless this file forbids it. The tests start their own.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        trap 'rm -f "$log"; "${sudo[@]}" rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee $policy >/dev/null
+        "${sudo[@]}" chmod 755 $policy
+    fi
     if ! { "${sudo[@]}" apt-get update && "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}"; } >"$log" 2>&1; then
         tail -n 20 "$log" >&2
         die "'${install[*]}' failed: see above"
     fi
 fi
 
-# The stamp is the digest of what is wanted: a changed requirements file or interpreter makes a new venv.
-stamp=$({ cat requirements.txt; "$python" -c 'import sys; print(sys.version, sys.base_prefix)'; } | sha256sum | cut -d' ' -f1)
-if [ "$(cat $venv/.stamp 2>/dev/null || true)" != "$stamp" ]; then
-    echo "deps: Python packages into $venv (pinned in requirements.txt)"
-    rm -rf $venv
-    "$python" -m venv $venv
-    if ! $venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt >"$log" 2>&1; then
-        tail -n 20 "$log" >&2
-        die "pip could not install requirements.txt: see above"
-    fi
-    # Ansible finds the checkout under its collection name here.
-    mkdir -p $venv/collections/ansible_collections/hotpmem
-    ln -sfn ../../../.. $venv/collections/ansible_collections/hotpmem/fleet
-    echo "$stamp" > $venv/.stamp
-fi
+tests/setup/venv.sh "$python" tests/requirements/dev.txt .venv

@@ -17,6 +17,7 @@ run shellcheck shellcheck "${shell[@]}"
 run layers env PYTHONPATH="$ANSIBLE_COLLECTIONS_PATH" "$bin/lint-imports" --no-logo --no-cache tests/setup/layers.ini
 run prose "$bin/python" tests/setup/prose.py
 run docs "$bin/antsibull-docs" lint-collection-docs --plugin-docs --validate-collection-refs self .
+run reuse "$bin/reuse" lint --quiet
 run ansible-lint "$bin/ansible-lint" --nocolor --strict
 if [ ${#failed[@]} -gt 0 ]; then
     echo "lint: FAILED: ${failed[*]}" >&2

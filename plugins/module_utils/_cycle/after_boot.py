@@ -16,6 +16,7 @@ from .._host.systemd import Services
 from .._image.restore_outcome import item_outcomes
 from .._image.timeline import marks_of, summary, systemd_times, unit_times
 from .._memory.memory_map import meminfo
+from . import metrics
 from .engine import Engine
 from .hotplug import Transition
 from .node_settings import Settings
@@ -130,6 +131,39 @@ class AfterBoot:
         last = self.records.read_json(f"{RUN}/shutdown.json") or self.records.read_json(SHUTDOWN) or {}
         return str(last.get("said") or "")
 
+    def write_metrics(self, hot_add_ok: bool) -> str:
+        """Write the metrics of this boot, if the settings name a directory for them. hot_add_ok: False when the hot-add has failed.
+
+        Returns the path of the file, or the empty string. Raises HotpmemError.
+        """
+        if not self.settings.metrics_dir:
+            return ""
+        numbers = [name for name in self.engine.sysfs.list(CYCLES) if name.endswith(".json") and name[:-5].isdigit()]
+        cycles = [self.records.read_json(f"{CYCLES}/{name}") or {} for name in numbers]
+        found = metrics.samples(
+            cycles,
+            total=int(numbers[-1][:-5]) if numbers else 0,
+            ended=self._recorded_at(f"{CYCLES}/{numbers[-1]}") if numbers else None,
+            outcomes=self.outcomes(),
+            hot_add_ok=hot_add_ok,
+            online_bytes=self._online_bytes(),
+        )
+        return metrics.write(self.engine.sysfs, self.settings.metrics_dir, metrics.text_of(found))
+
+    def _recorded_at(self, name: str) -> Optional[float]:
+        try:
+            return os.stat(self.engine.sysfs.path(name)).st_mtime
+        except OSError:
+            return None
+
+    def _online_bytes(self) -> Optional[int]:
+        """Bytes of the namespace that are System RAM now. None when that cannot be read."""
+        try:
+            found = self.engine.namespaces.find(self.settings.namespace)
+            return int(self.engine.system_ram.shape(found.chardev, found.size).to_dict()["online_bytes"]) if found.chardev else 0
+        except (HotpmemError, OSError):
+            return None
+
     def manager(self) -> Dict[str, str]:
         """systemd's timestamps of this boot, as ``systemctl show`` prints them."""
         return self.services.properties([f"{name}TimestampMonotonic" for name in _STAMPS])
@@ -199,6 +233,8 @@ class AfterBoot:
         value = {
             **self.last_save,
             "boot_id": boot_id(self.engine.sysfs),
+            "kernel": self.engine.kexec.files.release,
+            "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "restore_seconds": (self.result or {}).get("seconds"),
             "items": self.outcomes(),
             "memory_before": before,

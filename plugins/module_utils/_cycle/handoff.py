@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple, Union
 
 from .._host.errors import HotpmemError, from_os_error
-from .._host.records import COLD, DEVICE, GO, HANDOFF, PENDING, SAVED, SAVED_HERE, Records
+from .._host.records import ANNOUNCED, COLD, DEVICE, GO, HANDOFF, PENDING, SAVED, SAVED_HERE, Records
 from .._host.sysfs import boot_id
 from .._host.systemd import Services
 from .._image.state_copy import DONE, failure
@@ -61,13 +61,18 @@ def jump_target(engine: Engine, settings: Settings) -> Optional[Target]:
     The running kernel's stand in for those that the settings omit.
 
     The handoff loads this target, and preflight and status check the same one. An initrd that the collection builds counts once
-    it exists.
+    it exists. It has the modules of the running kernel, so another kernel gets its own initrd.
     """
     if settings.method == "firmware":
         return None
-    initrd = engine.jump_initrd.ready() if settings.own_initrd else settings.initrd
-    target = engine.kexec.target(settings.kernel or None, initrd or None, settings.command_line or None)
-    return replace(target, check=settings.jump_check)
+    target = engine.kexec.target(settings.kernel or None, settings.initrd or None, settings.command_line or None)
+    own = engine.jump_initrd.ready() if uses_own_initrd(engine, settings, target) else ""
+    return replace(target, check=settings.jump_check, initrd=own or target.initrd)
+
+
+def uses_own_initrd(engine: Engine, settings: Settings, target: Optional[Target]) -> bool:
+    """True when a handoff to this target uses the initrd that the collection builds, if it can be built."""
+    return target is not None and settings.own_initrd and bool(target.kernel) and target.kernel == engine.kexec.stock()[0]
 
 
 class Handoff:
@@ -108,6 +113,7 @@ class Handoff:
         self.was_ram = False
         self.held = False
         self.clock: Optional[Dict[str, Any]] = None
+        self.asked: List[str] = []  # options of the command line that name another kernel than the settings
 
     @property
     def namespace(self) -> Namespace:
@@ -146,10 +152,10 @@ class Handoff:
         self.preflight()
         one, target = self.settings, self.target()
         steps = []
-        if target and self.settings.own_initrd and self.engine.jump_initrd.due:
+        if uses_own_initrd(self.engine, one, target) and self.engine.jump_initrd.due:
             steps.append(f"make {self.engine.jump_initrd.words}")
         if target and not self.engine.kexec.is_loaded(target):
-            steps.append(f"load {target.kernel} with {target.initrd or 'no initrd'}")
+            steps.append(f"load {target.words}")
         steps += self.engine.hotplug.plan_remove(self.namespace, one.force).changes
         if self.jump.stops:
             steps.append(f"stop {', '.join(self.jump.stops)}")
@@ -236,6 +242,7 @@ class Handoff:
         self.stage, self.was_up, self.device = record["stage"], list(record.get("was_up") or []), str(record.get("device") or "")
         self.was_ram, self.held = record.get("was_ram") is True, record.get("held") is True
         self.run_id = str(record.get("run") or "")
+        self.asked = [str(word) for word in record.get("asked") or []]
         self.jump.method = str(record.get("method") or self.jump.method)
         self.jump.remounted = [str(target) for target in record.get("remounted") or []]
         self.units.left_out = {str(name): str(reason) for name, reason in (record.get("left_out") or {}).items()}
@@ -272,6 +279,7 @@ class Handoff:
             "was_ram": self.was_ram,
             "held": self.held,
             "run": self.run_id,
+            "asked": self.asked,
             "remounted": self.jump.remounted,
             "left_out": self.units.left_out,
         }
@@ -283,9 +291,11 @@ class Handoff:
         # Write dirty pages now, so that little is left to write while the services are down.
         self.engine.runner.run(["sync"], timeout=60)
         self._enter("kexec_load")
-        if self.settings.own_initrd and self.jump.needs_kernel:
+        if uses_own_initrd(self.engine, one, self.target()):
             self.say(self.engine.jump_initrd.build()["said"])
         target = self.target()
+        if target and target.chosen:
+            self.say(f"the jump goes to {target.words}")
         if target and not kexec.is_loaded(target):
             said = kexec.load(target)
             if said:
@@ -360,7 +370,7 @@ class Handoff:
         )
         # This must be on the disk before the units start. If the machine crashes while the image still exists, the next boot must
         # not restore the older state.
-        attempt(lambda: self.records.remove(PENDING, sync=True), "a restore is still due", f"rm {PENDING}")
+        attempt(self.records.withdraw, "a restore is still due", f"rm {PENDING} {ANNOUNCED}")
         for name in self.units.left_out:
             attempt(lambda note=f"{COLD}/{name}": self.records.remove(note), f"{name} would start cold", f"rm {COLD}/{name}")
         units = [unit for unit in self.was_up if unit not in self.jump.stops] + [one for one in self.jump.stops if one in self.was_up]
@@ -381,7 +391,8 @@ class Handoff:
             )
         attempt(lambda: self.records.remove(DEVICE), "the record of the device is left over", f"rm {DEVICE}")
         # The jump has the method that was asked for; the settings may name another one.
-        again = "Then run the play again" if self.run_id else f"Then: hotpmem-node handoff --method {self.jump.method}"
+        words = " ".join(map(shlex.quote, ["hotpmem-node", "handoff", "--method", self.jump.method, *self.asked]))
+        again = "Then run the play again" if self.run_id else f"Then: {words}"
         if stuck:
             state = "NOT put back: " + "; ".join(sentence for sentence, _command in stuck)
             todo = f"Run: {'; '.join(command for _sentence, command in stuck)}. {error.todo}. {again}"

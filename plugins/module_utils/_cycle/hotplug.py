@@ -265,7 +265,7 @@ class HotPlug:
             raise HotpmemError(
                 f"Cannot use {device.name}",
                 f"this would destroy {lost}",
-                "Restore the image first. To discard it, set force: true",
+                "Restore the image first. To discard it, set force: true (playbook post_boot: -e hotpmem_force=true)",
                 destroys=[lost],
             )
         return image

@@ -15,6 +15,7 @@ from .._host.errors import HotpmemError
 from .._host.size import parse_size
 from .._image.state_copy import HELPER, Item, items_from
 from .._kernel.jump_initrd import KINDS
+from .._kernel.kernel_choice import check_input
 from .hotplug import ROADS
 
 SETTINGS = "/etc/hotpmem/node.json"
@@ -72,6 +73,7 @@ class Settings:
     early_network: bool = True
     command_line: str = ""
     force: bool = False
+    metrics_dir: str = ""
 
     @property
     def state_items(self) -> List[Item]:
@@ -82,10 +84,11 @@ class Settings:
     def own_initrd(self) -> bool:
         """True when the jump uses an initrd that the collection builds.
 
-        An operator who names a kernel or an initrd gets that one. A minimal initrd knows only the root file system that is mounted now, so
-        it is not used with another command line.
+        An operator who names the file of a kernel or an initrd gets that one. A minimal initrd knows only the root file system that is
+        mounted now, so it is not used with another command line. It has the modules of the running kernel, so a handoff uses it only when
+        ``newest`` or a release turns out to be that kernel (handoff.uses_own_initrd).
         """
-        named = self.initrd or self.kernel or (self.jump_initrd == "minimal" and self.command_line)
+        named = self.initrd or self.kernel.startswith("/") or (self.jump_initrd == "minimal" and self.command_line)
         return self.jump_initrd != "default" and not named
 
     @property
@@ -123,6 +126,8 @@ def _value(name: str, value: Any, default: Any) -> Any:
     """Convert value to the type of default. Raises ValueError when the value does not fit."""
     if name == "reserve":
         return parse_size(value)
+    if name == "metrics_dir" and value and not str(value).startswith("/"):
+        raise ValueError(f"metrics_dir is {value!r}. It must be an absolute path, or empty")
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise ValueError(f"{name} must be true or false")
@@ -164,6 +169,7 @@ def from_dict(values: Dict[str, Any], where: str = SETTINGS) -> Settings:
     ):
         if value not in known_values:
             raise HotpmemError(what, f"{name} is {value!r}. It must be one of: {', '.join(known_values)}", _TODO)
+    check_input(settings.kernel or None, settings.initrd or None)
     return settings
 
 

@@ -66,7 +66,7 @@ def zone_reasons(blocks: Sequence[Block]) -> List[str]:
     listed = ", ".join(f"{block.number} ({format_range(block.start, block.size)}, zone {block.zone or 'unknown'})" for block in stuck)
     return [
         f"{len(stuck)} of {len(blocks)} memory blocks are not in zone Movable, so they may not go offline: {listed}. "
-        "Reboot, and bring them online with the policy online_movable"
+        "Reboot the host, then run the playbook post_boot. See docs/troubleshooting.md#normal-zone"
     ]
 
 

@@ -103,7 +103,9 @@ class ShutdownSave:
         self.records.note_place(move.device, move.namespace.start, self.engine.hotplug.road)
         left = until - self.clock() - _RESERVED
         if left <= 0:
-            raise HotpmemError(what, "the hot-remove of the memory took all the time until the deadline", "Raise shutdown_timeout", end=end)
+            raise HotpmemError(
+                what, "the hot-remove of the memory took all the time until the deadline", "Raise hotpmem_shutdown_timeout", end=end
+            )
         self.records.announce("Saved at shutdown by hotpmem-save.service; hotpmem-restore.service restores and removes this file.\n")
         result = self.engine.helper.call(
             "save", move.device, items_of(self.units.kept), timeout=min(one.copy_timeout, left), marks=marks, clock=clock, force=one.force

@@ -109,7 +109,8 @@ class Runner:
         env = dict(os.environ, LC_ALL="C", LANGUAGE="C", PATH=SEARCH_PATH)
         try:
             # Not as a context manager: its exit would wait forever for a child that ignores SIGTERM.
-            child = subprocess.Popen(  # pylint: disable=consider-using-with
+            # Not with run_command() of AnsibleModule: the agent runs this code on hosts that have no Ansible.
+            child = subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function
                 [program, *argv[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

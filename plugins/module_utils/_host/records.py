@@ -40,6 +40,8 @@ PLACE = f"{LIB}/place"
 SAVED = f"{LIB}/saved.json"
 # What the last shutdown did, or why it saved nothing.
 SHUTDOWN = f"{LIB}/shutdown.json"
+# What the last rollout did with this host (module rollout_mark).
+MARK = f"{LIB}/rollout.json"
 # COLD/NAME: the item NAME starts cold at the next start. The file holds the reason.
 COLD = f"{LIB}/cold"
 # HOLD/NAME: the unit of the item NAME stays stopped. The file holds the reason.
@@ -95,6 +97,14 @@ class Records:
         self.write(ANNOUNCED, text)
         self.write(PENDING, text, sync=True)
 
+    def withdraw(self) -> None:
+        """Take announce() back: no restore is due. Raises HotpmemError.
+
+        PENDING is removed first, and from the disk: while it exists, the cold start timer must not act on it.
+        """
+        self.remove(PENDING, sync=True)
+        self.remove(ANNOUNCED)
+
     def note_place(self, device: str, start: Optional[int], road: str) -> None:
         """Record where the save goes. Raises HotpmemError.
 
@@ -108,9 +118,9 @@ class Records:
         if start is not None:
             self.write(PLACE, f"{start:#x} {road}\n", sync=True)
 
-    def write_json(self, name: str, value: Any) -> None:
-        """Write an object as JSON. Raises HotpmemError."""
-        self.write(name, json.dumps(value, indent=1, default=str) + "\n")
+    def write_json(self, name: str, value: Any, sync: bool = False) -> None:
+        """Write an object as JSON, as write() does. Raises HotpmemError."""
+        self.write(name, json.dumps(value, indent=1, default=str) + "\n", sync)
 
     def read_json(self, name: str) -> Optional[Dict[str, Any]]:
         """Return the JSON object in a file, or None when the file has no valid object.

@@ -52,7 +52,7 @@ class Services:
         if not units:
             return Stopped(0, {})
         what = f"Cannot stop {', '.join(units)}"
-        todo = "See systemctl status for the reason. If the units only need more time, increase stop_timeout"
+        todo = "See systemctl status for the reason. If the units only need more time, increase hotpmem_stop_timeout"
         self.runner.check(["systemctl", "stop", *units], what, todo, timeout=self.timeout)
         found = self.show(["ActiveState", "ActiveExitTimestampMonotonic", "Result"], units)
         left = [unit for unit, one in zip(units, found) if one.get("ActiveState") not in ("inactive", "failed")]

@@ -32,6 +32,9 @@ _MODULE_INITRDS = ("initramfs.img", "initrd")  # beside MODULES, on ostree and b
 _BARE_INITRDS = ("initrd.img", "initramfs.img", "initrd")  # beside a kernel without a version in its name
 _NAME = re.compile(r"^(?:vmlinuz|vmlinux|Image|bzImage|zImage|kernel)(?:-(.+))?$")
 _MICROCODE = re.compile(r"(^|/)[\w-]*ucode[\w-]*(\.img|\.cpio)?$")
+RELEASE = re.compile(r"^\d+\.\d[^/\s]*$")
+# What package managers and make install leave beside a kernel: the file before, or the next one before it is renamed.
+_NOT_INSTALLED = re.compile(r"(\.(dpkg-\w+|rpm(new|save|orig)|old|bak|orig|new|tmp|sig|hmac)|~|;[0-9a-f]+)$")
 _LINKS = 8  # symbolic links to follow
 
 
@@ -49,8 +52,10 @@ class KernelFiles:
     def running(self) -> Tuple[str, str]:
         """The file of the running kernel, or the empty string with the reason."""
         release = self.release
-        if not release:
-            return "", "/proc/sys/kernel/osrelease can't be read"
+        return self.of_release(release) if release else ("", "/proc/sys/kernel/osrelease can't be read")
+
+    def of_release(self, release: str) -> Tuple[str, str]:
+        """The file of the kernel with this release, or the empty string with the reason."""
         entries = [entry.linux for entry in boot_entries.entries(self.sysfs) if release in (entry.version, self.version(entry.linux))]
         named = [*(one.format(release) for one in BOOT), *entries, *self._folders(release, "linux"), MODULES.format(release)]
         found = next((path for path in named if self.sysfs.exists(path)), "")
@@ -66,7 +71,16 @@ class KernelFiles:
         said = f"looked for {', '.join(looked)}"
         for path, version in others.items():
             said += f"; {path} is {version}" if version else f"; {path} does not show its release"
-        return "", said + self._not_mounted()
+        return "", said + self.not_mounted()
+
+    def releases(self) -> List[str]:
+        """The releases of the installed kernels whose path or boot loader entry shows one, in no particular order."""
+        found = [entry.version if RELEASE.match(entry.version) else self.version(entry.linux) for entry in boot_entries.entries(self.sysfs)]
+        found += [self.version(f"{root}/{name}") for root in ROOTS for name in self.sysfs.list(root)]
+        folders = [f"{root}/{token}" for root in ROOTS for token in self._tokens()]
+        found += [name for folder in folders for name in self.sysfs.list(folder) if self.sysfs.exists(f"{folder}/{name}/linux")]
+        found += [name for name in self.sysfs.list("/usr/lib/modules") if self.sysfs.exists(MODULES.format(name))]
+        return [name for name in dict.fromkeys(found) if RELEASE.match(name) and not _NOT_INSTALLED.search(name)]
 
     def initrd_of(self, kernel: str) -> Tuple[str, str]:
         """The initrd that belongs to a kernel, or the empty string with the reason.
@@ -86,7 +100,7 @@ class KernelFiles:
         if found:
             return found, ""
         looked = f"looked for {', '.join(names)}" if names else f"the name {kernel} does not show which initrd belongs to it"
-        return "", looked + self._not_mounted()
+        return "", looked + self.not_mounted()
 
     def initrd_names(self, kernel: str) -> List[str]:
         """The paths that the initrd of a kernel may have, in the order in which they are tried."""
@@ -131,13 +145,17 @@ class KernelFiles:
         try:
             size = os.stat(self.sysfs.path(path)).st_size
         except OSError:
-            return f"{what} {path} does not exist{self._not_mounted()}"
+            return f"{what} {path} does not exist{self.not_mounted()}"
         return "" if size else f"{what} {path} is empty (0 bytes), as on a file system that was full; free space and install it again"
 
     def _folders(self, version: str, name: str) -> List[str]:
         """The paths of a file that kernel-install put into MACHINE-ID/VERSION."""
-        tokens = dict.fromkeys((self.sysfs.get("/etc/kernel/entry-token"), self.sysfs.get("/etc/machine-id")))
-        return [f"{root}/{token}/{version}/{name}" for root in ROOTS for token in tokens if token and version]
+        return [f"{root}/{token}/{version}/{name}" for root in ROOTS for token in self._tokens() if version]
+
+    def _tokens(self) -> List[str]:
+        """The names that kernel-install may use for the directories of this installation."""
+        tokens = (self.sysfs.get("/etc/kernel/entry-token"), self.sysfs.get("/etc/machine-id"))
+        return [token for token in dict.fromkeys(tokens) if token]
 
     def _unversioned(self) -> List[str]:
         """Kernels whose path does not show a release: what the boot loader named, its entries, and files in its directories."""
@@ -159,6 +177,7 @@ class KernelFiles:
             path = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
         return path
 
-    def _not_mounted(self) -> str:
+    def not_mounted(self) -> str:
+        """The directories of boot loaders that are not mounted, as the end of a reason; empty when all are."""
         missing = boot_entries.not_mounted(self.sysfs)
         return f"; {', '.join(missing)} is in {boot_entries.FSTAB} but not mounted" if missing else ""

@@ -29,6 +29,7 @@ from .._host.programs import Runner
 from .._host.sysfs import Sysfs
 from .._memory.memory_map import Range, physical_map, without
 from .command_line import kexec_limit, lost_memmaps, next_command_line, too_long
+from .kernel_choice import check_input, choose
 from .kernel_files import KernelFiles
 from .kexec_hints import hint
 
@@ -53,13 +54,22 @@ def segments(said: str) -> List[Range]:
 class Target:
     """What to load. An empty initrd means that the kernel starts without one.
 
-    ``check`` tells whether the purgatory hashes the loaded kernel and initrd at the jump.
+    ``check`` tells whether the purgatory hashes the loaded kernel and initrd at the jump. ``chosen`` says
+    which kernel was chosen, when the setting did not name its file. ``refusal`` is the reason why none
+    could be chosen; then ``kernel`` is empty.
     """
 
     kernel: str
     initrd: str
     command_line: str
     check: bool = True
+    chosen: str = ""
+    refusal: str = ""
+
+    @property
+    def words(self) -> str:
+        """The kernel and the initrd, for messages."""
+        return f"{self.kernel}{f' ({self.chosen})' if self.chosen else ''} with {self.initrd or 'no initrd'}"
 
     def to_dict(self) -> Dict[str, Any]:
         """The target as module results."""
@@ -97,14 +107,21 @@ class Kexec:
     def target(self, kernel: Optional[str], initrd: Optional[str], command_line: Optional[str]) -> Target:
         """The target to load.
 
-        A kernel or a command line that is left out (None) comes from the running kernel. An initrd
-        that is left out is the one that belongs to the kernel; it is empty when that does not exist.
+        A kernel or a command line that is left out (None) comes from the running kernel. ``kernel`` may
+        be a path, a release, or ``newest``, which kernel_choice.py explains. An initrd that is left out is
+        the one that belongs to the kernel; it is empty when that does not exist. Raises HotpmemError for
+        a kernel and an initrd that can't be meant.
         """
-        chosen = self.files.running()[0] if kernel is None else kernel
+        check_input(kernel, initrd)
+        found = choose(self.files, self.runner, kernel)
+        if initrd is None:
+            initrd = self.files.initrd_of(found.path)[0] if found.initrd is None else found.initrd
         return Target(
-            chosen,
-            self.files.initrd_of(chosen)[0] if initrd is None else initrd,
+            found.path,
+            initrd,
             next_command_line(self.sysfs.get("/proc/cmdline")) if command_line is None else command_line.strip(),
+            chosen=found.words,
+            refusal=found.refusal,
         )
 
     def problems(self, target: Target, without_initrd: bool = False, may_lose_memmap: bool = False) -> List[str]:
@@ -121,7 +138,8 @@ class Kexec:
             found.append("kexec can't load a kernel until the next reboot, because the sysctl kernel.kexec_load_disabled is 1")
         if self.runner.which("kexec") is None:
             found.append("the program kexec is not installed; install the package kexec-tools")
-        found += [one for one in (self._kernel_fault(target, release), self._initrd_fault(target, release, without_initrd)) if one]
+        faults = (self._kernel_fault(target, release), self._initrd_fault(target, release, without_initrd))
+        found += [target.refusal] if target.refusal else [one for one in faults if one]
         long = too_long(target.command_line, self.limit)
         if long:
             found.append(f"the command line for the next kernel is too long for kexec: {long}; remove arguments that are not needed")
@@ -167,6 +185,9 @@ class Kexec:
         Returns the empty string, or the reason why the check at the jump stays although the target
         leaves it out.
         """
+        if target.refusal:
+            # The host has changed since its preflight.
+            raise HotpmemError("Cannot load a kernel for kexec", target.refusal, "Nothing was loaded")
         # Remove the record before the attempt: a failed load leaves the old kernel loaded, and an
         # old record would be wrong.
         self._forget()

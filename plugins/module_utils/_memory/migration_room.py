@@ -113,7 +113,10 @@ def why_no_room(held: Held, used: int, before: Room, now: Room) -> str:
 def flush_dirty(seconds: float) -> bool:
     """Write dirty pages to their disks with sync(1). Returns False when it takes longer than ``seconds``; it then goes on by itself."""
     try:
-        child = subprocess.Popen(["sync"], stdin=subprocess.DEVNULL, start_new_session=True)  # pylint: disable=consider-using-with
+        # Neither a context manager nor a runner: both would wait until sync(1) has ended.
+        child = subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function
+            ["sync"], stdin=subprocess.DEVNULL, start_new_session=True
+        )
         return child.wait(seconds) == 0
     except (OSError, subprocess.TimeoutExpired):
         return False

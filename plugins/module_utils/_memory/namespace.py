@@ -218,7 +218,7 @@ class Namespaces:
         if len(matching) > 1:
             said = f"{len(matching)} namespaces match; the namespaces of {place} are: {listed}" if wanted else ""
             said = said or f"{place} has {len(matching)} namespaces: {listed}"
-            todo = "Select one of them, preferably by its label or its start address, because these do not change"
+            todo = "Set hotpmem_namespace (namespace) to one of them, preferably to its label or its start address, which do not change"
             raise HotpmemError(what, said, todo, namespaces=facts)
         return replace(matching[0], asked=wanted)
 

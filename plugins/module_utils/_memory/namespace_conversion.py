@@ -190,7 +190,9 @@ class Converter:
             )
         if plan.destroys and not force:
             said = "the conversion would destroy " + "; ".join(plan.destroys)
-            raise HotpmemError(what, said, "To discard this, set force: true", destroys=plan.destroys)
+            raise HotpmemError(
+                what, said, "To discard this, set force: true (playbook post_boot: -e hotpmem_force=true)", destroys=plan.destroys
+            )
 
     def apply(self, plan: Plan) -> Namespace:
         """Apply the plan, and return the namespace as it is afterwards.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Builds pmem-state for one architecture on the controller, unless that build exists already.
 # Usage: build.sh SOURCE_DIR BUILD_DIR ARCH PYTHON [CC]
-# Prints "built" or "cached", then the path of the binary. PATH.sha256 holds its SHA-256.
+# Prints "compiler: " and what compiles, "built" or "cached", then the path of the binary. PATH.sha256 holds its SHA-256.
 set -euo pipefail
 source_dir=$1 build_dir=$2 arch=$3 python=$4 cc=${5:-}
 
@@ -16,7 +16,7 @@ if [ -z "$cc" ]; then
     elif [ "$arch" = "$(uname -m)" ] && command -v cc >/dev/null; then
         cc=cc
     else
-        lacks "a C compiler ('$python -m pip install ziglang', or set state_helper_cc to a cross compiler)"
+        lacks "a C compiler ('$python -m pip install ziglang==0.17.1', or set state_helper_cc to a cross compiler)"
     fi
 elif ! command -v "${cc%% *}" >/dev/null; then
     lacks "the compiler ${cc%% *}, which state_helper_cc names"
@@ -28,6 +28,7 @@ command -v make >/dev/null || lacks "make (from the package make of its distribu
 key=$({ cd "$source_dir"; find . -type f \( -name '*.[ch]' -o -name Makefile \) -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; echo "$arch $cc"; $cc --version 2>/dev/null || true; } |
     sha256sum | cut -c1-16)
 out=$build_dir/$arch-$key
+echo "compiler: $($cc --version 2>/dev/null | head -n 1 || true) ($cc)"
 good() { [ -x "$out/pmem-state" ] && (cd "$out" && sha256sum --check --status pmem-state.sha256); }
 if good; then
     echo cached

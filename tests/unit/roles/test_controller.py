@@ -22,13 +22,13 @@ def delegated(node: Any) -> Iterator[dict]:
         for task in node:
             yield from delegated(task)
     elif isinstance(node, dict):
-        if node.get("delegate_to") == "localhost":
+        # These start a program there. set_fact and the action plugins run in Ansible itself.
+        if node.get("delegate_to") == "localhost" and not {"ansible.builtin.set_fact", "hotpmem.fleet.rollout_notify"} & set(node):
             yield node
         for key in ("block", "rescue", "always", "tasks"):
             yield from delegated(node.get(key))
 
 
-# These still rely on the keyword become.
 TASKS = [
     pytest.param(
         file.parts[-3],
@@ -96,7 +96,7 @@ def build(where: Path, programs: tuple[str, ...], compiler: str = "") -> str:
     "programs, compiler, lacks",
     [
         (("cc",), "", ["make (from"]),
-        (("make",), "", ["a C compiler ('python -m pip install ziglang'"]),
+        (("make",), "", ["a C compiler ('python -m pip install ziglang==0.17.1'"]),
         ((), "", ["a C compiler", "and make (from"]),
         (("make",), "arm-gcc -O2", ["the compiler arm-gcc, which state_helper_cc names"]),
     ],

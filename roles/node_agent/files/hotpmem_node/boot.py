@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import List
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.after_boot import AfterBoot, Held
@@ -47,14 +48,21 @@ def hot_add_at_boot(engine: Engine, settings: Settings) -> Answer:
     try:
         with HostLock(engine.sysfs).acting("the hot-add", wait=60):
             move = boot.hot_add()
-    except Held as error:
-        raise VerbError.of(REFUSED, error) from error
     except Busy:
         raise
     except HotpmemError as error:
-        raise kept(error) from error
+        shown = VerbError.of(REFUSED, error) if isinstance(error, Held) else kept(error)
+        with contextlib.suppress(HotpmemError):
+            boot.write_metrics(hot_add_ok=False)
+        raise shown from error
     lines = _words(boot) + ([f"done: {change}" for change in move.changes] or ["nothing to do"])
-    return Answer(lines, dict(move.to_dict(), outcomes=boot.outcomes()))
+    facts = dict(move.to_dict(), outcomes=boot.outcomes(), metrics=None)
+    try:
+        facts["metrics"] = boot.write_metrics(hot_add_ok=True) or None
+    except HotpmemError as error:
+        # The memory is in place and the services run. Nobody should repair a unit that failed only because of this.
+        lines.append(f"warning: {error}")
+    return Answer(lines, facts)
 
 
 def outcome(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:

@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         )  # fmt: skip
 
     verb("status", "show how the memory is used, which image exists, and whether this machine is ready to reboot")
-    verb("preflight", "list every reason against a handoff now, and change nothing")
+    verb("preflight", "check memory, items and kernel for a handoff, and change nothing (handoff --check also checks the units)")
     for name, words in (
         ("hot-add", "make the namespace devdax and add its memory to System RAM (movable)"),
         ("hot-remove", "remove the memory from System RAM and make it a device for the state image"),
@@ -80,6 +80,13 @@ def parser() -> argparse.ArgumentParser:
         choices=METHODS,
         help="systemd shuts the other units down in order and fast does not; firmware reboots without kexec (default: see settings)",
     )
+    one.add_argument(
+        "--kernel",
+        default="",
+        metavar="KERNEL",
+        help="jump to this kernel, and not to that of the settings: a path, a release, or newest for the newest installed kernel",
+    )
+    one.add_argument("--initrd", default="", metavar="PATH", help="with --kernel: its initrd (default: the one that belongs to the kernel)")
     one.add_argument("--check", action="store_true", help="show the steps, or why the handoff would be refused, and change nothing")
     one.add_argument("--detach", action="store_true", help="run as hotpmem-handoff.service and return at once")
     one.add_argument(

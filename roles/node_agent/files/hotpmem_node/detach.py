@@ -48,6 +48,11 @@ def detach_argv(settings: Settings, words: List[str], settings_file: str) -> Lis
     ]
 
 
+def kernel_words(args: argparse.Namespace) -> List[str]:
+    """The options that name another kernel than the settings."""
+    return (["--kernel", args.kernel] if args.kernel else []) + (["--initrd", args.initrd] if args.initrd else [])
+
+
 def detach(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
     """Start the handoff as a unit. When this run already holds the host, tell its handoff to go on."""
     lock, records = HostLock(engine.sysfs), Records(engine.sysfs)
@@ -60,6 +65,7 @@ def detach(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answ
     if args.resume:
         raise VerbError.of(REFUSED, no_longer_held(args.run))
     words = [os.path.abspath(sys.argv[0]), "handoff", "--method", settings.method, "--settings", args.settings, "--log", LOG]
+    words += kernel_words(args)
     words += ["--run", args.run] if args.run else []
     words += ["--owner", args.owner] if args.owner else []
     words += ["--hold", str(args.hold)] if args.hold else []
@@ -96,4 +102,6 @@ def _wait_for_hold(engine: Engine, records: Records, run: str) -> None:
             code = int(log[-1].split()[-1])
             raise VerbError(code, "Cannot start the handoff", log[-2] if len(log) > 1 else "it printed no message", "Nothing was changed")
         time.sleep(0.1)
-    raise VerbError(FAILED, "Cannot start the handoff", f"its preflight took more than {_PREFLIGHT:g} s", f"Read journalctl -u {UNIT}")
+    raise VerbError(
+        FAILED, "Cannot start the handoff", f"its preflight took more than {_PREFLIGHT:g} s", f"Read the log: journalctl -u {UNIT}"
+    )

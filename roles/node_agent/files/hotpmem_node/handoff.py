@@ -20,10 +20,11 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import Busy, HostLock
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import HANDOFF, Records
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import Services
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kernel_choice import check_input
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_jump import Jump
 
-from .answer import BUSY, FAILED, PUT_BACK, REFUSED, SHUTDOWN, STUCK, Answer, VerbError
-from .detach import LOG, detach
+from .answer import BUSY, FAILED, PUT_BACK, REFUSED, SHUTDOWN, STUCK, USAGE, Answer, VerbError
+from .detach import LOG, detach, kernel_words
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -85,11 +86,33 @@ def _signals(handoff: Handoff) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _with_kernel(settings: Settings, args: argparse.Namespace) -> Settings:
+    """The settings with the kernel of the command line, whose initrd replaces that of the settings too. Raises VerbError."""
+    what, todo = "Cannot read the command line", "See hotpmem-node handoff --help"
+    if args.initrd and not args.kernel:
+        raise VerbError(USAGE, what, "--initrd needs --kernel", todo)
+    if not args.kernel:
+        return settings
+    if args.resume:
+        raise VerbError(USAGE, what, "--kernel can't be used with --resume: the held handoff has chosen its kernel", todo)
+    if settings.method == "firmware":
+        raise VerbError(
+            USAGE, what, "the method firmware loads no kernel, so it can't be used with --kernel", "Use --method systemd or fast"
+        )
+    try:
+        check_input(args.kernel, args.initrd or None)
+    except HotpmemError as error:
+        raise VerbError.of(USAGE, error) from error
+    return dataclasses.replace(settings, kernel=args.kernel, initrd=args.initrd)
+
+
 def handoff(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
     """Stop the units, save and jump."""
     if args.method:
         settings = dataclasses.replace(settings, method=args.method)
+    settings = _with_kernel(settings, args)
     one = _parts(engine, settings, args.run)
+    one.asked = kernel_words(args)
     if args.check:
         try:
             steps = one.plan()

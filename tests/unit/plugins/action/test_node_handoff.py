@@ -46,7 +46,7 @@ def test_the_last_word(action, log, said):
 
 def test_what_is_started(action, monkeypatch):
     monkeypatch.setattr(nh, "owner", lambda: "alice@control")
-    args = {"agent": "/opt/x y", "method": None, "run": "run-1", "hold": False, "lease": 300}
+    args = {"agent": "/opt/x y", "method": None, "run": "run-1", "hold": False, "lease": 300, "kernel": None, "initrd": None}
     assert action._command(args) == "'/opt/x y' handoff --detach --json --run run-1 --owner alice@control"
     assert action._command(dict(args, method="fast")).endswith("--json --method fast --run run-1 --owner alice@control")
     assert action._command(dict(args, hold=True)).endswith("--owner alice@control --hold 300")
@@ -56,7 +56,7 @@ def test_what_is_started(action, monkeypatch):
 
 def test_hold_ends_when_the_host_is_held(action, monkeypatch):
     monkeypatch.setattr(nh, "owner", lambda: "alice@control")
-    args = {"agent": nh.AGENT, "method": None, "run": "run-1", "hold": True, "lease": 300}
+    args = {"agent": nh.AGENT, "method": None, "run": "run-1", "hold": True, "lease": 300, "kernel": None, "initrd": None}
     result = {}
     assert action._begin(result, args) is False and result == {"run": "run-1"} and "--hold 300" in action.asked[0]
     action.answer = {"rc": 9, "stdout": json.dumps({"msg": "bob@laptop holds this host."}), "stderr": ""}
@@ -69,8 +69,22 @@ def test_a_run_that_the_play_names_is_only_resumed(action, monkeypatch):
     """The host may have given it up and be free again: to start anew would reboot a host that nobody holds."""
     monkeypatch.setattr(nh, "owner", lambda: "alice@control")
     action._resumes = True
-    args = {"agent": nh.AGENT, "method": None, "run": "run-1", "hold": False, "lease": 300}
+    args = {"agent": nh.AGENT, "method": None, "run": "run-1", "hold": False, "lease": 300, "kernel": None, "initrd": None}
     assert action._command(args).endswith("--run run-1 --owner alice@control --resume")
+
+
+def test_another_kernel(action, monkeypatch):
+    monkeypatch.setattr(nh, "owner", lambda: "alice@control")
+    args = {"agent": nh.AGENT, "method": None, "run": "run-1", "hold": False, "lease": 300, "kernel": "newest", "initrd": None}
+    assert " handoff --detach --json --kernel newest --run run-1 " in action._command(args)
+    assert action._argv(args, "--check").endswith(" handoff --check --json --kernel newest")
+    assert " --kernel /k --initrd '/i x' --run " in action._command(dict(args, kernel="/k", initrd="/i x"))
+    with pytest.raises(AnsibleActionFail, match="the option initrd needs the option kernel"):
+        action._command(dict(args, kernel=None, initrd="/i"))
+    assert "--kernel newest" in action._command(dict(args, hold=True))
+    # The handoff that holds the host has chosen.
+    action._resumes = True
+    assert "--kernel" not in action._command(args)
 
 
 @pytest.mark.parametrize("rc, undo", [(2, True), (5, True), (9, False)])
@@ -88,13 +102,13 @@ def test_runs_differ():
 
 def test_check(action):
     action.answer = {"rc": 0, "stdout": json.dumps({"steps": ["save"]}) + "\n", "stderr": ""}
-    assert action._checked({}, {"agent": nh.AGENT, "method": None}) == {"steps": ["save"]}
+    assert action._checked({}, {"agent": nh.AGENT, "method": None, "kernel": None, "initrd": None}) == {"steps": ["save"]}
     action.answer = {"rc": 5, "stdout": json.dumps({"msg": "This host is not ready: no kernel."}), "stderr": ""}
     with pytest.raises(AnsibleActionFail, match=r"\(exit code 5\): This host is not ready: no kernel"):
-        action._checked({}, {"agent": nh.AGENT, "method": None})
+        action._checked({}, {"agent": nh.AGENT, "method": None, "kernel": None, "initrd": None})
     action.answer = {"rc": 127, "stdout": "", "stderr": "not found"}
     with pytest.raises(AnsibleActionFail, match=r"127.*not found"):
-        action._checked({}, {"agent": nh.AGENT, "method": None})
+        action._checked({}, {"agent": nh.AGENT, "method": None, "kernel": None, "initrd": None})
 
 
 def test_message():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.filter.item_outcomes import outcome_words
 from ansible_collections.hotpmem.fleet.plugins.filter.item_outcomes import outcomes as item_outcomes
+from ansible_collections.hotpmem.fleet.plugins.filter.outcome_words import outcome_words
 from ansible_collections.hotpmem.fleet.plugins.filter.text_table import text_table
 
 CACHE = {"name": "cache", "path": "/srv/cache", "unit": "cache.service"}
@@ -17,7 +17,7 @@ MUST = {"name": "must", "path": "/srv/must", "unit": "must.service", "cold_start
         pytest.param(
             [CACHE, MUST],
             {
-                "items": [
+                "outcomes": [
                     {"name": "cache", "status": "restored", "bytes": 7},
                     {"name": "must", "status": "damaged", "error": "chunk 3: bad sum"},
                 ]
@@ -28,12 +28,12 @@ MUST = {"name": "must", "path": "/srv/must", "unit": "must.service", "cold_start
         ),
         pytest.param(
             [CACHE],
-            {"msg": "Cannot restore: no image.", "items": []},
+            {"msg": "Cannot restore: no image.", "outcomes": []},
             [],
             [("cache", "cold", "Cannot restore: no image.", 0)],
             id="no-image",
         ),
-        pytest.param([CACHE], {"items": []}, [], [("cache", "cold", "the image does not contain this item", 0)], id="not-in-the-image"),
+        pytest.param([CACHE], {"outcomes": []}, [], [("cache", "cold", "the image does not contain this item", 0)], id="not-in-the-image"),
         pytest.param(
             [CACHE], None, ["cache"], [("cache", "running", "its unit was already running, so its state was not replaced", 0)], id="running"
         ),

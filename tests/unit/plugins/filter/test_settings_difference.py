@@ -45,3 +45,10 @@ def test_differences(on_host, said):
 def test_a_host_without_settings_or_with_something_else():
     assert settings_difference(WANTED, "") == ["the host has no settings, so the agent is not installed on it"]
     assert "not valid JSON" in settings_difference(WANTED, "{")[0]
+
+
+def test_settings_that_may_differ():
+    on_host = json.dumps({**WANTED, "kernel": "/boot/old", "initrd": "/boot/i", "road": "dax"})
+    assert settings_difference({**WANTED, "kernel": "newest"}, on_host, ["kernel", "initrd"]) == [
+        one for one in settings_difference(WANTED, json.dumps({**WANTED, "road": "dax"}))
+    ]

@@ -243,6 +243,7 @@ class Machine:
         "mount -o remount,rw": "_done",
         "blkid -p -o export /dev/pmem0": "_no_signature",
         "systemd-run --unit=hotpmem-handoff": "_done",
+        "dpkg-query --show": "_done",
     }
     UNITS = ("cache.service", "must.service", "db.service", "hotpmem-restore.service", "multi-user.target")
     PROPERTIES = (

@@ -15,6 +15,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.save_at_shutd
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Completed, TimedOut, ToolMissing
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import (
+    ANNOUNCED,
     HANDOFF,
     PENDING,
     PLACE,
@@ -95,6 +96,7 @@ def fails_and_is_as_before(one, engine, handoff):
     assert one.active == {"cache.service", "must.service", "db.service"}
     assert online(engine) == ["online_movable"] * 4 and engine.dax.read("dax0.0").driver == "kmem"
     assert one.fake.get("/sys/kernel/kexec_loaded") == "0" and not one.fake.exists(PENDING)
+    assert not one.fake.exists(ANNOUNCED)
     assert not one.fake.exists(SAVED_HERE)
     assert shielded and error.stuck == []
     return error

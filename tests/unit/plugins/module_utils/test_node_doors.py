@@ -211,8 +211,10 @@ def test_a_system_call_that_fails_in_a_module_is_its_message():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/run/hotpmem/kexec.json")
 
     with pytest.raises(SystemExit):
-        _module.run(SimpleNamespace(fail_json=fail_json, params={}, check_mode=False), act)
-    assert said == [{"msg": "Cannot go on: /run/hotpmem/kexec.json: ENOSPC: No space left on device. See dmesg for more."}]
+        _module.run(SimpleNamespace(fail_json=fail_json, params={}, check_mode=False, _name="kexec_load"), act)
+    assert said == [
+        {"msg": "Cannot finish the module kexec_load: /run/hotpmem/kexec.json: ENOSPC: No space left on device. See dmesg for more."}
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.modules.pmem_state_copy import Copy
+from ansible_collections.hotpmem.fleet.plugins.modules import pmem_state_copy
+from ansible_collections.hotpmem.fleet.plugins.modules.pmem_state_copy import Copy, act
 
 ELSEWHERE = {"state": "valid", "boot_id": "11111111-2222-3333-4444-555555555555", "items": ["old"]}
 
@@ -49,3 +50,21 @@ def test_force_gives_up_a_waiting_image(copy):
 
 def test_other_images_are_replaced_in_check_mode(copy):
     assert copy({"state": "consumed", "boot_id": ELSEWHERE["boot_id"], "items": []}, check_mode=True).saved()[0]
+
+
+@pytest.mark.parametrize("code", [0, 6])
+def test_the_items_of_the_helper_are_returned_as_outcomes(copy, monkeypatch, code):
+    answer = {"exit": code, "items": [{"name": "a"}], "image": {"state": "consumed"}}
+
+    def verified(_self):
+        if code:
+            raise HotpmemError("Cannot verify", "it is damaged", "Restore nothing", **answer)
+        return False, answer, {}
+
+    monkeypatch.setattr(Copy, "verified", verified)
+    monkeypatch.setattr(pmem_state_copy, "Copy", lambda _module: copy(ELSEWHERE))
+    try:
+        result = act(SimpleNamespace(params={"state": "verified"}, check_mode=False))
+    except HotpmemError as error:
+        result = error.details
+    assert result["outcomes"] == [{"name": "a"}] and "items" not in result

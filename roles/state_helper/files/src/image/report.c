@@ -39,6 +39,8 @@ void report_free(struct report *r)
 void item_mark(struct report *r, struct item *it, enum item_status status, int err, const char *fmt, ...)
 {
     va_list ap;
+    if (status == ITEM_CHANGED && r->live)
+        return;
     pthread_mutex_lock(&r->lock);
     if (item_fine(it)) {
         va_start(ap, fmt);

@@ -54,6 +54,7 @@ struct report {
     _Atomic uint64_t chunks, zero_chunks;
     uint64_t needed_bytes, capacity_bytes;
     int has_needed;
+    int live; /* plan: programs still write to the items, so a change is not an error */
     double seconds;
     struct clock_reading clock; /* at the end of save, restore and cycles */
     int threads;
@@ -65,7 +66,8 @@ void report_free(struct report *r);
 /* Frees the list of items. */
 void report_drop_items(struct report *r);
 
-/* Gives an item an error status, unless it has one already. Any thread may call it. */
+/* Gives an item an error status, unless it has one already, or it only changed and may. Any thread
+ * may call it. */
 void item_mark(struct report *r, struct item *it, enum item_status status, int err, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 int item_fine(const struct item *it); /* the item does not have an error status */

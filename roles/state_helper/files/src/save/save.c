@@ -217,6 +217,7 @@ int verb_plan(struct run *run)
     if (rc)
         return rc;
     r->capacity_bytes = run->options->device ? run->device.bytes : run->options->capacity / BLOCK * BLOCK;
+    r->live = 1;
     uint64_t start = now_ns();
     rc = feed_start(&feed, run, FEED_PLAN, &r->problem);
     if (rc == 0)
