@@ -151,7 +151,7 @@ class ActionModule(ActionBase):
 
     def _finish(self) -> dict[str, Any]:
         run = state.replay(self.book.read()[0])
-        budget = self._spent(run)
+        told, budget = bool(run.stopped), self._spent(run)
         left = run.not_begun
         if left and not run.stopped:
             reason = budget or ("window" if self.settings.windows else "operator", "The run ended before these hosts were begun.")
@@ -167,7 +167,14 @@ class ActionModule(ActionBase):
             said.append(f"The run was stopped: {run.stopped.get('msg')}")
         if left:
             said.append("Run the playbook again to go on with the hosts that were not begun.")
-        return {"counts": counts, "failures": failures, "lines": said, "stopped": bool(run.stopped), "events": self.book.read()[0]}
+        return {
+            "counts": counts,
+            "failures": failures,
+            "lines": said,
+            "stopped": bool(run.stopped),
+            "spent": budget[1] if budget and not told else "",
+            "events": self.book.read()[0],
+        }
 
     def _stop(self) -> dict[str, Any]:
         self._append("run_stopped", reason=self.args["reason"] or "operator", msg=self.args["msg"])

@@ -176,6 +176,10 @@ failures:
   description: Why the run fails for a host, and what to do next.
   type: dict
   returned: with O(state=finish)
+spent:
+  description: The budget that the last batch has spent. Empty if none is, or if the run was stopped before.
+  type: str
+  returned: with O(state=finish)
 lines:
   description: How the run ended, in sentences.
   type: list

@@ -94,9 +94,17 @@ def test_a_connection_that_flaps_during_the_cycle_is_noticed(fleet: Callable[...
 def test_a_bad_kernel_stops_at_the_canary(fleet: Callable[..., Fleet]) -> None:
     """Even if the budget would allow more failures."""
     one = fleet(4, node1={"kernel": "6.12", "down": "cache"})
+    hook = {"name": "balancer", "command": ["true"]}
+    one.inventory(hotpmem_hooks={"drain": [hook], "undrain": [hook]})
     done = one.rolling_reboot(hotpmem_batches="[1]", hotpmem_failure_budget="4")
     assert done.returncode == 2 and list(one.reboots().values()) == [1, 0, 0, 0]
     assert one.events("run_stopped")[0]["reason"] == "bad_kernel" and "failed on the new kernel 6.12" in said(done)
+    # No host stays drained, whatever happens to it.
+    assert [line["event"] for line in one.events("host_drained", "host_undrained", "host_ended")] == [
+        "host_drained",
+        "host_undrained",
+        "host_ended",
+    ]
     assert "rollout_clear" in said(one.rolling_reboot(hotpmem_failure_budget="4"))
 
 
