@@ -120,4 +120,4 @@ bench-downtime: deps ## measure the down time a client sees: handoff, plain kexe
 
 .PHONY: bench-fleet
 bench-fleet: deps ## measure what a rolling reboot costs the controller, on 1, 2, 4 and 6 lab machines
-	$(BIN)/python tests/bench/fleet.py
+	$(BIN)/python tests/bench/rollout_cost.py

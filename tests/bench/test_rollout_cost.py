@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from fleet import exchanges, kind
+from rollout_cost import exchanges, kind
 
 MODULE = r"1.0	-o ControlPath=/x/cm node1 \/bin\/sh\ -c\ \'/usr/bin/python3\ \&\&\ sleep\ 0\' "
 HANDOFF = r"2.0	-o X node1 /bin/sh\ -c\ \'/usr/local/sbin/hotpmem-node\ handoff\ --detach\ --json\' "

@@ -5,7 +5,7 @@
 A wrapper around ssh writes down every exchange. An exchange whose command runs Ansible's Python is a module call. The rest are a handoff's
 commands and its questions whether the machine is back. The machines are emulated: the counts and their growth count, not the seconds.
 
-Usage: fleet.py [--hosts 1,2,4,6] [--mib 30] [--out build/bench/fleet.json] [--keep]
+Usage: rollout_cost.py [--hosts 1,2,4,6] [--mib 30] [--out build/bench/rollout_cost.json] [--keep]
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ sys.path.insert(0, str(TOP / "tests/lab"))
 from hotlab import lab, machine
 
 NAME = "fleet"
-BUILD = TOP / "build/bench/fleet"
+BUILD = TOP / "build/bench/rollout_cost"
 
 # $EPOCHREALTIME needs no process. The last word is the remote command; a tab and a newline never stand in it unquoted.
 WRAPPER = """#!/bin/bash
@@ -143,7 +143,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--hosts", default="1,2,4,6", type=lambda text: [int(word) for word in text.split(",")])
     parser.add_argument("--mib", type=int, default=30)
-    parser.add_argument("--out", type=Path, default=TOP / "build/bench/fleet.json")
+    parser.add_argument("--out", type=Path, default=TOP / "build/bench/rollout_cost.json")
     parser.add_argument("--keep", action="store_true")
     args = parser.parse_args()
     machine.interrupt_as_exception()
