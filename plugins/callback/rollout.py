@@ -16,7 +16,7 @@ description:
   - Shows the batch, the host, its phase, the time that has passed and the time that is left, while C(hotpmem.fleet.rolling_reboot) runs.
   - On a terminal, these lines change in place. Elsewhere, each event is one line of text. This is also the case if the environment
     variable E(NO_COLOR) or E(CI) is set, or with C(-v).
-  - Failures, refusals and warnings are always printed whole, with the next command. Output of P(ansible.builtin.debug#action) is printed as
+  - Failures, refusals and warnings are always printed whole, with the next command. Output of M(ansible.builtin.debug) is printed as
     text.
   - Banners, successful and skipped tasks are printed only with C(-v), as the callback P(ansible.builtin.default#callback) prints them.
   - It shows only what the results of the tasks contain. Control characters in text from hosts are shown as escapes.

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """SIGKILL for rolling_reboot and its workers at seeded moments, and a run that resumes: each host is done exactly once, or named.
 

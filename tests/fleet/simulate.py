@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Takes fleets of stand-in hosts through a rollout, and measures the controller: time, memory and journal for each host.
 

@@ -12,7 +12,7 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 copy=$PWD/build/sanity/$version/ansible_collections/hotpmem/fleet
 rm -rf "$copy"
 mkdir -p "$copy"
-git ls-files -z --cached --others --exclude-standard | grep -zEv '^(\.ci|tests/(bench|demo|helper|lab|setup|unit/fixtures))/' | rsync -a --from0 --files-from=- ./ "$copy/"
+git ls-files -z --cached --others --exclude-standard | grep -zEv '^(\.ci|tests/(bench|demo|fleet|helper|lab|setup|unit/fixtures))/' | rsync -a --from0 --files-from=- ./ "$copy/"
 git -C "$copy" init --quiet
 git -C "$copy" add --all
 

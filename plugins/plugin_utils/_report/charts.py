@@ -37,7 +37,7 @@ def bar_scale(totals: Sequence[float]) -> tuple[float, list[float]]:
     return ticks[-1], ticks
 
 
-def bar(parts: Sequence[tuple[str, float]], end: float) -> dict[str, Any]:
+def timeline_bar(parts: Sequence[tuple[str, float]], end: float) -> dict[str, Any]:
     """Return the pieces of a bar (index, x, width) and whether it was cut off. parts: name and seconds, in their order."""
     pieces, at = [], 0.0
     for number, (_name, seconds) in enumerate(parts):

@@ -115,7 +115,7 @@ class HostRow:
     def to_dict(self, end: float) -> dict[str, Any]:
         """The row for the page. end: of the scale of the bars, in seconds."""
         problems, parts = self.problems(), self.down_parts
-        drawn = charts.bar(parts, end)
+        drawn = charts.timeline_bar(parts, end)
         pieces = [
             {"x": one["x"], "width": one["width"], "class": CLASSES[parts[one["part"]][0]],
              "title": f"{parts[one['part']][0]}: {short(parts[one['part']][1])}"}

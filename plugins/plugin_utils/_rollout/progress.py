@@ -9,6 +9,7 @@ under_way and expected_end. An event costs the same time however many hosts the 
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -246,7 +247,7 @@ class Progress:
         """Return the lines of a display in place: the header, and the hosts under way. At most height lines of width columns."""
         lines = self.header(now)
         room = max(height - len(lines), 0)
-        shown = list(self.hosts) if len(self.hosts) <= room else [name for name, _ in zip(self.hosts, range(max(room - 1, 0)))]
+        shown = list(self.hosts) if len(self.hosts) <= room else list(itertools.islice(self.hosts, max(room - 1, 0)))
         column = min(max([len(visible(name)) for name in shown], default=0), 40)
         for name in shown:
             host = self.hosts[name]

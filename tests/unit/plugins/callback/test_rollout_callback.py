@@ -114,7 +114,7 @@ def on_terminal(command, environment, rows=20, columns=90):
     os.close(child)
     data = b""
     while True:
-        ready, _, _ = select.select([parent], [], [], 120)
+        ready, _write, _error = select.select([parent], [], [], 120)
         assert ready, data
         try:
             piece = os.read(parent, 65536)

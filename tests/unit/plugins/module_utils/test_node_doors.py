@@ -213,7 +213,12 @@ def test_a_system_call_that_fails_in_a_module_is_its_message():
     with pytest.raises(SystemExit):
         _module.run(SimpleNamespace(fail_json=fail_json, params={}, check_mode=False, _name="kexec_load"), act)
     assert said == [
-        {"msg": "Cannot finish the module kexec_load: /run/hotpmem/kexec.json: ENOSPC: No space left on device. See dmesg for more."}
+        {
+            "msg": "Cannot finish the module kexec_load: /run/hotpmem/kexec.json: ENOSPC: No space left on device. See dmesg for more.",
+            "what": "Cannot finish the module kexec_load",
+            "said": "/run/hotpmem/kexec.json: ENOSPC: No space left on device",
+            "todo": "See dmesg for more",
+        }
     ]
 
 

@@ -58,7 +58,7 @@ def sample(
         if number in unreachable:
             last[name], failures[name] = None, "did not answer: ssh: connect to host 192.0.2.1 port 22: No route to host"
             continue
-        all_cycles = [one_cycle(chance) for _ in range(cycles - 1)] + [one_cycle(chance, 4 if number in failed else 1, number in cold)]
+        all_cycles = [one_cycle(chance) for _one in range(cycles - 1)] + [one_cycle(chance, 4 if number in failed else 1, number in cold)]
         last[name] = all_cycles[-1]
         mark = {"run": "20261127T101500Z-ab12cd", "rollout": "default", "time": "2026-11-27T10:17:41Z", "boot_id": "b"}
         facts[name] = {
