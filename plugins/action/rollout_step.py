@@ -20,7 +20,23 @@ from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout import esti
 
 LOOK = "cat /proc/sys/kernel/random/boot_id; uname -r"
 STATES = ("batch", "begin", "look", "phase", "drained", "undrained", "hook", "end", "stop", "finish", "clear")
-TEXTS = ("journal", "directory", "host", "phase", "point", "name", "hook", "outcome", "msg", "next", "reason", "before", "began", "kernel")
+TEXTS = (
+    "journal",
+    "directory",
+    "host",
+    "phase",
+    "point",
+    "name",
+    "hook",
+    "outcome",
+    "msg",
+    "next",
+    "reason",
+    "before",
+    "began",
+    "kernel",
+    "seen",
+)
 SPEC: dict[str, Any] = {
     "state": {"type": "str", "choices": list(STATES), "required": True},
     "settings": {"type": "dict", "default": {}},
@@ -222,6 +238,8 @@ class ActionModule(ActionBase):
             self._append("host_begun", host=self.host, batch=self.args["batch"], boot_id=None, kernel=None)
             self._ended("failed", f"{error}. It was not rebooted.", "Look at its console and its network.")
             return {"go": False, "reason": "unreachable", "msg": str(error)}
+        if not finish and self.args["seen"] not in ("", boot_id):
+            finish = self._has_rebooted()
         if finish:
             was = state.replay(self.book.read()[0]).hosts.get(self.host, state.Host())
             boot_id, kernel = was.boot_id, was.kernel
@@ -235,6 +253,14 @@ class ActionModule(ActionBase):
             finish=finish,
         )
         return {"go": True, "finish": finish, "boot_id": boot_id, "kernel": kernel}
+
+    def _has_rebooted(self) -> bool:
+        """Whether a host that has another boot than in the plan was begun by this run before.
+
+        A controller that was killed may leave a worker, which ends its task: it may start a handoff after the next start made its plan.
+        """
+        was = state.replay(self.book.read()[0]).hosts.get(self.host)
+        return bool(was and was.boot_id and not was.done)
 
     def _look(self) -> dict[str, Any]:
         """Fails, where a task on the host would only be unreachable: a failure reaches the rescue and the always of a block."""

@@ -91,6 +91,10 @@ options:
     description: Why the run stops, or why the budget is cleared.
     type: str
     default: ""
+  seen:
+    description: The boot id that the host had when the plan was made.
+    type: str
+    default: ""
   began:
     description: When the host was begun, in UTC.
     type: str

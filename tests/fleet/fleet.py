@@ -19,6 +19,18 @@ TOP = Path(__file__).resolve().parents[2]
 PLAYBOOK = "hotpmem.fleet.rolling_reboot"
 
 
+def family(pid: int) -> list[int]:
+    """A process and its descendants."""
+    found = [pid]
+    for one in found:
+        for task in Path(f"/proc/{one}/task").glob("*/children"):
+            try:
+                found += [int(child) for child in task.read_text().split()]
+            except OSError:
+                continue
+    return found
+
+
 class Fleet:
     """A directory with the hosts, their inventory and the journals."""
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SIGKILL for rolling_reboot and its workers at seeded moments, and a run that resumes: each host is done exactly once, or named.
+"""SIGKILL for rolling_reboot and all its workers at seeded moments, and a run that resumes: each host is done exactly once, or named.
 
-Each round has a new fleet of stand-in hosts. ansible-playbook is killed with its whole process group, and then the same command runs to
+Each round has a new fleet of stand-in hosts. ansible-playbook is killed with all its workers, and then the same command runs to
 its end. Every host must have been rebooted once, have the mark of the run, and be recorded once as kept. There must be one journal, whose
 run has ended. Every host that was drained must be undrained.
 
@@ -11,6 +11,7 @@ Usage: kills.py [--kills 20] [--hosts 4] [--seed 1] [--jobs 1]
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -22,7 +23,7 @@ from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fleet import Fleet
+from fleet import Fleet, family
 
 # The moments are spread over the events of the journal, so that none of the phases is missed when the machine is slow.
 BATCHES = {"hotpmem_batches": "[1, 2, 1]"}
@@ -76,13 +77,19 @@ def round_of(number: int, seed: int, hosts: int, events: int, seconds: float) ->
         while process.poll() is None and len(fleet.events()) < after:
             time.sleep(0.01)
         time.sleep(later)
-        os.killpg(process.pid, signal.SIGKILL)
+        # The workers are leaders of their own sessions, so killing the process group would leave them.
+        for pid in family(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         code = process.wait()
         written = fleet.events()
         at = f"{written[-1]['event']} {written[-1].get('host') or ''}".strip() if written else "nothing"
         # What a host is doing goes on by itself.
         time.sleep(0.3)
         before = fleet.reboots()
+        if written and written[-1]["event"] == "run_ended":
+            check(fleet)
+            return f"killed after {at}: the run had ended"
         done = fleet.rolling_reboot(**BATCHES)
         assert done.returncode == 0, f"round {number}, killed after {at}: {done.stdout[-4000:]}"
         try:
