@@ -60,7 +60,7 @@ class ActionModule(Asking):
             request = web.request(blocker, "GET", alerts.path_of(kind, str(blocker.get("query") or "")), timeout=blocker["timeout"])
             return blockers.of_alerts(blocker, web_client.ask(request))
         if kind in blockers.OF_FACTS:
-            facts = self._module(FACTS, {}, self._vars, 60)
+            facts = self._module(FACTS, {"gather": ["users"]}, self._vars, 60)
             if facts.get("failed"):
                 raise blockers.Unknown(f"the host did not tell: {facts.get('msg')}")
             return blockers.of_sessions(blocker, facts) if kind == "sessions" else blockers.of_inhibitors(blocker, facts)

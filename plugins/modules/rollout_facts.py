@@ -14,6 +14,16 @@ description:
   - Never changes anything, and does not fail for what can't be read. RV(not_read) names it.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.looks
+options:
+  gather:
+    description:
+      - What to read besides RV(boot_id) and RV(kernel).
+      - V(needs) reads RV(newest_kernel) and RV(needs). It asks the package manager, which may take a minute.
+      - V(history) reads RV(history), V(users) reads RV(sessions) and RV(inhibitors), and V(mark) reads RV(mark).
+    type: list
+    elements: str
+    choices: [needs, history, users, mark]
+    default: [needs, history, users, mark]
 author:
   - The hotpmem.fleet authors (@hotpmem)
 seealso:
@@ -45,11 +55,11 @@ newest_kernel:
     - The newest installed kernel of the flavour of the running one, with C(version), C(path), and the C(initrd) that belongs to it.
     - Null when it can't be told which one that is, or when it is not completely installed. RV(not_read) has the reason.
   type: dict
-  returned: success
+  returned: when O(gather) has V(needs)
 needs:
   description: Why the host needs a reboot.
   type: dict
-  returned: success
+  returned: when O(gather) has V(needs)
   contains:
     kernel:
       description: Whether the running kernel is not the newest installed one. Null when that can't be told.
@@ -66,7 +76,7 @@ history:
   description: The last cycles of this host, at most 20, the newest last. What a record does not hold is null.
   type: list
   elements: dict
-  returned: success
+  returned: when O(gather) has V(history)
   contains:
     n:
       description: The number of the cycle.
@@ -102,18 +112,18 @@ sessions:
     - Without systemd-logind they come from C(who), which does not tell C(since) completely, so that it is null.
   type: list
   elements: dict
-  returned: success
+  returned: when O(gather) has V(users)
 inhibitors:
   description: The inhibitors of systemd-logind with C(who), C(what) (such as V(shutdown:sleep)), C(why) and C(mode) (V(block) or V(delay)).
   type: list
   elements: dict
-  returned: success
+  returned: when O(gather) has V(users)
 mark:
   description:
     - What the last rollout has left on this host with M(hotpmem.fleet.rollout_mark). Null when it has left nothing.
     - It has C(run), C(rollout), C(outcome), C(time) and C(boot_id).
   type: dict
-  returned: success
+  returned: when O(gather) has V(mark)
 not_read:
   description: What could not be read or told, and why, as sentences.
   type: list
@@ -122,7 +132,7 @@ not_read:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.rollout_facts import gather
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.rollout_facts import PARTS, gather
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
@@ -130,12 +140,13 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
 
 def act(module: AnsibleModule) -> dict:
     """Gather."""
-    return gather(Sysfs(), Runner())
+    return gather(Sysfs(), Runner(), module.params["gather"])
 
 
 def main() -> None:
     """Entry point."""
-    run(AnsibleModule(argument_spec={}, supports_check_mode=True), act)
+    spec = {"gather": {"type": "list", "elements": "str", "choices": list(PARTS), "default": list(PARTS)}}
+    run(AnsibleModule(argument_spec=spec, supports_check_mode=True), act)
 
 
 if __name__ == "__main__":

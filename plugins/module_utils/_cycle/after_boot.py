@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional
 from .._host.errors import HotpmemError
 from .._host.records import COLD, HOLD, RESTORE, RUN, SAVED, SERVING, SHUTDOWN, Records
 from .._host.size import format_size
-from .._host.sysfs import boot_id
+from .._host.sysfs import Sysfs, boot_id
 from .._host.systemd import Services
 from .._image.restore_outcome import item_outcomes
 from .._image.timeline import marks_of, summary, systemd_times, unit_times
@@ -138,12 +138,12 @@ class AfterBoot:
         """
         if not self.settings.metrics_dir:
             return ""
-        numbers = [name for name in self.engine.sysfs.list(CYCLES) if name.endswith(".json") and name[:-5].isdigit()]
-        cycles = [self.records.read_json(f"{CYCLES}/{name}") or {} for name in numbers]
+        numbers = recorded_cycles(self.engine.sysfs)
+        cycles = [self.records.read_json(f"{CYCLES}/{number}.json") or {} for number in numbers]
         found = metrics.samples(
             cycles,
-            total=int(numbers[-1][:-5]) if numbers else 0,
-            ended=self._recorded_at(f"{CYCLES}/{numbers[-1]}") if numbers else None,
+            total=numbers[-1] if numbers else 0,
+            ended=self._recorded_at(f"{CYCLES}/{numbers[-1]}.json") if numbers else None,
             outcomes=self.outcomes(),
             hot_add_ok=hot_add_ok,
             online_bytes=self._online_bytes(),
@@ -242,12 +242,16 @@ class AfterBoot:
             **(more or {}),
         }
         self.records.write_json(CYCLE, value)
-        names = [name for name in self.engine.sysfs.list(CYCLES) if name.endswith(".json")]
-        number = 1 + max([int(name[:-5]) for name in names if name[:-5].isdigit()], default=0)
-        self.records.write_json(f"{CYCLES}/{number}.json", value)
-        for name in names[: max(len(names) + 1 - KEEP, 0)]:
-            self.records.remove(f"{CYCLES}/{name}")
+        numbers = recorded_cycles(self.engine.sysfs)
+        self.records.write_json(f"{CYCLES}/{numbers[-1] + 1 if numbers else 1}.json", value)
+        for number in numbers[: max(len(numbers) + 1 - KEEP, 0)]:
+            self.records.remove(f"{CYCLES}/{number}.json")
         return value
+
+
+def recorded_cycles(sysfs: Sysfs) -> List[int]:
+    """The numbers of the cycles in CYCLES, the newest last."""
+    return sorted(int(name[:-5]) for name in sysfs.list(CYCLES) if name.endswith(".json") and name[:-5].isdigit())
 
 
 def spans(timeline: Dict[str, Any]) -> Dict[str, float]:

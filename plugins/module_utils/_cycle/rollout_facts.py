@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._host import package_reboots
 from .._host.logind import Logind
 from .._host.programs import Runner
 from .._host.records import MARK, Records
 from .._host.sysfs import Sysfs, boot_id
-from .._kernel.newest_kernel import NewestKernel
-from .after_boot import CYCLES, KEEP
+from .._kernel.newest_kernel import NOTHING, NewestKernel
+from .after_boot import CYCLES, KEEP, recorded_cycles
 
+# Only needs takes long: it asks the package manager.
+PARTS = ("needs", "history", "users", "mark")
 MARK_KEYS = ("run", "rollout", "outcome", "time", "boot_id")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -54,8 +56,7 @@ def cycle_facts(number: int, record: Mapping[str, Any], ended: str = "") -> Dict
 def history(sysfs: Sysfs) -> Tuple[List[Dict[str, Any]], List[str]]:
     """The last cycles of this host, the newest last, and warnings about damaged files."""
     found, warnings = [], []
-    numbers = sorted(int(name[:-5]) for name in sysfs.list(CYCLES) if name.endswith(".json") and name[:-5].isdigit())
-    for number in numbers[-KEEP:]:
+    for number in recorded_cycles(sysfs)[-KEEP:]:
         path = sysfs.path(f"{CYCLES}/{number}.json")
         try:
             with open(path, encoding="utf-8") as file:
@@ -91,7 +92,7 @@ def needs_of(sysfs: Sysfs, runner: Runner) -> Dict[str, Any]:
     """``newest_kernel``, ``needs`` and ``not_read``."""
     kernels = NewestKernel(sysfs, runner)
     version, unknown = kernels.version()
-    chosen, said = kernels.choose()
+    chosen, said = kernels.complete(version) if version else (NOTHING, unknown)
     packages = package_reboots.read(sysfs, runner)
     running = kernels.files.release
     # Whether to reboot into it is one question, and whether it is completely installed another.
@@ -105,19 +106,22 @@ def needs_of(sysfs: Sysfs, runner: Runner) -> Dict[str, Any]:
     }
 
 
-def gather(sysfs: Sysfs, runner: Runner) -> Dict[str, Any]:
-    """All facts."""
-    logind = Logind(sysfs, runner)
-    needs = needs_of(sysfs, runner)
-    cycles, damaged = history(sysfs)
-    mark, bad_mark = mark_of(sysfs)
-    facts = {
-        "boot_id": boot_id(sysfs),
-        "kernel": sysfs.get("/proc/sys/kernel/osrelease"),
-        **needs,
-        "history": cycles,
-        "sessions": logind.sessions(),
-        "inhibitors": logind.inhibitors(),
-        "mark": mark,
-    }
-    return {**facts, "not_read": needs["not_read"] + damaged + logind.warnings + bad_mark}
+def gather(sysfs: Sysfs, runner: Runner, parts: Sequence[str] = PARTS) -> Dict[str, Any]:
+    """The facts of these parts. boot_id and kernel always belong to them."""
+    facts: Dict[str, Any] = {"boot_id": boot_id(sysfs), "kernel": sysfs.get("/proc/sys/kernel/osrelease")}
+    not_read: List[str] = []
+    if "needs" in parts:
+        needs = needs_of(sysfs, runner)
+        not_read += needs.pop("not_read")
+        facts.update(needs)
+    if "history" in parts:
+        facts["history"], damaged = history(sysfs)
+        not_read += damaged
+    if "users" in parts:
+        logind = Logind(sysfs, runner)
+        facts.update(sessions=logind.sessions(), inhibitors=logind.inhibitors())
+        not_read += logind.warnings
+    if "mark" in parts:
+        facts["mark"], damaged = mark_of(sysfs)
+        not_read += damaged
+    return {**facts, "not_read": not_read}

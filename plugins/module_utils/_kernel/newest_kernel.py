@@ -45,6 +45,9 @@ class Installed:
     initrd: str
 
 
+NOTHING = Installed("", "", "")
+
+
 def locked(path: str) -> bool:
     """True when another process holds a write lock (fcntl) on the file."""
     try:
@@ -83,15 +86,16 @@ class NewestKernel:
         return found[0], ""
 
     def choose(self) -> Tuple[Installed, str]:
-        """The newest kernel with its own initrd. When it can't be used: an Installed with empty fields, and the reason."""
+        """The newest kernel with its own initrd. When it can't be used: NOTHING, and the reason."""
         version, said = self.version()
-        nothing = Installed("", "", "")
-        if not version:
-            return nothing, said
+        return self.complete(version) if version else (NOTHING, said)
+
+    def complete(self, version: str) -> Tuple[Installed, str]:
+        """The kernel of this release with its own initrd. When it is not completely installed: NOTHING, and the reason."""
         path, said = self.files.of_release(version)
         said = said or self.files.fault("the file", path)
         if said:
-            return nothing, f"{version} is not completely installed: {said}"
+            return NOTHING, f"{version} is not completely installed: {said}"
         initrd, said = self.files.initrd_of(path)
         faults = [
             f"its initrd was not found ({said})" if not initrd else self.files.fault("its initrd", initrd),
@@ -100,7 +104,7 @@ class NewestKernel:
             self._in_progress(),
         ]
         said = "; ".join(fault for fault in faults if fault)
-        return (nothing, f"{version} is not completely installed: {said}") if said else (Installed(version, path, initrd), "")
+        return (NOTHING, f"{version} is not completely installed: {said}") if said else (Installed(version, path, initrd), "")
 
     def _nothing(self, installed: List[str], running: str) -> str:
         if installed:

@@ -186,3 +186,10 @@ def test_all_of_it(host, recorder):
     assert sorted(facts) == keys
     assert (facts["boot_id"], facts["kernel"], facts["mark"]) == (BOOT, "6.1-x", MARK)
     assert facts["needs"]["packages"] == ["libc6"] and facts["needs"]["reasons"] == ["/run/reboot-required exists"]
+
+
+def test_only_the_parts_that_are_asked_for(host, recorder):
+    """A report, and the end of a host's cycle, must not wait for the package manager or logind."""
+    runner = recorder({})
+    facts = rf.gather(host({"/run/reboot-required": "", "/var/lib/hotpmem/rollout.json": MARK}), runner, ["history", "mark"])
+    assert facts == {"boot_id": BOOT, "kernel": "6.1-x", "history": [], "mark": MARK, "not_read": []} and not runner.calls
