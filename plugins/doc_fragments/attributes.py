@@ -49,8 +49,8 @@ attributes:
     description: Target systems that can be operated against.
 """
 
-    # Action plugins that end in another boot. Named before ACTS: what the first fragment says about an attribute holds.
-    JUMPS = r"""
+    # Every action plugin
+    ACTION = r"""
 options: {}
 attributes:
   action:
@@ -62,6 +62,12 @@ attributes:
     description: Is usable alongside become keywords.
   bypass_host_loop:
     support: none
+"""
+
+    # Action plugins that end in another boot. Named before ACTS: what the first fragment says about an attribute holds.
+    JUMPS = r"""
+options: {}
+attributes:
   diff_mode:
     support: none
     details: There is nothing to show but another boot.
@@ -74,15 +80,6 @@ attributes:
     ASKS = r"""
 options: {}
 attributes:
-  action:
-    support: full
-  async:
-    support: none
-  become:
-    support: full
-    description: Is usable alongside become keywords.
-  bypass_host_loop:
-    support: none
   check_mode:
     support: full
     details: In check mode nothing is asked of a server that would change it.

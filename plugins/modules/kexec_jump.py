@@ -16,6 +16,7 @@ description:
   - Detects that the jump did not happen, and then reports the answer of the host.
   - This is an action plugin. It runs on the controller and needs no Python on the host.
 extends_documentation_fragment:
+  - hotpmem.fleet.attributes.action
   - hotpmem.fleet.attributes.jumps
   - hotpmem.fleet.attributes.acts
   - ansible.builtin.action_common_attributes.flow

@@ -17,6 +17,7 @@ description:
     reason.
   - This is an action plugin. It needs the agent, which the role P(hotpmem.fleet.node_agent#role) installs.
 extends_documentation_fragment:
+  - hotpmem.fleet.attributes.action
   - hotpmem.fleet.attributes.jumps
   - hotpmem.fleet.attributes.acts
   - ansible.builtin.action_common_attributes.flow

@@ -14,21 +14,11 @@ description:
   - While a blocker blocks, the task waits and asks again, or it fails at once. The blocker says which.
   - This is an action plugin. The tasks of the role P(hotpmem.fleet.rollout#role) use it.
 extends_documentation_fragment:
+  - hotpmem.fleet.attributes.action
   - hotpmem.fleet.attributes.asks
+  - hotpmem.fleet.rollout_context
   - ansible.builtin.action_common_attributes.flow
 options:
-  host:
-    description: The host that the task acts for. Commands get it as E(HOTPMEM_HOST).
-    type: str
-    default: ''
-  rollout:
-    description: The name of the rollout. Commands get it as E(HOTPMEM_ROLLOUT).
-    type: str
-    default: ''
-  run_id:
-    description: The id of the run. Commands get it as E(HOTPMEM_RUN).
-    type: str
-    default: ''
   blockers:
     description: The blockers, as in C(hotpmem_blockers).
     type: list

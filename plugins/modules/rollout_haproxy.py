@@ -83,7 +83,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._host.errors import HotpmemError
 from ..module_utils._module import run
-from ..module_utils._rollout.haproxy import Balancer, Server, Talker
+from ..module_utils._rollout.haproxy import FORCED_DRAIN, Balancer, Server, Talker
 
 INTERVAL = 0.5
 
@@ -122,7 +122,10 @@ def act(module: AnsibleModule) -> Dict[str, Any]:
     before = balancer.servers()
     notes = [f"{one.backend}/{one.name} is in maintenance, and was left so" for one in before if one.in_maintenance]
     todo = [one for one in before if not one.in_maintenance and one.drained != (state == "drained")]
-    after = [one._replace(admin=one.admin ^ 0x08, status="DRAIN" if state == "drained" else "UP") if one in todo else one for one in before]
+    after = [
+        one._replace(admin=one.admin ^ FORCED_DRAIN, status="DRAIN" if state == "drained" else "UP") if one in todo else one
+        for one in before
+    ]
     if not module.check_mode:
         for one in todo:
             balancer.set_state(one, "drain" if state == "drained" else "ready")
