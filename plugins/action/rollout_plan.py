@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import secrets
 import socket
@@ -15,13 +14,9 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.hotpmem.fleet.plugins.action.node_handoff import owner
 from ansible_collections.hotpmem.fleet.plugins.filter.text_table import text_table
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout import extras, inputs, journal, plan, state
-
-
-def owner() -> str:
-    """Who runs this play."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def new_run() -> str:
@@ -128,11 +123,10 @@ class ActionModule(ActionBase):
         lines = [*text_table(plan.rows(made, seen), plan.HEADERS).splitlines(), "", *note, *plan.summary(made, settings, fleet)]
         book = journal.Journal(root / settings.rollout / f"{run}.jsonl")
         records = args["state"] == "recorded" and not self._task.check_mode
-        if records:
-            self._record(book=book, made=made, args=args, was=was, resumes=resumes, settings=settings)
+        written = self._record(book=book, made=made, args=args, was=was, resumes=resumes, settings=settings) if records else None
         return {
             "changed": records,
-            **({"rollout_event": book.read()[0][-1:]} if records else {}),
+            **({"rollout_event": [written]} if written else {}),
             "lines": lines,
             "hosts": made.hosts,
             "serial": [len(batch) for batch in made.batches],
@@ -160,7 +154,8 @@ class ActionModule(ActionBase):
         was: state.Run,
         resumes: bool,
         settings: inputs.Settings,
-    ) -> None:
+    ) -> journal.Event:
+        """Write the plan into the journal. Returns its line."""
         if not resumes:
             book.create()
         for host, outcome in made.recorded.items():
@@ -188,7 +183,7 @@ class ActionModule(ActionBase):
             "spent": len(state.spent(after)),
             "warned": len(after.warned),
         }
-        book.append("run_resumed" if resumes else "run_planned", **line, counts=counts)
+        return book.append("run_resumed" if resumes else "run_planned", **line, counts=counts)
 
 
 def _in_the_way(settings: inputs.Settings, before: state.Run) -> list[str]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.module_utils.common.text.converters import to_text
 from ansible.plugins.action import ActionBase
-from ansible_collections.hotpmem.fleet.plugins.action.rollout_plan import owner
-from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout import estimate, inputs, journal, state, windows
+from ansible_collections.hotpmem.fleet.plugins.action.node_handoff import owner
+from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout import estimate, inputs, journal, state, windows, words
 
 LOOK = "cat /proc/sys/kernel/random/boot_id; uname -r"
 STATES = ("batch", "begin", "look", "phase", "drained", "undrained", "hook", "end", "stop", "finish", "clear")
@@ -101,18 +101,18 @@ class ActionModule(ActionBase):
 
     def _batch(self) -> dict[str, Any]:
         run = state.replay(self.book.read()[0])
-        stop = self._spent(run) or self._bad_kernel(run) or self._outside(self._seconds_of(self.args["hosts"]))
+        seconds = self._seconds_of(self.args["hosts"])
+        stop = self._spent(run) or self._bad_kernel(run) or self._outside(seconds)
         if stop:
             self._append("run_stopped", reason=stop[0], msg=stop[1])
             return {"stop": True, "reason": stop[0], "msg": stop[1], "batch": run.batch}
         number = run.batch + 1
-        end = datetime.now(timezone.utc).timestamp() + self._seconds_of(self.args["hosts"])
         self._append(
             "batch_begun",
             batch=number,
             of=len(run.batches),
             hosts=list(self.args["hosts"]),
-            expected_end=journal.stamp(datetime.fromtimestamp(end, timezone.utc)),
+            expected_end=journal.stamp(journal.now() + timedelta(seconds=seconds)),
         )
         return {"stop": False, "batch": number, "of": len(run.batches)}
 
@@ -132,9 +132,8 @@ class ActionModule(ActionBase):
         return None
 
     def _latch(self, kind: str, hosts: Mapping[str, str], allowed: int) -> str:
-        named = ", ".join(f"{host} ({outcome})" for host, outcome in list(hosts.items())[:10])
-        more = f" and {len(hosts) - 10} more" if len(hosts) > 10 else ""
-        msg = f"The {kind} budget of {allowed} is spent by {named}{more}."
+        named = words.some([f"{host} ({outcome})" for host, outcome in hosts.items()])
+        msg = f"The {kind} budget of {allowed} is spent by {named}."
         self._append("budget_spent", kind=kind, count=len(hosts), allowed=allowed, hosts=list(hosts), msg=msg)
         return msg
 
@@ -166,13 +165,15 @@ class ActionModule(ActionBase):
         return None
 
     def _finish(self) -> dict[str, Any]:
-        run = state.replay(self.book.read()[0])
+        # Nobody else writes any more, so what is appended here is all that comes after these events.
+        events = self.book.read()[0]
+        run = state.replay(events)
         told, budget = bool(run.stopped), self._spent(run)
         left = run.not_begun
         if left and not run.stopped:
             reason = budget or ("window" if self.settings.windows else "operator", "The run ended before these hosts were begun.")
             self._append("run_stopped", reason=reason[0], msg=reason[1])
-            run = state.replay(self.book.read()[0])
+            run = state.replay([*events, *self.lines])
         counts = run.counts()
         if not left:
             self._append("run_ended", counts=counts)
@@ -189,7 +190,7 @@ class ActionModule(ActionBase):
             "lines": said,
             "stopped": bool(run.stopped),
             "spent": budget[1] if budget and not told else "",
-            "events": self.book.read()[0],
+            "events": [*events, *self.lines],
         }
 
     def _stop(self) -> dict[str, Any]:
@@ -238,11 +239,13 @@ class ActionModule(ActionBase):
             self._append("host_begun", host=self.host, batch=self.args["batch"], boot_id=None, kernel=None)
             self._ended("failed", f"{error}. It was not rebooted.", "Look at its console and its network.")
             return {"go": False, "reason": "unreachable", "msg": str(error)}
-        if not finish and self.args["seen"] not in ("", boot_id):
-            finish = self._has_rebooted()
-        if finish:
+        # A controller that was killed may leave a worker, which ends its task: it may start a handoff after the next start made its plan.
+        # So a host that has another boot than in the plan has rebooted, if this run has begun it before.
+        if finish or self.args["seen"] not in ("", boot_id):
             was = state.replay(self.book.read()[0]).hosts.get(self.host, state.Host())
-            boot_id, kernel = was.boot_id, was.kernel
+            finish = finish or bool(was.boot_id and not was.done)
+            if finish:
+                boot_id, kernel = was.boot_id, was.kernel
         self._append(
             "host_begun",
             host=self.host,
@@ -253,14 +256,6 @@ class ActionModule(ActionBase):
             finish=finish,
         )
         return {"go": True, "finish": finish, "boot_id": boot_id, "kernel": kernel}
-
-    def _has_rebooted(self) -> bool:
-        """Whether a host that has another boot than in the plan was begun by this run before.
-
-        A controller that was killed may leave a worker, which ends its task: it may start a handoff after the next start made its plan.
-        """
-        was = state.replay(self.book.read()[0]).hosts.get(self.host)
-        return bool(was and was.boot_id and not was.done)
 
     def _look(self) -> dict[str, Any]:
         """Fails, where a task on the host would only be unreachable: a failure reaches the rescue and the always of a block."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -208,6 +208,6 @@ _HANDLERS = {
 }
 
 
-def spent(run: Run, extra: Sequence[str] = ()) -> dict[str, str]:
-    """What counts against the failure budget now. Hosts that are lost count, and so do extra ones."""
-    return {**run.counted, **{host: "lost" for host in [*run.lost, *extra]}}
+def spent(run: Run) -> dict[str, str]:
+    """What counts against the failure budget now. Hosts that are lost count."""
+    return {**run.counted, **dict.fromkeys(run.lost, "lost")}
