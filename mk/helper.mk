@@ -117,7 +117,3 @@ bench-pmem0: helper ## measure pmem-state beside dd on /dev/pmem0 of a lab machi
 bench-downtime: ROUNDS = 3
 bench-downtime: deps ## measure the down time a client sees: handoff, plain kexec, Ansible's reboot (STATE_MIB=256 ROUNDS=3)
 	$(BIN)/python tests/bench/downtime.py --mib $(or $(STATE_MIB),256) --rounds $(ROUNDS)
-
-.PHONY: bench-fleet
-bench-fleet: deps ## measure what a rolling reboot costs the controller, on 1, 2, 4 and 6 lab machines
-	$(BIN)/python tests/bench/rollout_cost.py

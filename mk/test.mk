@@ -1,8 +1,8 @@
 # Checks and tests. `make check` needs no machine; `make test` has the scenarios of each change, `make test-all` has all of them.
 # What covers the most first, should CI come to its limit: .ci/run says which it insists on. extensions/molecule/README.md has a table.
 SCENARIOS := agent_faults agent e820 nfit grub
-# These repeat the cycle on labelled NVDIMMs and on the dax road, with databases, with two kernels and with six machines, and press memory until it does not go:
-# slow, and rarely the first to fail.
+# These repeat the cycle on labelled NVDIMMs and on the dax road, with databases, with two kernels and with six machines, and press memory
+# until it does not go: slow, and rarely the first to fail.
 SLOW_SCENARIOS := dimms agent_dax applications newest_kernel load rollout
 
 .PHONY: demo check lint unit sanity newest molecule test test-all

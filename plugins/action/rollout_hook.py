@@ -105,9 +105,8 @@ class ActionModule(Asking):
         operation = "unlock" if hook["undo"] else "lock"
         client = str(hook.get("id") or args["host"] or f"hotpmem-{args['rollout']}")
 
-        def attempt() -> lease.Attempt:
-            found = fleetlock.outcome(web_client.ask(fleetlock.request(hook, operation, client)), operation, str(hook["url"]))
-            return lease.Attempt(found.done, found.busy, found.msg)
+        def attempt() -> fleetlock.Attempt:
+            return fleetlock.outcome(web_client.ask(fleetlock.request(hook, operation, client)), operation, str(hook["url"]))
 
         wait, interval = float(hook.get("wait", 600)), float(hook.get("interval", 10))
         last = lease.obtain(attempt, wait if operation == "lock" else 0, interval, sleep=time.sleep, clock=time.monotonic, tell=self._tell)

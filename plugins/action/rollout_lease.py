@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
@@ -36,7 +37,7 @@ class ActionModule(Asking):
         if self._task.check_mode:
             return result
 
-        def attempt() -> lease.Attempt:
+        def attempt() -> fleetlock.Attempt:
             return self._server(args) if "fleetlock" in wanted else self._file(args, task_vars or {})
 
         wait = fields.number(wanted.get("wait"), 0) if state == "taken" else 0
@@ -54,22 +55,22 @@ class ActionModule(Asking):
         result["warnings"] = [*result.get("warnings", []), *result["notes"]]
         return result
 
-    def _server(self, args: dict[str, Any]) -> lease.Attempt:
+    def _server(self, args: dict[str, Any]) -> fleetlock.Attempt:
         """Ask a FleetLock server."""
         definition = {**args["lease"], "url": args["lease"]["fleetlock"]}
         operation = "unlock" if args["state"] == "released" else "lock"
         client = str(definition.get("id") or f"hotpmem-{args['rollout']}-{args['run_id']}")
         found = fleetlock.outcome(web_client.ask(fleetlock.request(definition, operation, client)), operation, definition["url"])
         if found.done:
-            return lease.Attempt(True)
+            return found
         todo = (
             f"The server knows who holds it. This run asks with the id {client}."
             if found.busy
             else "Check hotpmem_fleet_lease and the server."
         )
-        return lease.Attempt(False, found.busy, f"{found.msg}. {todo}")
+        return replace(found, msg=f"{found.msg}. {todo}")
 
-    def _file(self, args: dict[str, Any], task_vars: dict[str, Any]) -> lease.Attempt:
+    def _file(self, args: dict[str, Any], task_vars: dict[str, Any]) -> fleetlock.Attempt:
         """Ask the host of the task, to which the task is delegated."""
         wanted = args["lease"]
         arguments = {
@@ -86,6 +87,6 @@ class ActionModule(Asking):
             said = str(done.get("msg") or "no reason is known")
             if done.get("unreached"):
                 said = f"Cannot reach the host {wanted['host']} of the fleet lease: {said}. Check hotpmem_fleet_lease.host."
-            return lease.Attempt(False, bool(done.get("held")), said, {"lease": done.get("lease") or {}})
+            return fleetlock.Attempt(False, bool(done.get("held")), said, {"lease": done.get("lease") or {}})
         keys = ("lease", "took_over")
-        return lease.Attempt(True, False, str(done.get("notice") or ""), {key: done[key] for key in keys if key in done})
+        return fleetlock.Attempt(True, False, str(done.get("notice") or ""), {key: done[key] for key in keys if key in done})

@@ -31,6 +31,11 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    """The output on one line, since Ansible wraps it."""
+    return " ".join(done.stdout.split())
+
+
 class Fleet:
     """A directory with the hosts, their inventory and the journals."""
 

@@ -4,28 +4,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import pytest
-from fleet import Fleet
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Callable[..., Fleet]:
-    """A fleet of some hosts; keywords are their scripts."""
-
-    def make(count: int, **script: Any) -> Fleet:
-        return Fleet(tmp_path / "fleet", [f"node{number}" for number in range(1, count + 1)], **script)
-
-    return make
-
-
-def said(done: subprocess.CompletedProcess[str]) -> str:
-    """The output on one line, since Ansible wraps it."""
-    return " ".join(done.stdout.split())
+from fleet import Fleet, said
 
 
 def test_check_mode_shows_the_plan_and_changes_nothing(fleet: Callable[..., Fleet]) -> None:

@@ -48,7 +48,7 @@ COLD = f"{LIB}/cold"
 HOLD = f"{RUN}/hold"
 
 
-def _sync_directory(path: str) -> None:
+def sync_directory(path: str) -> None:
     """Flush the directory entry of path to the disk: fsync(2) of the directory."""
     descriptor = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -82,7 +82,7 @@ class Records:
                     os.fsync(file.fileno())
             os.replace(path + ".new", path)
             if sync:
-                _sync_directory(path)
+                sync_directory(path)
         except OSError as error:
             todo = "Free space on the file system, or make the directory writable for root"
             raise HotpmemError(f"Cannot write {name}", error.strerror or str(error), todo) from error
@@ -148,7 +148,7 @@ class Records:
         try:
             os.unlink(path)
             if sync:
-                _sync_directory(path)
+                sync_directory(path)
         except FileNotFoundError:
             return
         except OSError as error:

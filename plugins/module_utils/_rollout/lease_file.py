@@ -13,6 +13,7 @@ import tempfile
 from typing import Any, Dict, Iterator, NamedTuple, Optional
 
 from .._host.errors import HotpmemError
+from .._host.records import sync_directory
 
 TEXTS = ("owner", "rollout", "run", "since", "renewed", "expires")
 
@@ -142,8 +143,4 @@ class LeaseFile:
             except BaseException:
                 os.unlink(name)
                 raise
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(self.path)

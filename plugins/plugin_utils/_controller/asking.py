@@ -11,13 +11,11 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.text.converters import to_text
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 from ansible_collections.hotpmem.fleet.plugins.action.kexec_jump import Lost, end_left_over, limit
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout import fields, probes, web
 
 from . import programs, web_client
 
-display = Display()
 # Seconds beyond the time limit of a command on a host, for the connection.
 CONNECTING = 30.0
 # The context that commands get, in HOTPMEM_NAME.
@@ -40,7 +38,7 @@ class Asking(ActionBase):
 
     def _tell(self, text: str) -> None:
         """Show a line while the task goes on."""
-        display.display(f"{self._context.get('HOTPMEM_HOST') or 'hotpmem'}: {text}")
+        self._display.display(f"{self._context.get('HOTPMEM_HOST') or 'hotpmem'}: {text}")
 
     def _on_host(self, argv: list[str], timeout: float, environment: Mapping[str, str]) -> programs.Ended:
         """Run a command on the host of the task, with the time limit of coreutils."""

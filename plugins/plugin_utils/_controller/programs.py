@@ -47,16 +47,21 @@ def run(argv: Sequence[str], timeout: float, environment: Mapping[str, str]) -> 
     return Ended(process.returncode, stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace"))
 
 
+def unreached(error: BaseException, timeout: float) -> str:
+    """Why a connection failed, in words. Empty for any other reason."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {timeout:g} s"
+    if isinstance(error, ConnectionRefusedError):
+        return "the connection was refused"
+    if isinstance(error, socket.gaierror):
+        return "the name of the host could not be resolved"
+    return ""
+
+
 def connect(host: str, port: int, timeout: float) -> str:
     """Try a TCP connection. Returns the empty string, or the reason why it failed."""
     try:
         with socket.create_connection((host, port), timeout=timeout):
             return ""
-    except ConnectionRefusedError:
-        return "the connection was refused"
-    except (TimeoutError, socket.timeout):
-        return f"no answer within {timeout:g} s"
-    except socket.gaierror:
-        return "the name of the host could not be resolved"
     except OSError as error:
-        return f"the connection failed ({error.strerror or error})"
+        return unreached(error, timeout) or f"the connection failed ({error.strerror or error})"

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
 import threading
 import time
@@ -15,6 +14,8 @@ from urllib.error import HTTPError, URLError
 
 from ansible.module_utils.urls import open_url
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.web import LONGEST, Reply, Request
+
+from .programs import unreached
 
 
 def _read(answer: Any, until: float) -> str:
@@ -35,12 +36,10 @@ def _read(answer: Any, until: float) -> str:
 def _why(error: BaseException, timeout: float) -> str:
     """The reason in words, without the URL."""
     reason = error.reason if isinstance(error, URLError) and isinstance(error.reason, BaseException) else error
-    if isinstance(reason, (TimeoutError, socket.timeout)) or "timed out" in str(reason):
-        return f"no answer within {timeout:g} s"
-    if isinstance(reason, ConnectionRefusedError):
-        return "the connection was refused"
-    if isinstance(reason, socket.gaierror):
-        return "the name of the host could not be resolved"
+    # Some layers pass a timeout on as text only.
+    found = unreached(TimeoutError() if "timed out" in str(reason) else reason, timeout)
+    if found:
+        return found
     if isinstance(reason, ssl.SSLCertVerificationError):
         return f"the certificate of the server is not trusted ({reason.verify_message})"
     if isinstance(reason, HTTPException):

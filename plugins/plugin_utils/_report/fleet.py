@@ -17,12 +17,11 @@ from typing import Any
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import format_size
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image.timeline import PHASES, UP
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._report import charts
+from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.estimate import far_slower
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.result_table import percentiles
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.words import count, seconds_of, short
 
 CYCLES = 20  # in the trend
-FAR_BEHIND = 2  # times the median of the earlier cycles
-ENOUGH = 3  # earlier cycles that a median needs
 _DOWN = tuple((mark, name) for mark, name in PHASES if mark not in UP)
 # The class of each phase in the style sheet of the page.
 CLASSES = {name: f"phase-{mark}" for mark, name in PHASES}
@@ -102,7 +101,7 @@ class HostRow:
             what = f"{name} is held down without its state" if held else f"{name} started without its state"
             add("bad" if held else "warn", what, item.get("reason"), _command(self.name, todo))
         before = [down for one in self.history[:-1] if (down := _positive(one.get("down_seconds"))) is not None]
-        if self.down is not None and len(before) >= ENOUGH and self.down > FAR_BEHIND * median(before):
+        if self.down is not None and far_slower(self.down, before):
             reason = f"{short(self.down)}, and the median of the {count(len(before), 'cycle')} before is {short(median(before))}."
             add("warn", "far slower than before", reason, _command(self.name, "hotpmem-node timeline"))
         return found

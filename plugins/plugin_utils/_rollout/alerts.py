@@ -89,7 +89,8 @@ def queried(reply: web.Reply) -> list[Alert]:
     return [Alert(one.get("alertname") or one.get("__name__") or str(one), one) for one in labels]
 
 
-def _matches(patterns: Sequence[str], text: str) -> bool:
+def matches(patterns: Sequence[str], text: str) -> bool:
+    """Whether one of the patterns matches the whole text."""
     return any(re.fullmatch(pattern, text) for pattern in patterns)
 
 
@@ -98,7 +99,7 @@ def blocking(found: Sequence[Alert], block_alerts: Sequence[str], ignore_alerts:
     return [
         alert
         for alert in found
-        if _matches(block_alerts, alert.name)
-        and not _matches(ignore_alerts, alert.name)
+        if matches(block_alerts, alert.name)
+        and not matches(ignore_alerts, alert.name)
         and all(re.fullmatch(pattern, alert.labels.get(label, "")) for label, pattern in labels.items())
     ]

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from . import alerts, fields, probes, web
+from .words import some
 
 COMMON: dict[str, fields.Check] = {
     "name": fields.is_name,
@@ -72,9 +72,7 @@ def prepared(blocker: Mapping[str, Any]) -> dict[str, Any]:
 def check(blockers: Any) -> list[str]:
     """What is wrong with hotpmem_blockers."""
 
-    def check_blocker(path: str, blocker: Any) -> list[str]:
-        if not isinstance(blocker, Mapping):
-            return [f"{path} must be a dictionary."]
+    def check_blocker(path: str, blocker: Mapping[str, Any]) -> list[str]:
         errors = fields.exactly_one(path, blocker, ("use", *probes.KINDS))
         if errors:
             return errors
@@ -89,18 +87,7 @@ def check(blockers: Any) -> list[str]:
             errors.append(f"{path}.query cannot be combined with block_alerts or ignore_alerts: each sample of the query's result blocks.")
         return errors
 
-    if blockers in (None, []):
-        return []
-    errors = fields.is_list(check_blocker)("hotpmem_blockers", blockers)
-    if not isinstance(blockers, (list, tuple)):
-        return errors
-    named = [{"name": one.get("name") or one.get("use")} for one in blockers if isinstance(one, Mapping)]
-    return errors + fields.repeated("hotpmem_blockers", named)
-
-
-def _several(words: Sequence[str]) -> str:
-    shown = ", ".join(words[:5])
-    return f"{shown} and {len(words) - 5} more" if len(words) > 5 else shown
+    return fields.check_entries("hotpmem_blockers", blockers, check_blocker, lambda one: one.get("name") or one.get("use"))
 
 
 def of_alerts(blocker: Mapping[str, Any], reply: web.Reply) -> str:
@@ -120,11 +107,7 @@ def of_alerts(blocker: Mapping[str, Any], reply: web.Reply) -> str:
     if not left:
         return ""
     what = "the query returned" if blocker.get("query") else "firing alerts:"
-    return f"{what} {_several(sorted({str(one) for one in left}))} at {web.safe_url(str(blocker['url']))}"
-
-
-def _ignored(patterns: Any, word: str) -> bool:
-    return any(re.fullmatch(pattern, word) for pattern in fields.names(patterns))
+    return f"{what} {some(sorted({str(one) for one in left}), 5)} at {web.safe_url(str(blocker['url']))}"
 
 
 def of_sessions(blocker: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -132,9 +115,9 @@ def of_sessions(blocker: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     sessions = facts.get("sessions")
     if not isinstance(sessions, list):
         raise Unknown("the host did not tell who is logged in")
-    found = [one for one in sessions if not _ignored(blocker.get("ignore_users"), str(one.get("user")))]
+    found = [one for one in sessions if not alerts.matches(fields.names(blocker.get("ignore_users")), str(one.get("user")))]
     said = [f"{one.get('user')} on {one.get('tty') or 'no terminal'}" for one in found]
-    return f"logged in: {_several(said)}" if said else ""
+    return f"logged in: {some(said, 5)}" if said else ""
 
 
 def of_inhibitors(blocker: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -147,10 +130,10 @@ def of_inhibitors(blocker: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         for one in inhibitors
         if str(one.get("mode")).startswith("block")
         and "shutdown" in str(one.get("what")).split(":")
-        and not _ignored(blocker.get("ignore_who"), str(one.get("who")))
+        and not alerts.matches(fields.names(blocker.get("ignore_who")), str(one.get("who")))
     ]
     said = [f"{one.get('who')} ({one.get('why')})" for one in found]
-    return f"systemd inhibitors: {_several(said)}" if said else ""
+    return f"systemd inhibitors: {some(said, 5)}" if said else ""
 
 
 # Asks a blocker once. Returns the empty string or the reason, and raises Unknown.

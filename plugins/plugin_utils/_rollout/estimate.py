@@ -75,11 +75,16 @@ def schedule(
     return found
 
 
+def far_slower(seconds: float, before: Sequence[float]) -> bool:
+    """Whether a duration is far above those before it, if there are enough of them to compare."""
+    return len(before) >= ENOUGH and seconds > FAR * statistics.median(before)
+
+
 def behind(history: Sequence[Mapping[str, Any]], cycle: Mapping[str, Any]) -> list[str]:
     """What was far worse in this cycle than in those before it, one sentence each."""
     said = []
     before, now = numbers(history, "down_seconds"), numbers([cycle], "down_seconds")
-    if len(before) >= ENOUGH and now and now[0] > FAR * statistics.median(before):
+    if now and far_slower(now[0], before):
         said.append(
             f"The service was down for {now[0]:.1f} s, and {statistics.median(before):.1f} s is its median of {len(before)} cycles."
         )

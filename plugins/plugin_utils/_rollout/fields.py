@@ -209,14 +209,36 @@ def exactly_one(path: str, value: Mapping[str, Any], kinds: Sequence[str]) -> li
     return [f"{path} must have exactly one of the keys {', '.join(kinds)}" + (f", and has {' and '.join(found)}." if found else ".")]
 
 
-def repeated(path: str, entries: Sequence[Any]) -> list[str]:
+def own_name(entry: Mapping[str, Any]) -> Any:
+    """The key name of an entry."""
+    return entry.get("name")
+
+
+def repeated(path: str, entries: Sequence[Any], name_of: Callable[[Mapping[str, Any]], Any] = own_name) -> list[str]:
     """The errors of names that occur twice in a list of dictionaries."""
     seen: dict[str, int] = {}
     errors = []
     for place, one in enumerate(entries):
-        name = one.get("name") if isinstance(one, Mapping) else None
+        name = name_of(one) if isinstance(one, Mapping) else None
         if isinstance(name, str) and name in seen:
             errors.append(f"{path}[{place}].name is {name!r}, which {path}[{seen[name]}] has already.")
         elif isinstance(name, str):
             seen[name] = place
     return errors
+
+
+def check_entries(
+    path: str,
+    value: Any,
+    check: Callable[[str, Mapping[str, Any]], list[str]],
+    name_of: Callable[[Mapping[str, Any]], Any] = own_name,
+) -> list[str]:
+    """The errors of a variable that is a list of dictionaries, no two of which have the same name. None and an empty list are fine."""
+    if value in (None, []):
+        return []
+
+    def check_entry(where: str, entry: Any) -> list[str]:
+        return check(where, entry) if isinstance(entry, Mapping) else [f"{where} must be a dictionary."]
+
+    errors = is_list(check_entry)(path, value)
+    return errors + (repeated(path, value, name_of) if isinstance(value, (list, tuple)) else [])

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import web
@@ -17,12 +17,13 @@ HEADERS = {"fleet-lock-protocol": "true"}
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """done: the lock is held (or given back). busy: somebody else has it, so a later attempt may succeed."""
+class Attempt:
+    """One attempt to take, renew or give back a lock or a lease. busy: somebody else holds it, so a later attempt may succeed."""
 
     done: bool
     busy: bool = False
     msg: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 def request(definition: Mapping[str, Any], operation: str, client: str) -> web.Request:
@@ -31,11 +32,11 @@ def request(definition: Mapping[str, Any], operation: str, client: str) -> web.R
     return web.request(definition, "POST", PATHS[operation], payload=payload, headers=HEADERS)
 
 
-def outcome(reply: web.Reply, operation: str, url: str) -> Outcome:
+def outcome(reply: web.Reply, operation: str, url: str) -> Attempt:
     """What an answer means. Every status except 200 is a refusal; the body says why."""
     where = web.safe_url(url)
     if reply.status == 200 and not reply.error:
-        return Outcome(True)
+        return Attempt(True)
     try:
         answer = reply.json() if not reply.error else None
     except ValueError:
@@ -44,8 +45,8 @@ def outcome(reply: web.Reply, operation: str, url: str) -> Outcome:
     if isinstance(answer, Mapping) and isinstance(answer.get("kind"), str) and isinstance(answer.get("value"), str):
         why = f"{web.excerpt(answer['value'])} ({web.excerpt(answer['kind'])}, HTTP status {reply.status})"
         # 4xx with a kind is how a server says that all slots are taken. A server that is broken says 5xx.
-        return Outcome(False, 400 <= reply.status < 500, f"Cannot {verb} the lock at {where}: {why}")
-    return Outcome(False, False, f"Cannot {verb} the lock at {where}: {web.said(reply)}, which is not an answer of a FleetLock server")
+        return Attempt(False, 400 <= reply.status < 500, f"Cannot {verb} the lock at {where}: {why}")
+    return Attempt(False, False, f"Cannot {verb} the lock at {where}: {web.said(reply)}, which is not an answer of a FleetLock server")
 
 
 def check_group(path: str, value: Any) -> list[str]:

@@ -35,18 +35,13 @@ def prepared(gate: Mapping[str, Any]) -> dict[str, Any]:
 def check(gates: Any, bases: Sequence[str] = ()) -> list[str]:
     """What is wrong with hotpmem_gates."""
 
-    def check_gate(path: str, gate: Any) -> list[str]:
-        if not isinstance(gate, Mapping):
-            return [f"{path} must be a dictionary."]
+    def check_gate(path: str, gate: Mapping[str, Any]) -> list[str]:
         errors = fields.exactly_one(path, gate, KINDS)
         if errors:
             return errors
         return fields.check_keys(path, gate, {**CHECKS, "tasks": fields.is_file(bases)}, ("name",)) + probes.check_where(path, gate)
 
-    if gates in (None, []):
-        return []
-    errors = fields.is_list(check_gate)("hotpmem_gates", gates)
-    return errors + (fields.repeated("hotpmem_gates", gates) if isinstance(gates, (list, tuple)) else [])
+    return fields.check_entries("hotpmem_gates", gates, check_gate)
 
 
 # Asks a gate once. Returns the empty string, or what is wrong.

@@ -162,5 +162,5 @@ def check(hooks: Any, bases: Sequence[str] = ()) -> list[str]:
     if not isinstance(hooks, Mapping):
         return errors
     for point in POINTS:
-        errors += fields.repeated(f"hotpmem_hooks.{point}", [{"name": name_of(one)} for one in entries(hooks, point)])
+        errors += fields.repeated(f"hotpmem_hooks.{point}", entries(hooks, point), name_of)
     return errors + _check_pairs(hooks)

@@ -12,7 +12,9 @@ from typing import Any
 
 from . import order as ordering
 from . import windows as window
+from .fields import FALSE, TRUE
 from .journal import NAME
+from .words import some
 
 ONLY_WHEN = ("always", "kernel", "packages")
 ON_BAD_KERNEL = ("stop", "back")
@@ -21,7 +23,6 @@ REMOVED = {
     "hotpmem_serial": "Use hotpmem_batches, which takes the same values.",
     "hotpmem_max_fail_percentage": "Use hotpmem_failure_budget, which counts over all batches. Its default is 1.",
 }
-TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 WILD = set("*?[]:,&!~ ")
 
 
@@ -99,7 +100,7 @@ class Reader:
         """True or false."""
         value = self.value(name, default)
         text = str(value).strip().lower()
-        if text not in TRUE + FALSE:
+        if text not in TRUE | FALSE:
             self.problem(name, f"{value!r} is neither true nor false.")
             return default
         return text in TRUE
@@ -136,8 +137,7 @@ def read(raw: Mapping[str, Any]) -> tuple[Settings, list[str]]:
     if not NAME.fullmatch(name):
         reader.problem("rollout", f"{name!r} is not a name of at most 64 letters, digits, '.', '_' and '-'.")
         name = default.rollout
-    for kept in ("confirm",):
-        reader.boolean(kept, True)
+    reader.boolean("confirm", True)
     settings = Settings(
         rollout=name,
         batches=_batches(reader) or default.batches,
@@ -202,13 +202,13 @@ def of_the_fleet(settings: Settings, hosts: Sequence[str], variables: Mapping[st
     if not isinstance(settings.order, str):
         unknown = [name for name in settings.order if name not in known]
         if unknown:
-            problems.append(f"hotpmem_order: {_names(unknown)}: not among the {len(hosts)} hosts of this run. Correct the names.")
+            problems.append(f"hotpmem_order: {some(unknown)}: not among the {len(hosts)} hosts of this run. Correct the names.")
     domain = settings.failure_domain
     if domain:
         lacking = [host for host in hosts if variables[host].get(domain) in (None, "")]
         if lacking:
             problems.append(
-                f"hotpmem_failure_domain: the variable {domain} is not set for {_names(lacking)}. Set it for each host, for example in "
+                f"hotpmem_failure_domain: the variable {domain} is not set for {some(lacking)}. Set it for each host, for example in "
                 "host_vars."
             )
     return problems
@@ -223,14 +223,9 @@ def unknown_names(variable: str, pattern: str, known: Collection[str]) -> list[s
         return []
     if not unknown:
         return []
-    return [f"{variable}: {_names(unknown)}: the inventory has no host and no group of this name. Correct the name."]
+    return [f"{variable}: {some(unknown)}: the inventory has no host and no group of this name. Correct the name."]
 
 
 def removed(variables: Collection[str]) -> list[str]:
     """Problems of variables that earlier versions had."""
     return [f"{name}: this variable was removed. {advice}" for name, advice in REMOVED.items() if name in variables]
-
-
-def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:10])
-    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown

@@ -20,6 +20,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import sync_directory
+
+from .state import DONE
+
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 TAIL = 64 * 1024
 
@@ -66,7 +70,7 @@ def advance(tally: Mapping[str, int], event: Mapping[str, Any]) -> dict[str, int
     elif name == "host_ended":
         after["under_way"] -= 1
         outcome = event.get("outcome")
-        key = "done" if outcome in ("kept", "cold") else "refused" if outcome == "refused" else "failed"
+        key = "done" if outcome in DONE else "refused" if outcome == "refused" else "failed"
         after[key] += 1
         after["spent"] += key == "failed"
         after["warned"] += outcome == "cold" or bool(event.get("warnings"))
@@ -96,7 +100,7 @@ class Journal:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            _sync_directory(self.path.parent)
+            sync_directory(str(self.path))
         except OSError as error:
             raise JournalError(
                 f"Cannot create the journal {self.path}: {error.strerror}. Nothing was begun. Set hotpmem_journal_dir to a directory "
@@ -180,14 +184,6 @@ def _repair(file: IO[bytes]) -> Event | None:
     except ValueError:
         return None
     return event if isinstance(event, dict) else None
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def newest(root: Path, name: str) -> Journal | None:

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from . import fields, fleetlock, web
+from .fleetlock import Attempt
 
 WAITING: dict[str, fields.Check] = {"wait": fields.is_number(0, 604800), "interval": fields.is_number(0.1, 3600)}
 OF_FILE: dict[str, fields.Check] = {
@@ -40,16 +40,6 @@ def check(lease: Any) -> list[str]:
         return ["hotpmem_fleet_lease.take_over works only with a file on a host: a FleetLock server lets only the holder give a lock back."]
     checks = OF_FILE if "host" in lease else {**OF_SERVER, "take_over": fields.is_boolean}
     return fields.check_keys("hotpmem_fleet_lease", lease, checks)
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One attempt to take or renew a lease. busy: somebody else holds it, so a later attempt may succeed."""
-
-    done: bool
-    busy: bool = False
-    msg: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 def obtain(

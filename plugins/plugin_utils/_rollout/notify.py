@@ -34,9 +34,7 @@ CHECKS: dict[str, fields.Check] = {
 def check(notify: Any, mail_installed: bool) -> list[str]:
     """What is wrong with hotpmem_notify."""
 
-    def check_target(path: str, target: Any) -> list[str]:
-        if not isinstance(target, Mapping):
-            return [f"{path} must be a dictionary."]
+    def check_target(path: str, target: Mapping[str, Any]) -> list[str]:
         errors = fields.exactly_one(path, target, ("webhook", "mail")) or fields.check_keys(path, target, CHECKS)
         if "mail" in target and not mail_installed:
             errors.append(
@@ -47,10 +45,7 @@ def check(notify: Any, mail_installed: bool) -> list[str]:
             errors.append(f"{path}.format belongs to a webhook, and not to mail.")
         return errors
 
-    if notify in (None, []):
-        return []
-    errors = fields.is_list(check_target)("hotpmem_notify", notify)
-    return errors + (fields.repeated("hotpmem_notify", notify) if isinstance(notify, (list, tuple)) else [])
+    return fields.check_entries("hotpmem_notify", notify, check_target)
 
 
 def targets(notify: Sequence[Mapping[str, Any]], notice: str) -> list[dict[str, Any]]:

@@ -8,11 +8,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from .state import DONE as WELL
+from .state import FAILED
 from .words import about, seconds_of, short, visible
 
 HEADERS = ("host", "batch", "outcome", "down", "seconds", "what next")
-WELL = ("kept", "cold")
-FAILED = ("failed", "back", "lost", "unreachable")
 # Problems first, so that the eye and the end of a log find them.
 ORDER = (*FAILED, "refused", "not begun", "cold", "kept", "left out")
 _LOOK = "Run the playbook again. It looks at this host first."

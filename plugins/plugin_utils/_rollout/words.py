@@ -7,6 +7,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 # C0 and C1 control characters except the tab and the line feed. A host could send sequences that rewrite the screen.
@@ -68,7 +69,7 @@ def time_of_day(when: float, now: float) -> str:
     return f"{then:%H:%M}" if then.date() == today.date() else f"{then:%Y-%m-%d %H:%M}"
 
 
-def some(names: list[str], most: int = 10) -> str:
+def some(names: Sequence[str], most: int = 10) -> str:
     """Return names as a list of words, shortened."""
     shown = ", ".join(visible(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
