@@ -28,3 +28,7 @@ lab-down: ## end the machines (NAME=demo)
 .PHONY: kills
 kills: deps ## SIGKILL for ansible-playbook at 30 moments of a cycle without the agent, on two machines (KILLS=30)
 	$(BIN)/python tests/lab/kills.py --kills $(or $(KILLS),30)
+
+.PHONY: rollout-kills
+rollout-kills: deps ## SIGKILL for rolling_reboot at 20 moments, over 4 lab machines, and runs that resume (KILLS=20)
+	$(BIN)/python tests/lab/rollout_kills.py --kills $(or $(KILLS),20)
