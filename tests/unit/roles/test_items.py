@@ -135,12 +135,11 @@ def lines(text: str) -> list[str]:
 
 @pytest.mark.parametrize("role", ["unit_guard", "node_agent"])
 def test_no_unit_is_the_same_as_an_empty_unit_and_a_short_name_is_a_service(tmp_path: Path, role: str) -> None:
-    (answer,) = evaluated(
-        tmp_path, role, [{f"{role}_items": ODD}], {"units": "{{ %s_units }}" % role, "dropins": "{{ %s_dropins }}" % role}
-    )
+    names = {"unit_guard": "unit_guard_dropins", "node_agent": "node_agent_set_names"}
+    (answer,) = evaluated(tmp_path, role, [{f"{role}_items": ODD}], {"units": "{{ %s_units }}" % role, "names": "{{ %s }}" % names[role]})
     assert answer["units"] == ["memcached.service", "warm.socket"]
-    assert [path.split("/")[4] for path in answer["dropins"]][:2] == ["memcached.service.d", "warm.socket.d"]
-    assert not [path for path in answer["dropins"] if "/.d/" in path]
+    of_guard = [f"/etc/systemd/system/{unit}.d/50-hotpmem-pending.conf" for unit in answer["units"]]
+    assert answer["names"] == (of_guard if role == "unit_guard" else answer["units"])
 
 
 def test_the_cold_start_starts_the_units_only(tmp_path: Path) -> None:
@@ -156,7 +155,7 @@ def test_the_agent_gets_booleans_and_full_names(tmp_path: Path) -> None:
         "node_agent",
         [{"node_agent_items": ODD, "item": "{{ node_agent_named | first }}"}],
         {name: template("node_agent", name) for name in ("hold.conf", "units.conf", "node.json", "dropin.conf")}
-        | {"not_early": "{{ node_agent_not_early }}", "set": "{{ node_agent_set_names }}", "dropins": "{{ node_agent_dropins }}"},
+        | {"not_early": "{{ node_agent_not_early }}", "set": "{{ node_agent_set_names }}"},
     )
     assert lines(answer["hold.conf"]) == ["none", "short"]
     assert lines(answer["units.conf"]) == ["short memcached.service", "warm warm.socket"]
@@ -173,10 +172,8 @@ def test_the_agent_gets_booleans_and_full_names(tmp_path: Path) -> None:
 def test_the_drop_ins_are_those_of_the_units_that_the_host_names(tmp_path: Path) -> None:
     units = [{"name": name, "kept": [], "named": [], "parts": []} for name in (r"a@b\x2dc.service", "a.socket")]
     case = {"node_agent_items": ODD, "node_agent_found": {"stdout": json.dumps({"units": units})}}
-    (answer,) = evaluated(tmp_path, "node_agent", [case], {"dropins": "{{ node_agent_dropins }}"})
-    assert [path.split("/")[4] for path in answer["dropins"]][:3] == [
-        r"a@b\x2dc.service.d", "a.socket.d", "hotpmem-cold-start.service.d",
-    ]  # fmt: skip
+    (answer,) = evaluated(tmp_path, "node_agent", [case], {"names": "{{ node_agent_set_names }}"})
+    assert answer["names"] == [r"a@b\x2dc.service", "a.socket"]
 
 
 def test_the_helper_gets_the_checked_items(tmp_path: Path) -> None:
