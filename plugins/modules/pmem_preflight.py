@@ -15,6 +15,7 @@ description:
   - Checks that the namespace exists and that no memory leaked.
   - Checks that the memory blocks can be removed, and that enough memory stays available afterwards.
   - Checks that the items exist, can be read, and fit into the persistent memory.
+  - Checks that the units of the items exist, that they wait for their state at boot, and that no other process uses the items.
   - Checks that the copy helper works, and that a kernel can be loaded for kexec.
   - Never changes anything.
 extends_documentation_fragment:
@@ -24,7 +25,7 @@ extends_documentation_fragment:
   - hotpmem.fleet.namespace.road
 options:
   items:
-    description: What would be saved. Each has C(name) and C(path). Other keys are ignored.
+    description: What would be saved. Each has C(name) and C(path), and may have C(unit). Other keys are ignored.
     type: list
     elements: dict
     default: []
@@ -104,8 +105,10 @@ chosen:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.hotplug import ROADS
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings, kept_items
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.state_units import StateUnits
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import parse_size
-from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy import items_from
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import Services
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
 
 
@@ -113,9 +116,12 @@ def act(module: AnsibleModule) -> dict:
     """Gather the reasons; raise when there is one."""
     params = module.params
     engine = Engine(helper=params["helper"], road=params["road"])
-    items = items_from(params["items"], need_path=True)
     target = engine.kexec.target(params["kernel"], params["initrd"], params["command_line"])
-    numbers = engine.preflight.require(params["namespace"] or "", items, parse_size(params["reserve"]), params["kexec"], target)
+    settings = Settings(items=kept_items([{key: one.get(key) for key in ("name", "path", "unit")} for one in params["items"]]))
+    units = StateUnits(engine.sysfs, Services(engine.runner, settings.stop_timeout), settings)
+    numbers = engine.preflight.require(
+        params["namespace"] or "", settings.state_items, parse_size(params["reserve"]), params["kexec"], target, units.problems
+    )
     found = {"kernel": target.kernel or None, "initrd": target.initrd or None, "chosen": target.chosen}
     return {"ok": True, "reasons": [], "numbers": numbers, **found}
 

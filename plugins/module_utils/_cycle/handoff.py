@@ -127,11 +127,9 @@ class Handoff:
     def preflight(self) -> Dict[str, Any]:
         """Check that a handoff can succeed, and return the numbers. Changes nothing. Raises HotpmemError with every reason against it."""
         one, target = self.settings, self.target()
-        numbers = self.engine.preflight.require(one.namespace, one.state_items, one.reserve, target is not None, target)
-        reasons = self.units.problems()
-        if reasons:
-            todo = "Nothing was changed. Fix each of these, then try again"
-            raise HotpmemError("This host is not ready", "; ".join(reasons), todo, reasons=reasons)
+        numbers = self.engine.preflight.require(
+            one.namespace, one.state_items, one.reserve, target is not None, target, self.units.problems
+        )
         found = self.namespace
         device = self.engine.hotplug.device_of(found)
         image = self.engine.converter.image_of(device) if device and not one.force else ""

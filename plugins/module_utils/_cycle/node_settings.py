@@ -102,7 +102,8 @@ def items_of(kept: Sequence[Kept]) -> List[Item]:
     return [Item(one.name, one.path) for one in kept]
 
 
-def _kept(entries: Any) -> List[Kept]:
+def kept_items(entries: Any) -> List[Kept]:
+    """The items of a list of dicts. Raises ValueError, or HotpmemError, when one is not valid."""
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError("items is not a list of objects")
     items_from(entries, need_path=True)
@@ -158,7 +159,7 @@ def from_dict(values: Dict[str, Any], where: str = SETTINGS) -> Settings:
         )
     try:
         settings = Settings(
-            **{name: _kept(value) if name == "items" else _value(name, value, getattr(defaults, name)) for name, value in values.items()}
+            **{name: kept_items(value) if name == "items" else _value(name, value, getattr(defaults, name)) for name, value in values.items()}
         )
     except ValueError as error:
         raise HotpmemError(what, str(error), _TODO) from error

@@ -124,12 +124,19 @@ class Preflight:
         self.check_name = check_name
 
     def check(
-        self, wanted: str, items: Sequence[Item], reserve: int, with_kexec: bool, target: Optional[Target] = None
+        self,
+        wanted: str,
+        items: Sequence[Item],
+        reserve: int,
+        with_kexec: bool,
+        target: Optional[Target] = None,
+        of_units: Callable[[], List[str]] = list,
     ) -> Tuple[List[str], Dict[str, Any]]:
         """Return the reasons against a cycle, and the numbers. Under ``warnings`` they have sentences about what may go wrong.
 
         wanted: the namespace, as Namespaces.find() takes it. reserve: bytes that must stay available. with_kexec: also check that the
-        kernel can be loaded. target: what to jump to; None means the running kernel.
+        kernel can be loaded. target: what to jump to; None means the running kernel. of_units: returns the reasons against stopping the
+        units of the items (StateUnits.problems).
         """
         owner = HostLock(self.sysfs).holder()
         # The handoff checks as well, and is itself the owner.
@@ -167,13 +174,23 @@ class Preflight:
         reasons += self._helper([item for item in items if item.name not in bad], capacity, numbers, not bad)
         if with_kexec:
             reasons += self.kexec.problems(target or self.kexec.target(None, None, None))
+        try:
+            reasons += of_units()
+        except HotpmemError as error:
+            reasons.append(f"{error.what}: {error.said}. {error.todo}")
         return reasons, numbers
 
     def require(
-        self, wanted: str, items: Sequence[Item], reserve: int, with_kexec: bool, target: Optional[Target] = None
+        self,
+        wanted: str,
+        items: Sequence[Item],
+        reserve: int,
+        with_kexec: bool,
+        target: Optional[Target] = None,
+        of_units: Callable[[], List[str]] = list,
     ) -> Dict[str, Any]:
         """Like check(), but raises HotpmemError with all reasons when there are any. Returns the numbers."""
-        reasons, numbers = self.check(wanted, items, reserve, with_kexec, target)
+        reasons, numbers = self.check(wanted, items, reserve, with_kexec, target, of_units)
         if reasons:
             raise HotpmemError(
                 "This host is not ready",

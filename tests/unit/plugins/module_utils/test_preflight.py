@@ -11,6 +11,7 @@ import struct
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle import preflight as pf
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy import Item
 from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.memory_blocks import Block
 
@@ -221,3 +222,15 @@ def test_everything_at_once(host):
     reasons, numbers = preflight.check("", ITEMS, 4096 * M, True)
     assert [any(part in reason for reason in reasons) for part in ("short by", "zone DMA32", "does not fit", "no kexec")] == [True] * 4
     assert numbers["needed_bytes"] == 600 * M
+
+
+def test_the_reasons_of_the_units_come_with_the_others(host):
+    _fake, preflight = host("6.1-e820-raw", version="GNU tar")
+    reasons, _numbers = preflight.check("", ITEMS, 0, False, of_units=lambda: ["the unit cache.service does not exist"])
+    assert [any(part in reason for reason in reasons) for part in ("GNU tar", "cache.service")] == [True] * 2
+
+    def silent():
+        raise HotpmemError("Cannot read the units", "systemd did not answer", "Try again")
+
+    reasons, _numbers = preflight.check("", ITEMS, 0, False, of_units=silent)
+    assert "Cannot read the units: systemd did not answer. Try again" in reasons
