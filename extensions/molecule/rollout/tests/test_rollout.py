@@ -19,6 +19,8 @@ LAB = os.environ["HOTPMEM_LAB"]
 BUILD = CHECKOUT / "build/molecule" / LAB
 HOSTS = [f"node{number}" for number in range(1, 7)]
 JOURNAL = BUILD / "journal"
+# With what the machines were provisioned (base.yml). Other settings would be refused.
+SETTINGS = [f"hotpmem_{name}={os.environ['HOTPMEM_' + name.upper()]}" for name in ("node_agent", "road", "jump_initrd", "jump_check")]
 ANSIBLE = [str(Path(sys.executable).with_name("ansible-playbook")), "--inventory", str(lab.folder(LAB) / "inventory.yml")]
 
 
@@ -35,7 +37,8 @@ def play(name: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a playbook of the collection as the operator would, with the scenario's variables. Its output also goes to a file."""
     command = [
         *ANSIBLE, f"hotpmem.fleet.{name}",
-        "--extra-vars", f"@{CHECKOUT}/{os.environ['HOTPMEM_VARS']}", "--extra-vars", f"hotpmem_journal_dir={JOURNAL}", *words,
+        "--extra-vars", f"@{CHECKOUT}/{os.environ['HOTPMEM_VARS']}", "--extra-vars", f"hotpmem_journal_dir={JOURNAL}",
+        *(word for one in SETTINGS for word in ("--extra-vars", one)), *words,
     ]  # fmt: skip
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1200, check=False)
     with (BUILD / "rollout.log").open("a") as log:
