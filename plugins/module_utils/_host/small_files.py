@@ -47,6 +47,10 @@ def compare(files: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
 
 
 def surplus(patterns: Sequence[str], files: Sequence[Mapping[str, Any]]) -> List[str]:
-    """The paths that match one of the patterns (glob(7)) and are not among the files."""
+    """The paths that match one of the patterns (glob(7)) and are not among the files. Raises HotpmemError for a directory."""
     kept = {file["path"] for file in files}
-    return sorted({path for pattern in patterns for path in glob.glob(pattern)} - kept)
+    found = sorted({path for pattern in patterns for path in glob.glob(pattern)} - kept)
+    for path in found:
+        if os.path.isdir(path) and not os.path.islink(path):
+            raise HotpmemError(f"Cannot remove {path}", "it is a directory", "Remove it by hand, then try again. Nothing was changed")
+    return found

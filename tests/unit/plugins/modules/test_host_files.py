@@ -95,3 +95,10 @@ def test_nothing_is_written_when_one_file_cannot_be(tmp_path: Path) -> None:
     done = call(files=[{"path": str(tmp_path / name), "content": "x\n"} for name in ("good", "directory")])
     assert done["failed"] and f"Cannot compare {tmp_path}/directory: it is not a file." in done["msg"]
     assert not (tmp_path / "good").exists()
+
+
+def test_prune_removes_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "x.d").mkdir()
+    done = call(files=[{"path": str(tmp_path / "good"), "content": "x\n"}], prune=[str(tmp_path / "*.d")])
+    assert done["failed"] and f"Cannot remove {tmp_path}/x.d: it is a directory." in done["msg"]
+    assert (tmp_path / "x.d").is_dir() and not (tmp_path / "good").exists()
