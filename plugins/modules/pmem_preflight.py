@@ -120,7 +120,7 @@ def act(module: AnsibleModule) -> dict:
     settings = Settings(items=kept_items([{key: one.get(key) for key in ("name", "path", "unit")} for one in params["items"]]))
     units = StateUnits(engine.sysfs, Services(engine.runner, settings.stop_timeout), settings)
     numbers = engine.preflight.require(
-        params["namespace"] or "", settings.state_items, parse_size(params["reserve"]), params["kexec"], target, units.problems
+        params["namespace"] or "", settings.state_items, parse_size(params["reserve"]), params["kexec"], target, of_units=units.problems
     )
     found = {"kernel": target.kernel or None, "initrd": target.initrd or None, "chosen": target.chosen}
     return {"ok": True, "reasons": [], "numbers": numbers, **found}

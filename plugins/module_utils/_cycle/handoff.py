@@ -128,7 +128,7 @@ class Handoff:
         """Check that a handoff can succeed, and return the numbers. Changes nothing. Raises HotpmemError with every reason against it."""
         one, target = self.settings, self.target()
         numbers = self.engine.preflight.require(
-            one.namespace, one.state_items, one.reserve, target is not None, target, self.units.problems
+            one.namespace, one.state_items, one.reserve, target is not None, target, of_units=self.units.problems
         )
         found = self.namespace
         device = self.engine.hotplug.device_of(found)

@@ -159,7 +159,10 @@ def from_dict(values: Dict[str, Any], where: str = SETTINGS) -> Settings:
         )
     try:
         settings = Settings(
-            **{name: kept_items(value) if name == "items" else _value(name, value, getattr(defaults, name)) for name, value in values.items()}
+            **{
+                name: kept_items(value) if name == "items" else _value(name, value, getattr(defaults, name))
+                for name, value in values.items()
+            }
         )
     except ValueError as error:
         raise HotpmemError(what, str(error), _TODO) from error

@@ -130,6 +130,7 @@ class Preflight:
         reserve: int,
         with_kexec: bool,
         target: Optional[Target] = None,
+        *,
         of_units: Callable[[], List[str]] = list,
     ) -> Tuple[List[str], Dict[str, Any]]:
         """Return the reasons against a cycle, and the numbers. Under ``warnings`` they have sentences about what may go wrong.
@@ -187,10 +188,11 @@ class Preflight:
         reserve: int,
         with_kexec: bool,
         target: Optional[Target] = None,
+        *,
         of_units: Callable[[], List[str]] = list,
     ) -> Dict[str, Any]:
         """Like check(), but raises HotpmemError with all reasons when there are any. Returns the numbers."""
-        reasons, numbers = self.check(wanted, items, reserve, with_kexec, target, of_units)
+        reasons, numbers = self.check(wanted, items, reserve, with_kexec, target, of_units=of_units)
         if reasons:
             raise HotpmemError(
                 "This host is not ready",
