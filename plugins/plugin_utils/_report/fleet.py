@@ -53,7 +53,7 @@ def _command(host: str, words: str) -> str:
 
 
 class HostRow:
-    """One host. cycle: its cycle.json. facts: the result of rollout_facts. failure: why it has none. rollout: how it failed in a rollout."""
+    """One host. cycle: its cycle.json. facts: the result of rollout_facts. failure: why it has none. rollout: how a rollout failed."""
 
     def __init__(self, name: str, cycle: Any, facts: Any, failure: str, rollout: Any = None) -> None:
         self.name = name

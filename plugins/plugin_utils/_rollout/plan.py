@@ -176,7 +176,8 @@ def before_it(run: str, before: Run, now: datetime) -> str:
     """What became of the last run, for the plan of a new one. A run that was started twice by mistake is seen here."""
     if not before.ended:
         left = len(before.not_begun)
-        return f"The last run {run} has not ended, and {count(left, 'host')} of it {'was' if left == 1 else 'were'} not begun. This is a new run."
+        verb = "was" if left == 1 else "were"
+        return f"The last run {run} has not ended, and {count(left, 'host')} of it {verb} not begun. This is a new run."
     ended, counts = time_of(before.ended), before.counts()
     when = f" {about(now.timestamp() - ended)} ago" if ended is not None else ""
     failed = len(before.failed) + counts["unreachable"]
