@@ -165,7 +165,7 @@ def test_a_run_waits_for_its_window(fleet: Callable[..., Fleet]) -> None:
 def test_a_window_that_closes_inside_a_batch(fleet: Callable[..., Fleet]) -> None:
     """The hosts of the batch that were not begun are named, and the next start takes them up."""
     one = fleet(2)
-    closes = minute_after_the_plan(one, 4)
+    closes = minute_after_the_plan(one, 8)
     # The first host answers at its turn when the window is closed, and only one fork is there.
     one.script("node1", sleeps=(closes + timedelta(seconds=1)).timestamp())
     open_now = window(closes - timedelta(hours=1), closes)
