@@ -221,7 +221,7 @@ def _seen(host: str, variables: Mapping[str, Any], settings: inputs.Settings) ->
     domain = str(variables.get(settings.failure_domain, "")) if settings.failure_domain else ""
     for one in (facts, ready, settings_file):
         if one.get("unreachable"):
-            return plan.Seen(host, domain, unreachable=f"The host did not answer: {reason_of(one)}")
+            return plan.Seen(host, domain, unreachable=f"The host did not answer: {reason_of(one).rstrip('.')}.")
     refused, note = "", ""
     differs = "; ".join(str(one) for one in variables.get("node_agent_differences") or [])
     if facts.get("msg") and "boot_id" not in facts:
