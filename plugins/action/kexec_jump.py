@@ -67,6 +67,7 @@ STUCK = 8.0  # seconds beyond the connect timeout after which a question counts 
 CONNECT = (2, 2, 2, 5)
 CONNECT_LATE = (2, 5, 10)
 LATE = 60.0
+TELL = 30.0  # seconds until the operator is told what the host is doing; the time doubles after each line
 # The first value that ssh reads counts, so these go in front. No shared connection: it would outlive the host and hang.
 SSH_ARGS = "-o ControlMaster=no -o ControlPath=none -o ServerAliveInterval=1 -o ServerAliveCountMax=4"
 
@@ -144,6 +145,14 @@ def end_left_over(error: BaseException) -> None:
                 value.wait()
 
 
+def _doing(answer: Answer | None) -> str:
+    """What a host does that has not come back yet."""
+    if answer is None:
+        return "waiting for its new boot, it does not answer"
+    said = answer.log.strip().splitlines()
+    return "waiting for its jump, it still runs its old boot" + (f" and says: {said[-1]}" if said else "")
+
+
 class ActionModule(ActionBase):
     """The action."""
 
@@ -157,6 +166,7 @@ class ActionModule(ActionBase):
     }
     _settle = SETTLE
     _starting = STARTING
+    _name = ""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
@@ -170,6 +180,7 @@ class ActionModule(ActionBase):
         if not self._begin(result, args):
             return result
         started = time.monotonic()
+        self._name = str((task_vars or {}).get("inventory_hostname", ""))
         self._start(args)
         with self._patience():
             result.update(self._wait(before, started, args["timeout"]))
@@ -251,6 +262,7 @@ class ActionModule(ActionBase):
         """Ask until a new boot answers, the jump is known to have failed, or the time is over."""
         attempt = 0
         last: tuple[float, Answer] | None = None
+        tell = TELL
         while (elapsed := time.monotonic() - started) < timeout:
             answer = self._ask(PROBE, connect_timeout(attempt, elapsed))
             attempt += 1
@@ -261,6 +273,9 @@ class ActionModule(ActionBase):
             if parsed and (parsed.failed or (seconds > self._settle and not self._stopping())):
                 return {"failed": True, "changed": False, "alive": True, "seconds": seconds, "msg": self._came_back(parsed, seconds)}
             last = (seconds, parsed) if parsed else last
+            if seconds >= tell:
+                display.display(f"{self._name}: {_doing(parsed)} ({seconds:.0f} s, at most {timeout} s)")
+                tell = seconds * 2
             time.sleep(PAUSE)
         if last and last[0] > timeout - LATE:
             return self._still_there(last[1], timeout)

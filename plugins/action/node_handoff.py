@@ -58,6 +58,7 @@ class ActionModule(Jump):
         "run": {"type": "str"},
         "kernel": {"type": "str"},
         "initrd": {"type": "str"},
+        "boot_id": {"type": "str"},
     }
     # Before the jump it removes memory, which takes as long as it takes; its log says when it has failed.
     _settle = float("inf")
@@ -97,8 +98,11 @@ class ActionModule(Jump):
         return super().run(tmp, task_vars)
 
     def _begin(self, result: dict[str, Any], args: dict[str, Any]) -> bool:
-        """With hold, hold the host, and nothing more."""
+        """With hold, hold the host, and nothing more. A host that has left the boot that the play means is left alone."""
         result["run"] = args["run"]
+        if args.get("boot_id") and result["before"]["boot_id"] != args["boot_id"]:
+            result.update(changed=False, before={"boot_id": args["boot_id"]})
+            return False
         if not args["hold"]:
             return True
         done = self._low_level_execute_command(self._command(args))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.hotpmem.fleet.plugins.action.node_handoff import owner
 from ansible_collections.hotpmem.fleet.plugins.filter.text_table import text_table
-from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout import extras, inputs, journal, plan, state
+from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout import extras, fields, inputs, journal, plan, state, words
 
 
 def new_run() -> str:
@@ -45,7 +45,7 @@ def alive(process: Mapping[str, Any]) -> bool:
     return process.get("controller") == socket.gethostname() and bool(pid) and bool(ticks) and started(int(str(pid))) == ticks
 
 
-def words(result: Mapping[str, Any]) -> str:
+def reason_of(result: Mapping[str, Any]) -> str:
     """The reason of a failed result."""
     reasons = result.get("reasons")
     said = "; ".join(str(reason) for reason in reasons) if reasons else str(result.get("msg") or "no reason is known")
@@ -82,7 +82,7 @@ class ActionModule(ActionBase):
                 if problems:
                     raise AnsibleActionFail("Nothing was begun. " + " ".join(problems), result={"problems": problems})
                 return {**result, "changed": False, "problems": []}
-            result.update(self._plan(settings=settings, args=args, variables=variables, root=root, last=last, before=before))
+            result.update(self._plan(settings=settings, args=args, variables=variables, root=root, last=last, events=events))
         except journal.JournalError as error:
             raise AnsibleActionFail(str(error)) from error
         if torn and last:
@@ -109,25 +109,35 @@ class ActionModule(ActionBase):
         variables: dict[str, Any],
         root: Path,
         last: journal.Journal | None,
-        before: state.Run,
+        events: Sequence[journal.Event],
     ) -> dict[str, Any]:
+        before = state.replay(events)
         resumes = bool(last) and settings.resume and (not before.ended or (settings.retry_failed and bool(before.failed or before.lost)))
         run = last.run if last and resumes else new_run()
         was = before if resumes else state.Run()
         seen = [_seen(host, variables["hostvars"][host], settings) for host in args["hosts"]]
-        made = plan.make(settings, seen, was, run=run, start=journal.now(), forks=int(variables.get("ansible_forks") or 5))
+        now = journal.now()
+        made = plan.make(settings, seen, was, run=run, start=now, forks=int(variables.get("ansible_forks") or 5))
         fleet = len(dict.fromkeys([*was.fleet, *args["hosts"]]))
+        line, ended = _line(made, args, was), _ended(made)
+        known = [*(events if resumes else []), *({**one, "event": "host_ended"} for one in ended)]
+        after = state.replay([*known, {**line, "event": "run_resumed"}])
+        blocked = plan.spent_already(state.spent(after), settings.allowed(fleet), str(variables.get("ansible_limit") or ""))
         note = [f"Run {run} goes on: {len(made.done) + len(made.recorded)} hosts are done."] if resumes else []
+        note += [plan.before_it(last.run, before, now)] if last and not resumes else []
         if self._task.check_mode:
             note += _in_the_way(settings, before)
-        lines = [*text_table(plan.rows(made, seen), plan.HEADERS).splitlines(), "", *note, *plan.summary(made, settings, fleet)]
+        below = [*note, *plan.summary(made, settings, fleet), *([blocked] if blocked else [])]
+        lines = [*text_table(plan.rows(made, seen), plan.HEADERS).splitlines(), "", *below]
         book = journal.Journal(root / settings.rollout / f"{run}.jsonl")
         records = args["state"] == "recorded" and not self._task.check_mode
-        written = self._record(book=book, made=made, args=args, was=was, resumes=resumes, settings=settings) if records else None
+        written = _record(book, made, line, after, resumes) if records else None
         return {
             "changed": records,
             **({"rollout_event": [written]} if written else {}),
             "lines": lines,
+            # A host that was left drained is put back into service before the run stops.
+            "blocked": "" if was.drained else blocked,
             "hosts": made.hosts,
             "serial": [len(batch) for batch in made.batches],
             "batches": made.batches,
@@ -145,55 +155,55 @@ class ActionModule(ActionBase):
             "expected_end": journal.stamp(made.times[-1][1]) if made.times else None,
         }
 
-    def _record(
-        self,
-        *,
-        book: journal.Journal,
-        made: plan.Plan,
-        args: dict[str, Any],
-        was: state.Run,
-        resumes: bool,
-        settings: inputs.Settings,
-    ) -> journal.Event:
-        """Write the plan into the journal. Returns its line."""
-        if not resumes:
-            book.create()
-        for host, outcome in made.recorded.items():
-            book.append("host_ended", host=host, outcome=outcome, msg="The mark on the host says so.", next="", warnings=[])
-        line = {
-            "owner": owner(),
-            "process": this_process(),
-            "fleet": list(args["hosts"]),
-            "batches": made.batches,
-            "again": [host for host in made.hosts if host in was.hosts],
-            "finish": made.finish,
-            "refused": made.refused,
-            "left_out": made.left_out,
-            "unreachable": made.unreachable,
-            "expected_seconds": (made.times[-1][1] - made.times[0][0]).total_seconds() if made.times else 0,
-            "expected_end": journal.stamp(made.times[-1][1]) if made.times else None,
-            "settings": {key: value for key, value in args["settings"].items() if isinstance(value, (str, int, float, list, type(None)))},
-        }
-        after = state.replay([*(book.read()[0]), {**line, "event": "run_resumed"}])
-        counts = {
-            "left": len(made.hosts),
-            "done": len(made.done) + len(made.recorded),
-            "failed": len(made.failed) + len(made.unreachable),
-            "refused": len(made.refused),
-            "spent": len(state.spent(after)),
-            "warned": len(after.warned),
-        }
-        return book.append("run_resumed" if resumes else "run_planned", **line, counts=counts)
+
+def _ended(made: plan.Plan) -> list[journal.Event]:
+    """The end of the hosts that nobody saw, and whose mark says how they ended."""
+    said = {"msg": "The mark on the host says so.", "next": "", "warnings": []}
+    return [{"host": host, "outcome": outcome, **said} for host, outcome in made.recorded.items()]
+
+
+def _line(made: plan.Plan, args: Mapping[str, Any], was: state.Run) -> journal.Event:
+    """The line of the plan in the journal."""
+    return {
+        "owner": owner(),
+        "process": this_process(),
+        "fleet": list(args["hosts"]),
+        "batches": made.batches,
+        "again": [host for host in made.hosts if host in was.hosts],
+        "finish": made.finish,
+        "refused": made.refused,
+        "left_out": made.left_out,
+        "unreachable": made.unreachable,
+        "expected_seconds": (made.times[-1][1] - made.times[0][0]).total_seconds() if made.times else 0,
+        "expected_end": journal.stamp(made.times[-1][1]) if made.times else None,
+        "settings": {key: value for key, value in args["settings"].items() if isinstance(value, (str, int, float, list, type(None)))},
+    }
+
+
+def _record(book: journal.Journal, made: plan.Plan, line: journal.Event, after: state.Run, resumes: bool) -> journal.Event:
+    """Write the line of the plan into the journal. Returns it."""
+    if not resumes:
+        book.create()
+    for one in _ended(made):
+        book.append("host_ended", **one)
+    counts = {
+        "left": len(made.hosts),
+        "done": len(made.done) + len(made.recorded),
+        "failed": len(made.failed) + len(made.unreachable),
+        "refused": len(made.refused),
+        "spent": len(state.spent(after)),
+        "warned": len(after.warned),
+    }
+    return book.append("run_resumed" if resumes else "run_planned", **line, counts=counts)
 
 
 def _in_the_way(settings: inputs.Settings, before: state.Run) -> list[str]:
     """Why the last run of this rollout keeps a new one from beginning."""
     if before.latched:
         said = before.latched.get("msg") or "the failure budget was spent"
-        extra = "" if settings.rollout == "default" else f" -e hotpmem_rollout={settings.rollout}"
         return [
             f"hotpmem_rollout: the last run of the rollout {settings.rollout!r} was stopped: {said} Look into these hosts. Then "
-            f"clear it with 'ansible-playbook hotpmem.fleet.rollout_clear{extra} -e reason=\"...\"', and run this playbook again."
+            f"clear it with '{words.clear_command(settings.rollout)}', and run this playbook again."
         ]
     if before.process and not before.ended and not before.stopped and alive(before.process) and before.process != this_process():
         return [
@@ -207,15 +217,21 @@ def _seen(host: str, variables: Mapping[str, Any], settings: inputs.Settings) ->
     """What the host said to rollout_facts and pmem_preflight."""
     facts = variables.get("rollout_seen") or {}
     ready = variables.get("rollout_ready") or {}
+    settings_file = variables.get("node_agent_on_host") or {}
     domain = str(variables.get(settings.failure_domain, "")) if settings.failure_domain else ""
-    for one in (facts, ready):
+    for one in (facts, ready, settings_file):
         if one.get("unreachable"):
-            return plan.Seen(host, domain, unreachable=f"The host did not answer: {words(one)}")
-    refused = ""
+            return plan.Seen(host, domain, unreachable=f"The host did not answer: {reason_of(one).rstrip('.')}.")
+    refused, note = "", ""
+    differs = "; ".join(str(one) for one in variables.get("node_agent_differences") or [])
     if facts.get("msg") and "boot_id" not in facts:
-        refused = f"Its facts could not be read: {words(facts)}"
+        refused = f"Its facts could not be read: {reason_of(facts)}"
     elif not ready.get("ok"):
-        refused = words(ready)
+        refused = reason_of(ready)
+    elif differs and fields.boolean(variables.get("hotpmem_sync_settings")):
+        note = f"its settings are updated first: {differs}"
+    elif differs:
+        refused = f"Its settings differ from the inventory: {differs}. Run hotpmem.fleet.provision, or set hotpmem_sync_settings: true."
     return plan.Seen(
         host,
         domain,
@@ -226,4 +242,5 @@ def _seen(host: str, variables: Mapping[str, Any], settings: inputs.Settings) ->
         history=facts.get("history") or [],
         mark=facts.get("mark") or {},
         refused=refused,
+        note=note,
     )

@@ -18,8 +18,11 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.hotpmem.fleet.plugins.action.node_handoff import owner
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout import estimate, inputs, journal, state, windows, words
 
+AGAIN = "again"
 LOOK = "cat /proc/sys/kernel/random/boot_id; uname -r"
-STATES = ("batch", "begin", "look", "phase", "drained", "undrained", "hook", "end", "stop", "finish", "clear")
+STATES = (
+    "window", "lease", "batch", "begin", "look", "phase", "drained", "undrained", "hook", "end", "stop", "finish", "close", "clear",
+)  # fmt: skip
 TEXTS = (
     "journal",
     "directory",
@@ -46,7 +49,9 @@ SPEC: dict[str, Any] = {
     "cycle": {"type": "dict", "default": {}},
     "warnings": {"type": "list", "elements": "str", "default": []},
     "batch": {"type": "int", "default": 0},
+    "lease": {"type": "dict", "default": {}},
     "pause": {"type": "float", "default": 30.0},
+    "slice": {"type": "float", "default": 0.0},
     **{name: {"type": "str", "default": ""} for name in TEXTS},
 }
 
@@ -99,13 +104,24 @@ class ActionModule(ActionBase):
 
     # The run
 
+    def _window(self) -> dict[str, Any]:
+        """Wait for a window before the fleet lease is taken, so that others can use the time. The batch decides."""
+        self._outside(self._seconds_of(self.args["hosts"]), waits=True)
+        return {}
+
+    def _lease(self) -> dict[str, Any]:
+        self._append("lease_taken_over", msg=self.args["msg"], lease=self.args["lease"])
+        return {}
+
     def _batch(self) -> dict[str, Any]:
         run = state.replay(self.book.read()[0])
         seconds = self._seconds_of(self.args["hosts"])
-        stop = self._spent(run) or self._bad_kernel(run) or self._outside(seconds)
+        stop = self._spent(run) or self._bad_kernel(run) or self._outside(seconds, waits=True)
+        if stop and stop[0] == AGAIN:
+            return {"again": True, "stop": False, "batch": run.batch}
         if stop:
             self._append("run_stopped", reason=stop[0], msg=stop[1])
-            return {"stop": True, "reason": stop[0], "msg": stop[1], "batch": run.batch}
+            return {"again": False, "stop": True, "reason": stop[0], "msg": stop[1], "batch": run.batch}
         number = run.batch + 1
         self._append(
             "batch_begun",
@@ -114,7 +130,7 @@ class ActionModule(ActionBase):
             hosts=list(self.args["hosts"]),
             expected_end=journal.stamp(journal.now() + timedelta(seconds=seconds)),
         )
-        return {"stop": False, "batch": number, "of": len(run.batches)}
+        return {"again": False, "stop": False, "batch": number, "of": len(run.batches)}
 
     def _seconds_of(self, hosts: Sequence[str]) -> float:
         return float(self.args["plan"].get("seconds") or estimate.UNKNOWN) + self.settings.soak if hosts else 0.0
@@ -128,11 +144,11 @@ class ActionModule(ActionBase):
             return "budget", self._latch("failure", counted, allowed)
         warnings = self.settings.allowed_warnings(self.fleet)
         if warnings is not None and len(run.warned) >= warnings:
-            return "budget", self._latch("warning", dict.fromkeys(run.warned, "warning"), warnings)
+            return "budget", self._latch("warning", dict.fromkeys(run.warned, ""), warnings)
         return None
 
     def _latch(self, kind: str, hosts: Mapping[str, str], allowed: int) -> str:
-        named = words.some([f"{host} ({outcome})" for host, outcome in hosts.items()])
+        named = words.some([f"{host} ({outcome})" if outcome else host for host, outcome in hosts.items()])
         msg = f"The {kind} budget of {allowed} is spent by {named}."
         self._append("budget_spent", kind=kind, count=len(hosts), allowed=allowed, hosts=list(hosts), msg=msg)
         return msg
@@ -147,8 +163,9 @@ class ActionModule(ActionBase):
             "or fix the cause."
         )
 
-    def _outside(self, seconds: float) -> tuple[str, str] | None:
-        """Wait for the window, or say why the run stops."""
+    def _outside(self, seconds: float, waits: bool) -> tuple[str, str] | None:
+        """Wait for the window, or say why nothing begins now. AGAIN: the time slice is over, and the caller goes on waiting."""
+        began, told = time.monotonic(), ""
         while self.settings.windows:
             now = journal.now()
             opening = windows.next_opening(self.settings.windows, now, seconds)
@@ -158,9 +175,13 @@ class ActionModule(ActionBase):
             if opening is None:
                 return "window", f"No window of hotpmem_windows is open for {takes}, which is what these hosts are expected to take."
             when = f"{opening.astimezone():%Y-%m-%d %H:%M %Z}"
-            if self.settings.outside_window == "stop":
+            if not waits or self.settings.outside_window == "stop":
                 return "window", f"No window is open long enough ({takes}). The next one opens at {when}. Run the playbook again then."
-            self._display.display(f"rollout: waiting for the window that opens at {when}")
+            if 0 < self.args["slice"] <= time.monotonic() - began:
+                return AGAIN, ""
+            if when != told:
+                self._display.display(f"rollout: waiting for the window that opens at {when}")
+                told = when
             time.sleep(max(0.0, min((opening - now).total_seconds(), self.args["pause"])))
         return None
 
@@ -173,25 +194,34 @@ class ActionModule(ActionBase):
         if left and not run.stopped:
             reason = budget or ("window" if self.settings.windows else "operator", "The run ended before these hosts were begun.")
             self._append("run_stopped", reason=reason[0], msg=reason[1])
-            run = state.replay([*events, *self.lines])
+        run = state.replay([*events, *self.lines])
         counts = run.counts()
-        if not left:
-            self._append("run_ended", counts=counts)
         failures = _failures(run)
         said = [f"{counts['kept']} kept, {counts['cold']} cold, {len(run.failed) + counts['lost']} failed, {counts['refused']} refused, "
                 f"{counts['unreachable']} unreachable, {counts['left_out']} left out, {counts['not_begun']} not begun."]  # fmt: skip
         if run.stopped:
             said.append(f"The run was stopped: {run.stopped.get('msg')}")
-        if left:
+        latched = run.latched.get("msg") if run.latched else ""
+        if latched:
+            said += [] if run.stopped else [str(latched)]
+            said.append(f"No further run begins until you clear this: {words.clear_command(self.book.rollout)}")
+        elif left:
             said.append("Run the playbook again to go on with the hosts that were not begun.")
         return {
             "counts": counts,
             "failures": failures,
             "lines": said,
             "stopped": bool(run.stopped),
+            "left": left,
+            "latched": str(latched or ""),
             "spent": budget[1] if budget and not told else "",
             "events": [*events, *self.lines],
         }
+
+    def _close(self) -> dict[str, Any]:
+        """The last line. Until it is written, a start of the playbook goes on with this run, and so does what comes before it again."""
+        self._append("run_ended", counts=state.replay(self.book.read()[0]).counts())
+        return {}
 
     def _stop(self) -> dict[str, Any]:
         self._append("run_stopped", reason=self.args["reason"] or "operator", msg=self.args["msg"])
@@ -230,14 +260,16 @@ class ActionModule(ActionBase):
         expected = estimate.expected(self.args["history"])
         seconds = expected.whole or float(self.args["plan"].get("seconds") or estimate.UNKNOWN)
         finish = self.host in (self.args["plan"].get("finish") or [])
-        outside = None if finish else self._outside(seconds + self.settings.soak)
+        outside = None if finish else self._outside(seconds + self.settings.soak, waits=False)
         if outside:
             return {"go": False, "reason": outside[0], "msg": outside[1]}
         try:
             boot_id, kernel = self._ask()
         except NoAnswer as error:
             self._append("host_begun", host=self.host, batch=self.args["batch"], boot_id=None, kernel=None)
-            self._ended("failed", f"{error}. It was not rebooted.", "Look at its console and its network.")
+            reboot = "This run has rebooted it before" if finish else "It was not rebooted"
+            todo = "Look at its console and its network. Then run the playbook again with -e retry_failed=true."
+            self._ended("failed", f"{error}. {reboot}.", todo)
             return {"go": False, "reason": "unreachable", "msg": str(error)}
         # A controller that was killed may leave a worker, which ends its task: it may start a handoff after the next start made its plan.
         # So a host that has another boot than in the plan has rebooted, if this run has begun it before.

@@ -15,7 +15,7 @@ short_description: Compute what the page of the playbook report shows
 version_added: 0.1.0
 description:
   - Returns the figures and the geometry of the drawings, for the template of the page. The texts are not escaped.
-positional: _input, cycles, facts, failures
+positional: _input, cycles, facts, failures, rollouts
 options:
   _input:
     description: Names of the hosts, in the order of the page.
@@ -34,6 +34,10 @@ options:
     description: Why a host has no figures, as P(hotpmem.fleet.host_failure#filter) says it.
     type: dict
     required: true
+  rollouts:
+    description: The hosts that failed in a rollout, as P(hotpmem.fleet.rollout_failures#filter) returns them.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -49,9 +53,15 @@ _value:
 """
 
 
-def cycle_report(hosts: Sequence[str], cycles: Mapping[str, Any], facts: Mapping[str, Any], failures: Mapping[str, str]) -> dict[str, Any]:
+def cycle_report(
+    hosts: Sequence[str],
+    cycles: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    failures: Mapping[str, str],
+    rollouts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return the page's data."""
-    return report(hosts, cycles, facts, failures)
+    return report(hosts, cycles, facts, failures, rollouts)
 
 
 class FilterModule:

@@ -55,6 +55,11 @@ options:
         then puts everything back by itself.
     type: int
     default: 300
+  boot_id:
+    description:
+      - Reboot the host only if it still runs this boot. If it runs another one, it has been rebooted meanwhile. The module then changes
+        nothing and succeeds.
+    type: str
   run:
     description: The run that holds the host, as the task with O(hold=true) returned it. Without it, a new run begins.
     type: str

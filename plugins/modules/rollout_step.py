@@ -17,15 +17,17 @@ description:
 options:
   state:
     description:
+      - V(window) waits for a window, if the settings say so. V(lease) records that the lease of another run was taken over.
       - V(batch) begins a batch, unless a budget is spent, a new kernel is bad, or no window is open.
       - V(begin) begins a host. A host that does not answer is recorded as failed.
       - V(look) reads the boot id. It fails, and does not become unreachable, when the host does not answer.
       - V(phase), V(drained), V(undrained) and V(hook) record what happens to the host.
-      - V(end) records how the host ended. V(stop) records that the run stops, and V(finish) ends it.
+      - V(end) records how the host ended. V(stop) records that the run stops.
+      - V(finish) returns how the run ended. V(close) writes the last line of a run in which nothing is left to do.
       - V(clear) clears the failure budget of the last run.
     type: str
     required: true
-    choices: [batch, begin, look, phase, drained, undrained, hook, end, stop, finish, clear]
+    choices: [window, lease, batch, begin, look, phase, drained, undrained, hook, end, stop, finish, close, clear]
   plan:
     description: The result of M(hotpmem.fleet.rollout_plan), or the part of it that a step needs.
     type: dict
@@ -117,6 +119,14 @@ options:
     type: list
     elements: str
     default: []
+  lease:
+    description: The lease that was taken over.
+    type: dict
+    default: {}
+  slice:
+    description: With O(state=batch), how many seconds to wait for a window until RV(again) is returned. 0 means no limit.
+    type: float
+    default: 0
   pause:
     description: How many seconds to sleep at most between two looks at the clock, while the run waits for a window.
     type: float
@@ -152,6 +162,10 @@ rollout:
   description: Where the run stands, with C(run), C(name), C(batch), C(of), C(done), C(failed), C(left), C(under_way) and C(expected_end).
   type: dict
   returned: when a line was written
+again:
+  description: Whether the caller has to call again, because the window is not open yet.
+  type: bool
+  returned: with O(state=batch)
 stop:
   description: Whether the run stops before this batch.
   type: bool
@@ -182,6 +196,15 @@ failures:
   returned: with O(state=finish)
 spent:
   description: The budget that the last batch has spent. Empty if none is, or if the run was stopped before.
+  type: str
+  returned: with O(state=finish)
+left:
+  description: The hosts that were not begun.
+  type: list
+  elements: str
+  returned: with O(state=finish)
+latched:
+  description: Why no further run begins until the budget is cleared. Empty if one may begin.
   type: str
   returned: with O(state=finish)
 lines:

@@ -120,7 +120,7 @@ class Fleet:
     def run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
         process = self.start(words)
-        output = process.communicate(timeout=600)[0]
+        output = process.communicate(timeout=1800)[0]
         return subprocess.CompletedProcess(words, process.returncode, output, "")
 
     def rolling_reboot(self, *words: str, **variables: Any) -> subprocess.CompletedProcess[str]:

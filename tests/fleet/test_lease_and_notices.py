@@ -35,6 +35,8 @@ def test_a_second_controller_is_told_who_holds_the_lease(tmp_path: Path) -> None
     assert lease(tmp_path, RELEASED, run="run-2").rc == 0 and (tmp_path / "lease.json").exists()
     done = lease(tmp_path, TAKEN, run="run-2", words=("-e", "take_over=true"))
     assert done.rc == 0 and "[WARNING]: The lease was taken over, because take_over was set." in done.line
+    [step] = done.steps  # the journal
+    assert step["state"] == "lease" and step["lease"]["run"] == "run-1" and "because take_over was set" in step["msg"]
     done = lease(tmp_path, RENEWED)
     assert done.rc != 0 and "This run has lost the lease" in done.line
     assert lease(tmp_path, RELEASED, run="run-2").rc == 0 and not (tmp_path / "lease.json").exists()

@@ -23,6 +23,7 @@ def test_check_mode_shows_the_plan_and_changes_nothing(fleet: Callable[..., Flee
 
 def test_wrong_variables_are_all_said_before_a_host_is_asked(fleet: Callable[..., Fleet]) -> None:
     one = fleet(2)
+    one.inventory(hotpmem_hooks={"before_host": [{"name": "mine", "tasks": "missing.yml"}]})
     done = one.rolling_reboot(
         "--limit",
         "node1,nodd2",
@@ -36,9 +37,12 @@ def test_wrong_variables_are_all_said_before_a_host_is_asked(fleet: Callable[...
     )
     text = said(done)
     assert done.returncode == 2
-    for name in ("hotpmem_batches", "hotpmem_failure_budget", "hotpmem_order", "hotpmem_failure_domain", "hotpmem_serial"):
-        assert f"{name}: " in text, name
+    for name in ("batches", "failure_budget", "order", "failure_domain", "serial"):
+        assert f"hotpmem_{name}: " in text, name
+    assert "hotpmem_windows: window 1: it never opens" in text
+    assert "hotpmem_hooks.before_host[0].tasks names the file 'missing.yml', which does not exist" in text
     assert "hotpmem_max_fail_percentage: this variable was removed" in text and "--limit: nodd2" in text
+    assert "hotpmem_order: nodd3: not among the 2 hosts" in said(one.rolling_reboot(hotpmem_order="node1,nodd3"))
     assert one.read("node1")["calls"] == {} and one.journals() == []
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -92,22 +93,43 @@ def test_a_host_that_stops_answering_is_a_failure_of_the_host(fleet: Callable[..
 
 
 def test_unreachable_in_the_plan_counts_as_failed(fleet: Callable[..., Fleet]) -> None:
+    """It spends the default budget before anything begins. What the operator is told to do works, word by word."""
     one = fleet(3, node3={"unreachable": True})
     done = one.rolling_reboot()
-    assert done.returncode == 2 and set(one.reboots().values()) == {0}
-    assert one.events("budget_spent")[0]["hosts"] == ["node3"]
-    assert one.clear("it is in repair").returncode == 0
-    done = one.rolling_reboot(hotpmem_batches="[3]")
-    assert done.returncode == 2 and list(one.reboots().values()) == [1, 1, 0]  # cleared once, it does not count again
+    assert done.returncode == 2 and set(one.reboots().values()) == {0} and one.journals() == []  # so nothing is latched
+    assert "unreachable: The host did not answer: Failed to connect to node3" in said(done)
+    todo = "leave it out with --limit 'all:!node3', or allow more failures with -e hotpmem_failure_budget=2."
+    assert "The failure budget of 1 is spent before the first host" in said(done) and todo in said(done)
+    assert one.rolling_reboot("--limit", "all:!node3", hotpmem_batches="[3]").returncode == 0
+    assert list(one.reboots().values()) == [1, 1, 0]
+    done = one.rolling_reboot(hotpmem_failure_budget="2", hotpmem_batches="[3]")
+    assert done.returncode == 2 and list(one.reboots().values()) == [2, 2, 0] and "1 unreachable" in said(done)
+    assert one.events("run_planned")[1]["counts"]["spent"] == 1
+
+
+def test_unreachable_at_its_turn(fleet: Callable[..., Fleet]) -> None:
+    one = fleet(2, node1={"unreachable": "command"})
+    done = one.rolling_reboot(hotpmem_batches="1")
+    assert done.returncode == 2 and set(one.reboots().values()) == {0} and one.ended() == {"node1": ["failed"]}
+    ended = one.events("host_ended")[0]
+    assert "No route to host" in ended["msg"] and "It was not rebooted." in ended["msg"] and "-e retry_failed=true" in ended["next"]
+    assert "rollout_clear" in said(done) and one.events("budget_spent")
 
 
 def test_refused_hosts_are_named_and_do_not_count(fleet: Callable[..., Fleet]) -> None:
-    one = fleet(3, node1={"refuse": "no kernel is loadable"}, node2={"settings": "{}"})
-    done = one.rolling_reboot(hotpmem_batches="[1]", hotpmem_failure_budget="2")
-    assert done.returncode == 2 and list(one.reboots().values()) == [0, 0, 1]
-    assert one.events("run_planned")[0]["refused"] == {"node1": "no kernel is loadable"}
-    assert "node1 was refused and not rebooted: no kernel is loadable" in said(done)
-    assert one.ended()["node2"] == ["failed"] and "differ from the inventory" in one.events("host_ended")[0]["msg"]
+    one = fleet(3, node1={"refuse": "no kernel is loadable"})
+    settings = json.loads((one.hosts / "node.json").read_text())
+    one.script("node2", settings=json.dumps({**settings, "road": "dax"}))
+    done = one.rolling_reboot(hotpmem_batches="[1]")
+    assert done.returncode == 2 and list(one.reboots().values()) == [0, 0, 1] and one.ended() == {"node3": ["kept"]}
+    refused = one.events("run_planned")[0]["refused"]
+    differs = "Its settings differ from the inventory: road is 'dax' on the host and 'raw' in the inventory."
+    assert refused["node1"] == "no kernel is loadable" and refused["node2"].startswith(differs)
+    text = said(done).replace("''", "'")
+    assert "node1 was refused and not rebooted: no kernel is loadable" in text and f"refused: {differs}" in text
+    # The host's turn brings them up to date.
+    done = one.rolling_reboot("--check", "--limit", "node2", hotpmem_sync_settings="true")
+    assert "1 of 1 hosts will be rebooted" in said(done) and "its settings are updated first: road is" in said(done)
 
 
 def test_a_cold_start_spends_the_warning_budget(fleet: Callable[..., Fleet]) -> None:
@@ -115,9 +137,19 @@ def test_a_cold_start_spends_the_warning_budget(fleet: Callable[..., Fleet]) -> 
     slow = {**one.read("node2"), "down": 9.0}
     one.write("node2", slow)
     done = one.rolling_reboot(hotpmem_batches="1", hotpmem_warning_budget="2")
-    assert one.ended() == {"node1": ["cold"], "node2": ["kept"]} and done.returncode == 0
+    assert one.ended() == {"node1": ["cold"], "node2": ["kept"]} and done.returncode == 2
+    assert "The warning budget of 2 is spent by node1, node2. No further run begins until you clear this" in said(done)
     assert "The service was down for 9.0 s" in one.events("host_ended")[1]["warnings"][0]
     assert one.events("budget_spent")[0]["kind"] == "warning" and one.events("run_stopped")
+
+
+def test_a_warning_budget_that_the_last_batch_spends(fleet: Callable[..., Fleet]) -> None:
+    one = fleet(1, node1={"cold": "cache"})
+    done = one.rolling_reboot(hotpmem_warning_budget="1")
+    assert done.returncode == 2 and one.events()[-1]["event"] == "run_ended" and not one.events("run_stopped")
+    assert "The warning budget of 1 is spent by node1. No further run begins until you clear this" in said(done)
+    assert "is under way" not in said(done) and one.rolling_reboot().returncode == 2 and one.reboots() == {"node1": 1}
+    assert one.clear().returncode == 0 and "with every host done. This is a new run" in said(one.rolling_reboot("--check"))
 
 
 def test_failure_domains_and_order(fleet: Callable[..., Fleet]) -> None:

@@ -19,6 +19,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._image.timeline impo
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._report import charts
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.estimate import far_slower
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.result_table import percentiles
+from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.state import FAILED
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.words import count, seconds_of, short
 
 CYCLES = 20  # in the trend
@@ -52,10 +53,11 @@ def _command(host: str, words: str) -> str:
 
 
 class HostRow:
-    """One host. cycle: its cycle.json. facts: the result of rollout_facts. failure: why it has none. mark: of the last rollout."""
+    """One host. cycle: its cycle.json. facts: the result of rollout_facts. failure: why it has none. rollout: how a rollout failed."""
 
-    def __init__(self, name: str, cycle: Any, facts: Any, failure: str) -> None:
+    def __init__(self, name: str, cycle: Any, facts: Any, failure: str, rollout: Any = None) -> None:
         self.name = name
+        self.rollout = _mapping(rollout)
         self.failure = failure
         self.history = _dicts(_mapping(facts).get("history"))[-CYCLES:]
         self.mark = _mapping(_mapping(facts).get("mark"))
@@ -85,14 +87,17 @@ class HostRow:
             unreachable = self.failure.startswith("did not answer")
             todo = f"ansible {shlex.quote(self.name)} -m ansible.builtin.ping" if unreachable else ""
             add("bad", "no figures", self.failure, todo or f"ansible-playbook hotpmem.fleet.status --limit {shlex.quote(self.name)}")
-        if self.mark.get("outcome") in ("failed", "back", "lost"):
-            rollout = str(self.mark.get("rollout") or "default")
+        # The journal of this controller knows more than the mark on the host, which a run of another controller may have left.
+        told = self.rollout or (self.mark if self.mark.get("outcome") in FAILED else {})
+        if told:
+            rollout = str(told.get("rollout") or "default")
             option = f" -e hotpmem_rollout={rollout}" if rollout != "default" and _NAME.fullmatch(rollout) else ""
-            words = "the new kernel failed, and the host went back to the old one" if self.mark["outcome"] == "back" else "it failed"
+            words = "The new kernel failed, and the host went back to the old one." if told["outcome"] == "back" else ""
+            said = " ".join(str(told[key]).strip() for key in ("msg", "next") if told.get(key))
             add(
                 "bad",
-                "failed in a rollout",
-                f"In the run {self.mark.get('run')} of the rollout {rollout}, at {self.mark.get('time')}: {words}.",
+                "did not answer in a rollout" if told["outcome"] == "unreachable" else "failed in a rollout",
+                f"In the run {told.get('run')} of the rollout {rollout}: {said or words or 'it failed.'}",
                 f"ansible-playbook hotpmem.fleet.rolling_reboot{option} -e retry_failed=true --limit {shlex.quote(self.name)}",
             )
         for item in self.lost:
@@ -212,9 +217,16 @@ def _tiles(rows: Sequence[HostRow], down: Mapping[str, float | None]) -> list[di
     ]
 
 
-def report(hosts: Sequence[str], cycles: Mapping[str, Any], facts: Mapping[str, Any], failures: Mapping[str, str]) -> dict[str, Any]:
+def report(
+    hosts: Sequence[str],
+    cycles: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    failures: Mapping[str, str],
+    rollouts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return everything that the page shows. Each mapping has the host's name as its key; what is missing is unknown."""
-    rows = [HostRow(str(host), cycles.get(host), facts.get(host), str(failures.get(host) or "")) for host in hosts]
+    told = rollouts or {}
+    rows = [HostRow(str(host), cycles.get(host), facts.get(host), str(failures.get(host) or ""), told.get(host)) for host in hosts]
     end, ticks = charts.bar_scale([sum(seconds for _name, seconds in row.down_parts) for row in rows])
     problems = [problem for row in rows for problem in row.problems()]
     seen = {name for row in rows for name, _seconds in row.down_parts}

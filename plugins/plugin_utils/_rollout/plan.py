@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +15,7 @@ from . import estimate, order
 from .inputs import Settings
 from .state import Host, Run
 from .windows import next_opening
+from .words import about, count, some, time_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Seen:
     mark: Mapping[str, Any] = field(default_factory=dict)
     unreachable: str = ""
     refused: str = ""
+    note: str = ""  # what the operator should know of a host that is begun
 
 
 @dataclass
@@ -136,7 +139,7 @@ def rows(plan: Plan, seen: Sequence[Seen]) -> list[list[str]]:
     for batch_number, batch in enumerate(plan.batches, 1):
         for name in batch:
             number += 1
-            note = "was rebooted; the rest is done" if name in plan.finish else ""
+            note = "was rebooted; the rest is done" if name in plan.finish else by_name[name].note
             down = estimate.duration(plan.expected[name].down)
             found.append([str(number), str(batch_number), name, by_name[name].kernel or "-", down, note])
     for title, hosts in (
@@ -167,6 +170,34 @@ def summary(plan: Plan, settings: Settings, fleet: int) -> list[str]:
         lines.append(f"Expected begin {_clock(begin)}, end {_clock(end)} ({takes}), by the median of each host's own cycles.")
         lines.append(f"The run stops when {allowed} {'host has' if allowed == 1 else 'hosts have'} failed.")
     return lines
+
+
+def before_it(run: str, before: Run, now: datetime) -> str:
+    """What became of the last run, for the plan of a new one. A run that was started twice by mistake is seen here."""
+    if not before.ended:
+        left = len(before.not_begun)
+        verb = "was" if left == 1 else "were"
+        return f"The last run {run} has not ended, and {count(left, 'host')} of it {verb} not begun. This is a new run."
+    ended, counts = time_of(before.ended), before.counts()
+    when = f" {about(now.timestamp() - ended)} ago" if ended is not None else ""
+    failed = len(before.failed) + counts["unreachable"]
+    others = [f"{number} {word}" for number, word in ((failed, "failed"), (counts["refused"], "refused")) if number]
+    how = f"with {' and '.join(others)}" if others else "with every host done"
+    return f"The last run {run} ended{when}, {how}. This is a new run, which reboots the hosts again."
+
+
+def spent_already(counted: Mapping[str, str], allowed: int, limit: str) -> str:
+    """Why a run that has not begun cannot begin a host: its budget is spent by the hosts that do not answer. With what to do."""
+    away = [host for host, outcome in counted.items() if outcome == "unreachable"]
+    if len(counted) < allowed or not away:
+        return ""
+    named = some([f"{host} ({outcome})" for host, outcome in counted.items()])
+    without = shlex.quote(":".join([limit or "all", *(f"!{host}" for host in away)]))
+    return (
+        f"The failure budget of {allowed} is spent before the first host: a host that does not answer counts as failed, and the budget is "
+        f"spent by {named}. Bring {'it' if len(away) == 1 else 'them'} back, leave {'it' if len(away) == 1 else 'them'} out with "
+        f"--limit {without}, or allow more failures with -e hotpmem_failure_budget={len(counted) + 1}."
+    )
 
 
 def _clock(moment: datetime) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .words import about, clock, count, seconds_of, short, some, time_of, time_of_day, visible
+from .words import about, clear_command, clock, count, seconds_of, short, some, time_of, time_of_day, visible
 
 GOOD = ("kept",)
 POOR = ("cold", "refused")
@@ -163,14 +163,14 @@ class Progress:
         lines = [Line(f"{text} ({hosts})" if hosts else text, "bad")]
         lines += self._problem("", {"msg": "What is under way ends, then the run stops.", **event}, "bad")
         if not event.get("next"):
-            lines.append(Line(f'    next: ansible-playbook hotpmem.fleet.rollout_clear{self._option()} -e reason="..."', "bad"))
+            lines.append(Line(f"    next: {clear_command(self.name)}", "bad"))
         return lines
-
-    def _option(self) -> str:
-        return f" -e hotpmem_rollout={self.name}" if self.name not in ("", "default") else ""
 
     def _on_budget_cleared(self, event: Mapping[str, Any], now: float) -> list[Line]:
         return [Line(f"the budget was cleared by {visible(event.get('owner') or '?')}: {visible(event.get('reason') or '?')}")]
+
+    def _on_lease_taken_over(self, event: Mapping[str, Any], now: float) -> list[Line]:
+        return self._problem("", event, "warn")
 
     def _on_run_stopped(self, event: Mapping[str, Any], now: float) -> list[Line]:
         return self._problem(f"the run stops ({visible(event.get('reason') or '?')})", event, "bad")

@@ -57,7 +57,7 @@ class Run:
     warned: list[str] = field(default_factory=list)  # counts against the warning budget
     latched: Mapping[str, Any] | None = None  # the event that keeps further runs from beginning
     stopped: Mapping[str, Any] | None = None
-    ended: bool = False
+    ended: str = ""  # when it ended
     owner: str = ""
     process: Mapping[str, Any] = field(default_factory=dict)
 
@@ -117,7 +117,7 @@ def _planned(run: Run, event: Mapping[str, Any]) -> None:
     run.refused, run.left_out = dict(event.get("refused", {})), dict(event.get("left_out", {}))
     run.unreachable = dict(event.get("unreachable", {}))
     run.owner, run.process = str(event.get("owner", "")), dict(event.get("process", {}))
-    run.ended, run.stopped = False, None
+    run.ended, run.stopped = "", None
     # A host that was begun by the run that was killed counts as failed until it is looked at. The plan has looked at it.
     for name in [*event.get("again", []), *run.refused]:
         if name in run.hosts and not run.hosts[name].done:
@@ -189,7 +189,7 @@ def _run_stopped(run: Run, event: Mapping[str, Any]) -> None:
 
 
 def _run_ended(run: Run, event: Mapping[str, Any]) -> None:
-    run.ended = True
+    run.ended = str(event.get("time") or "?")
 
 
 _HANDLERS = {

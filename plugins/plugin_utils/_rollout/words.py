@@ -69,6 +69,12 @@ def time_of_day(when: float, now: float) -> str:
     return f"{then:%H:%M}" if then.date() == today.date() else f"{then:%Y-%m-%d %H:%M}"
 
 
+def clear_command(rollout: str) -> str:
+    """Return the command that clears the latch of a rollout."""
+    option = "" if rollout in ("", "default") else f" -e hotpmem_rollout={visible(rollout)}"
+    return f'ansible-playbook hotpmem.fleet.rollout_clear{option} -e reason="..."'
+
+
 def some(names: Sequence[str], most: int = 10) -> str:
     """Return names as a list of words, shortened."""
     shown = ", ".join(visible(name) for name in names[:most])

@@ -162,9 +162,13 @@ def test_a_host_that_answers_is_not_called_lost(monkeypatch):
     result = one._wait(BOOT, 0.0, 60)
     assert result["failed"] and result["alive"] is True
     assert "still answers in its old boot" in result["msg"] and "do not reset it. Its last message is: hot remove." in result["msg"]
+    told = []
+    monkeypatch.setattr(kj.display, "display", told.append)
+    one._name = "node1"
     one._ask = lambda command, seconds: None
     now[0] = 0.0
     result = one._wait(BOOT, 0.0, 60)
+    assert told == ["node1: waiting for its new boot, it does not answer (30 s, at most 60 s)"]
     assert result["alive"] is False and "did not answer within 60 s" in result["msg"]
 
 

@@ -113,3 +113,12 @@ def test_check(action):
 
 def test_message():
     assert nh.message("nonsense") == "nonsense" and nh.message("") == "it said nothing" and nh.message("[]") == "[]"
+
+
+def test_a_host_in_another_boot_is_left_alone(action):
+    """Somebody has rebooted it since the play began it, such as a worker of a controller that was killed."""
+    args = {"agent": nh.AGENT, "run": "run-1", "hold": False, "boot_id": "the boot before"}
+    result = {"changed": True, "before": {"boot_id": BOOT}, "after": {"boot_id": BOOT}}
+    assert action._begin(result, args) is False and action.asked == []
+    assert result == {"changed": False, "run": "run-1", "before": {"boot_id": "the boot before"}, "after": {"boot_id": BOOT}}
+    assert action._begin({"before": {"boot_id": BOOT}}, dict(args, boot_id=BOOT)) is True

@@ -222,3 +222,34 @@ def test_the_fleet_must_have_what_the_settings_name() -> None:
 def test_removed_variables_name_the_new_ones() -> None:
     problems = inputs.removed({"hotpmem_serial", "hotpmem_max_fail_percentage", "other"})
     assert ["hotpmem_batches" in problems[0], "hotpmem_failure_budget" in problems[1], len(problems)] == [True, True, 2]
+
+
+def test_a_new_run_says_how_the_last_one_ended() -> None:
+    ended = state.Run(ended="2026-11-27T11:56:00Z", hosts={"a": state.Host(begun=True, outcome="kept")})
+    assert plan.before_it("run-0", ended, START) == (
+        "The last run run-0 ended 4 min ago, with every host done. This is a new run, which reboots the hosts again."
+    )
+    ended.hosts["b"], ended.refused = state.Host(begun=True, outcome="failed"), {"c": "no"}
+    assert "ended 4 min ago, with 1 failed and 1 refused. This" in plan.before_it("run-0", ended, START)
+    left = state.Run(batches=[["a"]])
+    assert plan.before_it("run-0", left, START) == "The last run run-0 has not ended, and 1 host of it was not begun. This is a new run."
+
+
+@pytest.mark.parametrize(
+    "counted, allowed, limit, said",
+    [
+        ({}, 1, "", ""),
+        ({"a": "unreachable"}, 2, "", ""),
+        ({"a": "failed"}, 1, "", ""),  # this one has a latch
+        ({"a": "unreachable"}, 1, "", "--limit 'all:!a', or allow more failures with -e hotpmem_failure_budget=2."),
+        ({"a": "failed", "b": "unreachable", "c": "unreachable"}, 3, "web", "leave them out with --limit 'web:!b:!c', or"),
+    ],
+)
+def test_a_budget_that_is_spent_in_the_plan(counted: dict[str, str], allowed: int, limit: str, said: str) -> None:
+    found = plan.spent_already(counted, allowed, limit)
+    assert bool(found) is bool(said) and said in found
+
+
+def test_the_note_of_a_host_that_is_begun() -> None:
+    seen = [plan.Seen("a", note="its settings are updated first: road is 'dax'")]
+    assert plan.rows(make(seen), seen)[0][-1] == seen[0].note
