@@ -68,7 +68,7 @@ def host_status(seen: Mapping[str, Any] | None, ready: Mapping[str, Any] | None)
     reasons = list(ready.get("reasons") or [])
     if not ok and not reasons and ready.get("msg"):
         reasons = [str(ready["msg"])]
-    device = next((one for one in seen.get("dax_devices") or [] if one["device"] == selected.get("chardev")), {})
+    device: Mapping[str, Any] = next((one for one in seen.get("dax_devices") or [] if one["device"] == selected.get("chardev")), {})
     sizes = {
         "total": (seen.get("memory") or {}).get("total_bytes", 0),
         "reserved": selected.get("size") or 0,

@@ -105,6 +105,8 @@ hotpmem:
       elements: str
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.host_report import HostReport
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
@@ -113,7 +115,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy im
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
 
 
-def act(module: AnsibleModule) -> dict:
+def act(module: AnsibleModule) -> dict[str, Any]:
     """Gather."""
     runner = Runner()
     info = HostReport(Sysfs(), runner, Helper(runner, module.params["helper"]))

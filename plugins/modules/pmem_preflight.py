@@ -101,6 +101,8 @@ chosen:
   returned: success
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.hotplug import ROADS
@@ -109,7 +111,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy im
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
 
 
-def act(module: AnsibleModule) -> dict:
+def act(module: AnsibleModule) -> dict[str, Any]:
     """Gather the reasons; raise when there is one."""
     params = module.params
     engine = Engine(helper=params["helper"], road=params["road"])
