@@ -48,7 +48,7 @@ test-helper: helper $(HELPER_TEST_BINARIES) ## test pmem-state: trees, refusals,
 	MUTATIONS=$(MUTATIONS) $(BIN)/pytest -q tests/helper $(PYTEST_ARGS)
 
 .PHONY: stored-images
-stored-images: $(HELPER_TEST)/pmem-state-hooks ## store an image of the present format for the tests, if there is none
+stored-images: $(HELPER_TEST)/pmem-state-hooks ## store an image of the present format for the tests, unless one exists
 	$(BIN)/python tests/helper/stored_images.py
 
 $(HELPER_TEST)/fault.so: tests/helper/fault.c

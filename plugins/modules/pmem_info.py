@@ -95,6 +95,9 @@ hotpmem:
     tools:
       description: Versions of ndctl, daxctl, kexec and pmem-state, null where one is missing.
       type: dict
+    helper_sha256:
+      description: SHA-256 of pmem-state on the host, null where it is missing. The build on the controller has it in C(pmem-state.sha256).
+      type: str
     leaks:
       description: Memory lost until the next reboot, with device, start, size and sentence.
       type: list

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Stored images: one of each version of the format, which every later pmem-state must read, and one of a version that does not exist yet.
 
-`make stored-images` writes those that are missing, with the pmem-state of this checkout. Run it once when FORMAT_VERSION was raised. It never
-writes an image again: a stored image is what hosts in the field have.
+`make stored-images` writes those that are missing, with the pmem-state of this checkout. Run it once when FORMAT_VERSION was raised. It
+never writes an image again: a stored image is what hosts in the field have.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def store(binary: Path, name: str) -> None:
 
 
 def future_program(where: Path) -> Path:
-    """The pmem-state of this checkout, but for the number of the version that it writes."""
+    """The pmem-state of this checkout, except for the number of the version that it writes."""
     copy = where / "src"
     shutil.copytree(SOURCE, copy)
     header = copy / "image/header.h"

@@ -49,7 +49,7 @@ def test_each_format_has_a_stored_image_and_a_number_below_the_future():
 def test_an_image_of_a_later_format_is_refused(verb, work):
     helper = unpacked(IMAGES / "future.img.xz", work)
     before = helper.device.read_bytes()
-    words = {"restore": ["--item", f"tree={work}/tree"], "mark": ["--mark", "jump=1"], "compare": ["--item", f"tree={work}/tree"]}
+    words = {"restore": ["--item", f"tree={work}/tree"], "mark": ["jump"], "compare": ["--item", f"tree={work}/tree"]}
     result = helper(verb, *words.get(verb, []), expect=4)
     assert "does not support its format version" in result["error"]["said"]
     assert "newer" in result["error"]["todo"]

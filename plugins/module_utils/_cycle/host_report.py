@@ -52,6 +52,7 @@ class HostReport:
             "reservation": BootLoader(self.sysfs, self.runner).record(),
             "memory_map": physical_map(self.sysfs.get("/proc/iomem")),
             "tools": self._tools(),
+            "helper_sha256": self.helper.sha256(),
             "leaks": [
                 {"device": leak.device, "start": leak.start, "size": leak.size, "sentence": leak.sentence} for leak in self.dax.leaks()
             ],
