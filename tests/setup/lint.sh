@@ -15,7 +15,7 @@ run mypy "$bin/mypy" --no-error-summary tests/lab/lab.py tests/demo/demo.py
 run mypy-strict "$bin/mypy" --no-error-summary --config-file tests/setup/mypy.ini
 run yamllint "$bin/yamllint" --strict .
 run shellcheck shellcheck "${shell[@]}"
-run helper make --no-print-directory --output-sync --jobs="$(nproc)" lint-helper
+run helper env -u MAKEFLAGS make --no-print-directory --output-sync --jobs="$(nproc)" lint-helper
 run layers env PYTHONPATH="$ANSIBLE_COLLECTIONS_PATH" "$bin/lint-imports" --no-logo --no-cache tests/setup/layers.ini
 run prose "$bin/python" tests/setup/prose.py
 run docs "$bin/antsibull-docs" lint-collection-docs --plugin-docs --validate-collection-refs self .
