@@ -81,7 +81,7 @@ def run(where: Path, *argv: str) -> str:
     env = {
         **os.environ,
         "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
-        "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".venv/collections"),
+        "ANSIBLE_COLLECTIONS_PATH": str(BIN.parent / "collections"),
         "ANSIBLE_NOCOLOR": "1",
     }
     done = subprocess.run([BIN / argv[0], *argv[1:]], cwd=where, capture_output=True, text=True, env=env, check=False)

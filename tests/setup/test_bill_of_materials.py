@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playing import ROOT
 
+ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "roles/state_helper/files/src"
 ZIG = f"{sys.executable} -m ziglang cc -target x86_64-linux-musl"
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "setup"))
+sys.path.insert(0, str(Path(__file__).parent))
 from docs_site import ELSEWHERE, GUIDES, ROOT, build, page_of
 
 
