@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import warnings
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import pytest
@@ -31,9 +30,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("units")
     reader = jinja2.Environment(trim_blocks=True, undefined=jinja2.ChainableUndefined, autoescape=False)  # noqa: S701
     reader.filters["hotpmem.fleet.systemd_word"] = systemd_word
-    values: dict[str, Any] = {"node_agent_paths": [], "unit_guard_units": ["a.service"]}
+    paths = {"node_agent_path": "/bin/true", "node_agent_helper": "/bin/true", "node_agent_paths": [], "unit_guard_units": ["a.service"]}
     for name, role in UNITS.items():
-        values.update(yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text(encoding="utf-8")))
+        values = {**yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text(encoding="utf-8")), **paths}
         text = (ROOT / "roles" / role / "templates" / f"{name}.j2").read_text(encoding="utf-8")
         (where / name).write_text(reader.from_string(text).render(values), encoding="utf-8")
     return where
