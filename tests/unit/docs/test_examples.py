@@ -37,7 +37,7 @@ def kind_of(data: Any, marked: bool) -> str:
         return "plays" if all("hosts" in one or "ansible.builtin.import_playbook" in one for one in data) else "tasks"
     if isinstance(data, dict) and "all" in data:
         return "inventory"
-    if isinstance(data, dict) and all(VARIABLE.fullmatch(str(key)) for key in data):
+    if isinstance(data, dict) and any(VARIABLE.fullmatch(str(key)) for key in data):
         return "variables"
     return "other" if marked else ""
 
@@ -133,6 +133,7 @@ def test_the_code_knows_every_variable() -> None:
         ("```yaml\nall:\n  hosts:\n```\n", ["inventory"]),
         ("```yaml\na: [\n```\n", ["broken"]),
         ("```yaml\nversion: 3\n```\n", ["other"]),
+        ("    hotpmem_size: 2G\n    size: 1\n", ["variables"]),
         ("    node1: kept\n", []),
         ("    make demo\n", []),
         ("```text\n- hosts: all\n```\n", []),
