@@ -40,7 +40,7 @@ TIDY_VERSION := 14
 .PHONY: lint-helper
 lint-helper: ## clang-tidy and cppcheck on the source of pmem-state
 	@if clang-tidy --version | grep -q 'version $(TIDY_VERSION)\.'; then \
-	    $(MAKE) $(patsubst $(HELPER_SRC)/%.c,build/tidy/%.ok,$(HELPER_C)); \
+	    $(MAKE) --silent $(patsubst $(HELPER_SRC)/%.c,build/tidy/%.ok,$(HELPER_C)); \
 	else \
 	    echo "lint-helper: clang-tidy NOT RUN: the sources are checked with version $(TIDY_VERSION), and this machine has another one"; \
 	fi
