@@ -36,11 +36,24 @@ class Page(HTMLParser):
                 self.ids.add(value or "")
 
 
+# The kinds of links that antsibull-docs writes.
+REFERENCE_PAGE = """Title
+=====
+
+`Beside <dax_kmem_module.rst>`_, `as in a collection <../../hotpmem/fleet/dax_kmem_module.html#other>`_
+
+.. raw:: html
+
+  <a href='../../hotpmem/fleet/dax_kmem_module.html' class='module'>in HTML</a>
+  <a href='../../ansible/builtin/slurp_module.html'>of ansible-core</a>
+"""
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, with one reference page."""
     rst = tmp_path_factory.mktemp("rst")
-    (rst / "pmem_info_module.rst").write_text("Title\n=====\n\n`Other <dax_kmem_module.rst>`_\n", encoding="utf-8")
+    (rst / "pmem_info_module.rst").write_text(REFERENCE_PAGE, encoding="utf-8")
     (rst / "dax_kmem_module.rst").write_text("Other\n=====\n\nText\n", encoding="utf-8")
     out = tmp_path_factory.mktemp("site")
     build(out, rst)
