@@ -24,7 +24,7 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).resolve().parents[2]
 ELSEWHERE = re.compile(r"^[a-z][a-z0-9+.-]*:|^//")
 # A link of antsibull-docs to another page, as if the pages lay in a folder for each collection.
-REFERENCE = re.compile(r"""href=(["'])(?![a-z]+:)([\w./-]*/)?([\w-]+)\.(?:rst|html)""")
+REFERENCE = re.compile(r"""href=(["'])(?![a-z]+:)(?:[\w./-]*/)?([\w-]+)\.(?:rst|html)""")
 BUILTIN = "https://docs.ansible.com/projects/ansible/latest/collections/ansible/builtin/"
 GUIDES = [
     "README.md",
@@ -51,12 +51,6 @@ def anchor(heading: str) -> str:
 def page_of(name: str) -> str:
     """The file of the site for a file or folder of the repository."""
     return name[:-3] + ".html" if name.endswith(".md") else name
-
-
-def reference_link(found: re.Match[str]) -> str:
-    """A link between reference pages, as it is on the site. Pages of ansible-core are on its own site."""
-    mark, folder, name = found.groups(default="")
-    return f"href={mark}{BUILTIN if folder.endswith('ansible/builtin/') else ''}{name}.html"
 
 
 def frame(where: str, title: str, body: str) -> str:
@@ -118,12 +112,20 @@ class Site:
         """The pages of antsibull-docs, which are reStructuredText for docutils."""
         from docutils.core import publish_parts  # only here: the tests of the links need no docutils
 
+        paths = sorted(folder.glob("*.rst"))
+        own = {path.stem for path in paths}
+
+        def link(found: re.Match[str]) -> str:
+            # Pages of ansible-core are on its own site, where actions are modules.
+            name = found[2] if found[2] in own else BUILTIN + re.sub("_action$", "_module", found[2])
+            return f"href={found[1]}{name}.html"
+
         rows = []
-        for path in sorted(folder.glob("*.rst")):
+        for path in paths:
             parts = publish_parts(
                 path.read_text(encoding="utf-8"), writer="html5", settings_overrides={"report_level": 4, "raw_enabled": True}
             )
-            body = REFERENCE.sub(reference_link, parts["html_body"])
+            body = REFERENCE.sub(link, parts["html_body"])
             self.write(f"reference/{path.stem}.html", parts["title"] or path.stem, body)
             rows.append(f'<li><a href="{path.stem}.html">{path.stem.replace("_", " ")}</a></li>')
         self.write("reference/index.html", "Modules, filters and roles", f"<h1>Modules, filters and roles</h1><ul>{''.join(rows)}</ul>")
