@@ -40,7 +40,8 @@ class Page(HTMLParser):
 REFERENCE_PAGE = """Title
 =====
 
-`Beside <dax_kmem_module.rst>`_, `of ansible-core <slurp_module.rst>`_, `as in a collection <../../hotpmem/fleet/dax_kmem_module.html#other>`_
+`Beside <dax_kmem_module.rst>`_, `of ansible-core <slurp_module.rst>`_,
+`as in a collection <../../hotpmem/fleet/dax_kmem_module.html#other>`_
 
 .. raw:: html
 
