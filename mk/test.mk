@@ -1,9 +1,9 @@
 # Checks and tests. `make check` needs no machine; `make test` has the scenarios of each change, `make test-all` has all of them.
 # What covers the most first, should CI come to its limit: .ci/run says which it insists on. extensions/molecule/README.md has a table.
 SCENARIOS := agent_faults agent e820 nfit grub
-# These repeat the cycle on labelled NVDIMMs and on the dax road, with databases, with two kernels and with six machines, and press memory
-# until it does not go: slow, and rarely the first to fail.
-SLOW_SCENARIOS := dimms agent_dax applications newest_kernel load rollout
+# These repeat the cycle on labelled NVDIMMs and on the dax road, with databases, with two kernels and with six machines, press memory
+# until it does not go, and install the tarball as a user does: slow, and rarely the first to fail.
+SLOW_SCENARIOS := dimms agent_dax applications newest_kernel load rollout dist
 
 .PHONY: demo check lint unit sanity newest molecule test test-all
 demo: deps ## the whole thing on QEMU machines: HOSTS=2 KERNEL=6.1 PMEM=e820 KEEP=1
@@ -14,10 +14,12 @@ test: check fuzz-ci molecule ## check, a minute of fuzzing, and the scenarios th
 test-all: SCENARIOS += $(SLOW_SCENARIOS)
 test-all: check newest fuzz-ci molecule ## test, with the newest ansible-core and every scenario there is: for each night
 
-check: MUTATIONS = 1000
-check: lint unit sanity importer test-helper ## what needs no machine: lint, unit, sanity, importer, helper (with 1,000 of the 10,000 mutations)
+# Two at a time: the unit tests take as long as the others together. Each prints its output when it ends.
+check: deps ## what needs no machine: lint, unit, sanity, importer, helper (with 1,000 of the 10,000 mutations)
+	@echo "check: unit tests, and beside them lint, helper, sanity and importer: the output of each follows when it ends"
+	@$(MAKE) --jobs=2 --output-sync=target MUTATIONS=1000 unit lint test-helper sanity importer
 
-lint: deps ## ruff, mypy, yamllint, ansible-lint, shellcheck, antsibull-docs
+lint: deps ## ruff, mypy, clang-tidy, cppcheck, yamllint, ansible-lint, shellcheck, antsibull-docs
 	@tests/setup/lint.sh
 
 unit: deps ## unit tests of the engine, the filters, rollouts, the lab and the benchmarks

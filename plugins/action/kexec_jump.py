@@ -204,7 +204,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(
                 f"Cannot jump: a handoff holds this host ({claim}). Nothing was changed. Wait until it ends.", result={"alive": True}
             )
-        return words[0]
+        return str(words[0])
 
     def _checked(self, result: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
         """The result of check mode."""
@@ -316,7 +316,7 @@ class ActionModule(ActionBase):
             self._connection.set_option("timeout", seconds)
         try:
             with limit(seconds + STUCK):
-                return to_text(self._low_level_execute_command(command)["stdout"])
+                return str(to_text(self._low_level_execute_command(command)["stdout"]))
         # Whatever a connection plugin raises while a host goes down or comes up (paramiko raises its own) means: not yet.
         except Exception as error:  # pylint: disable=broad-except
             end_left_over(error)

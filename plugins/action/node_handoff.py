@@ -73,7 +73,7 @@ class ActionModule(Jump):
         said = to_text(done["stdout"]).split()
         if not said:
             raise AnsibleActionFail(f"Cannot hand off: the host would not tell its boot id ({to_text(done['stderr']).strip()}).")
-        return said[0]
+        return str(said[0])
 
     def _argv(self, args: dict[str, Any], option: str) -> str:
         argv = [args["agent"], "handoff", option, "--json"]

@@ -42,7 +42,7 @@ _value:
     - C(lost_bytes) is the part that the info block and alignment take.
     - C(ready) tells whether the host can reboot, and C(reasons) why it can't.
     - C(blocks) is a list of sentences about the memory blocks, and C(words) holds the sizes as text.
-    - C(image), C(warnings) and C(memory_map) are those of M(hotpmem.fleet.pmem_info).
+    - C(image), C(helper_sha256), C(warnings) and C(memory_map) are those of M(hotpmem.fleet.pmem_info).
   type: dict
 """
 
@@ -68,7 +68,7 @@ def host_status(seen: Mapping[str, Any] | None, ready: Mapping[str, Any] | None)
     reasons = list(ready.get("reasons") or [])
     if not ok and not reasons and ready.get("msg"):
         reasons = [str(ready["msg"])]
-    device = next((one for one in seen.get("dax_devices") or [] if one["device"] == selected.get("chardev")), {})
+    device: Mapping[str, Any] = next((one for one in seen.get("dax_devices") or [] if one["device"] == selected.get("chardev")), {})
     sizes = {
         "total": (seen.get("memory") or {}).get("total_bytes", 0),
         "reserved": selected.get("size") or 0,
@@ -86,6 +86,7 @@ def host_status(seen: Mapping[str, Any] | None, ready: Mapping[str, Any] | None)
         "ready": ok,
         "reasons": [] if ok else reasons,
         "warnings": list(seen.get("warnings") or []),
+        "helper_sha256": seen.get("helper_sha256"),
         "memory_map": list(seen.get("memory_map") or []),
     }
 

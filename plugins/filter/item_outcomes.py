@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.hotpmem.fleet.plugins.filter.state_items import state_items  # type: ignore[import-not-found]
-from ansible_collections.hotpmem.fleet.plugins.module_utils._image.restore_outcome import item_outcomes  # type: ignore[import-not-found]
+from ansible_collections.hotpmem.fleet.plugins.filter.state_items import state_items
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.restore_outcome import item_outcomes
 
 DOCUMENTATION = r"""
 name: item_outcomes

@@ -41,7 +41,7 @@ _value:
 """
 
 
-def _results(given: Any) -> list[Mapping[str, Any]]:
+def _results(given: Any) -> Sequence[Mapping[str, Any]]:
     if isinstance(given, (str, Mapping)) or not isinstance(given, Sequence) or not all(isinstance(one, Mapping) for one in given):
         raise AnsibleFilterError(f"Cannot show how the run ended: {given!r} is not a list of dicts. Give the lines of a journal.")
     return host_results(given) if any("event" in one for one in given) else list(given)

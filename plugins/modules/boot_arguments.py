@@ -102,6 +102,8 @@ after:
   returned: success
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
@@ -110,7 +112,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.boot_loader 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import RUN, run
 
 
-def act(module: AnsibleModule) -> dict:
+def act(module: AnsibleModule) -> dict[str, Any]:
     """Plan, and carry out unless in check mode."""
     params = module.params
     what = "Cannot change the kernel arguments"

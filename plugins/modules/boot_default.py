@@ -57,6 +57,8 @@ after:
   returned: success
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs, require_root
@@ -64,7 +66,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.boot_default
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import RUN, run
 
 
-def act(module: AnsibleModule) -> dict:
+def act(module: AnsibleModule) -> dict[str, Any]:
     """Plan; unless in check mode, act."""
     require_root("Cannot read the default of the boot loader")
     loader = module.params["loader"]

@@ -90,13 +90,15 @@ after:
   returned: success
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.system_ram import POLICIES
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import RUN, run
 
 
-def act(module: AnsibleModule) -> dict:
+def act(module: AnsibleModule) -> dict[str, Any]:
     """Plan; unless in check mode, move the device."""
     params = module.params
     engine = Engine()

@@ -108,6 +108,8 @@ after:
   returned: success
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
@@ -117,7 +119,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._module import RUN, 
 NOTHING = {"loaded": False, "kernel": None, "initrd": None, "command_line": None}
 
 
-def outline(kexec: Kexec) -> dict:
+def outline(kexec: Kexec) -> dict[str, Any]:
     """What before and after compare."""
     if not kexec.loaded:
         return dict(NOTHING)
@@ -130,7 +132,7 @@ def outline(kexec: Kexec) -> dict:
     }
 
 
-def act(module: AnsibleModule) -> dict:
+def act(module: AnsibleModule) -> dict[str, Any]:
     """Plan; unless in check mode, load or unload."""
     params = module.params
     kexec = Engine().kexec

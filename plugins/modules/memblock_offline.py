@@ -110,6 +110,8 @@ after:
   returned: success
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
@@ -120,7 +122,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._module import RUN, 
 WHAT = "Cannot choose memory blocks"
 
 
-def choose(engine: Engine, params: dict) -> list[Block]:
+def choose(engine: Engine, params: dict[str, Any]) -> list[Block]:
     """The blocks meant. Raises HotpmemError when one is missing, or lies outside of the device."""
     numbers: list[int] | None = None
     if params["blocks"] is not None:
@@ -162,21 +164,22 @@ def choose(engine: Engine, params: dict) -> list[Block]:
     return found
 
 
-def outline(blocks: list[Block]) -> dict:
+def outline(blocks: list[Block]) -> dict[str, Any]:
     """What before and after compare."""
     return {str(block.number): block.what_it_is for block in blocks}
 
 
-def act(module: AnsibleModule) -> dict:
+def act(module: AnsibleModule) -> dict[str, Any]:
     """Plan; unless in check mode, bring the blocks to the state."""
     params = module.params
     engine = Engine()
     memory = engine.dax.blocks
     blocks = choose(engine, params)
     todo = memory.to_change(blocks, params["state"])
-    result = {"changed": bool(todo), "before": outline(blocks), "failed_blocks": [], "rolled_back": [], "not_rolled_back": []}
+    before = outline(blocks)
+    result: dict[str, Any] = {"changed": bool(todo), "before": before, "failed_blocks": [], "rolled_back": [], "not_rolled_back": []}
     if todo and module.check_mode:
-        result["after"] = dict.fromkeys(result["before"], params["state"])
+        result["after"] = dict.fromkeys(before, params["state"])
     else:
         memory.set_state(todo, params["state"], params["timeout"], params["retries"])
         blocks = memory.present([block.number for block in blocks])

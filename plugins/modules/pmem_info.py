@@ -95,6 +95,9 @@ hotpmem:
     tools:
       description: Versions of ndctl, daxctl, kexec and pmem-state, null where one is missing.
       type: dict
+    helper_sha256:
+      description: SHA-256 of pmem-state on the host, null where it is missing. The build on the controller has it in C(pmem-state.sha256).
+      type: str
     leaks:
       description: Memory lost until the next reboot, with device, start, size and sentence.
       type: list
@@ -105,6 +108,8 @@ hotpmem:
       elements: str
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.host_report import HostReport
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
@@ -113,7 +118,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy im
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
 
 
-def act(module: AnsibleModule) -> dict:
+def act(module: AnsibleModule) -> dict[str, Any]:
     """Gather."""
     runner = Runner()
     info = HostReport(Sysfs(), runner, Helper(runner, module.params["helper"]))

@@ -126,6 +126,8 @@ after:
   returned: success
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import MIB, parse_size
@@ -134,7 +136,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.namespace_co
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import RUN, run
 
 
-def outline(namespace: Namespace | None) -> dict:
+def outline(namespace: Namespace | None) -> dict[str, Any]:
     """What before and after compare."""
     if namespace is None:
         return {"mode": None}
@@ -142,7 +144,7 @@ def outline(namespace: Namespace | None) -> dict:
     return {key: facts[key] for key in ("namespace", "mode", "map", "align", "state")}
 
 
-def predicted(plan: Plan, mapping: str, align: int) -> dict:
+def predicted(plan: Plan, mapping: str, align: int) -> dict[str, Any]:
     """What outline() will say when the plan was carried out."""
     after = dict(outline(plan.before), mode=plan.mode, state="enabled")
     if not plan.before:
@@ -154,7 +156,7 @@ def predicted(plan: Plan, mapping: str, align: int) -> dict:
     return after
 
 
-def act(module: AnsibleModule) -> dict:
+def act(module: AnsibleModule) -> dict[str, Any]:
     """Plan; unless in check mode, convert."""
     params = module.params
     engine = Engine()

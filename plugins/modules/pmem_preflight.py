@@ -102,6 +102,8 @@ chosen:
   returned: success
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.hotplug import ROADS
@@ -112,7 +114,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
 
 
-def act(module: AnsibleModule) -> dict:
+def act(module: AnsibleModule) -> dict[str, Any]:
     """Gather the reasons; raise when there is one."""
     params = module.params
     engine = Engine(helper=params["helper"], road=params["road"])

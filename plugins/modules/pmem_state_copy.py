@@ -146,6 +146,8 @@ after:
   returned: success
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
@@ -155,7 +157,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._module import RUN, 
 VERBS = {"saved": "save", "restored": "restore", "verified": "verify", "absent": "invalidate"}
 
 
-def outline(image: dict) -> dict:
+def outline(image: dict[str, Any]) -> dict[str, Any]:
     """What before and after compare."""
     held = sorted(image.get("items") or []) if image["state"] != "none" else []
     return {"state": image["state"], "items": held}
@@ -174,14 +176,14 @@ class Copy:
         self.timeout = self.params["timeout"] or None
         self.now = self.copy.info(self.device)
 
-    def call(self, verb: str, **options) -> dict:
+    def call(self, verb: str, **options: Any) -> dict[str, Any]:
         """Run a verb; raise when it doesn't end with 0."""
         result = self.engine.helper.call(verb, self.device, self.items, timeout=self.timeout, **options)
         if result["exit"] != DONE:
             raise failure(f"Cannot {verb} {self.device}", result)
         return result
 
-    def saved(self) -> tuple:
+    def saved(self) -> tuple[bool, dict[str, Any], dict[str, Any]]:
         """Copy unless the same bytes are there."""
         if not self.items:
             raise HotpmemError("Cannot save", "the option items is empty", "List what to save, each item with name and path")
@@ -198,7 +200,7 @@ class Copy:
             result = self.call("save", threads=self.params["threads"], force=self.params["force"])
         return True, result, {"state": "valid", "items": sorted(item.name for item in self.items)}
 
-    def restored(self) -> tuple:
+    def restored(self) -> tuple[bool, dict[str, Any], dict[str, Any]]:
         """Restore unless this boot has done so."""
         if self.copy.already_restored(self.now) and not self.params["force"]:
             return False, self.now, outline(self.now["image"])
@@ -213,11 +215,11 @@ class Copy:
             result = self.call("restore", threads=self.params["threads"], force=self.params["force"])
         return True, result, dict(outline(self.now["image"]), state="consumed")
 
-    def verified(self) -> tuple:
+    def verified(self) -> tuple[bool, dict[str, Any], dict[str, Any]]:
         """Read and check everything."""
         return False, self.call("verify", threads=self.params["threads"]), outline(self.now["image"])
 
-    def absent(self) -> tuple:
+    def absent(self) -> tuple[bool, dict[str, Any], dict[str, Any]]:
         """Invalidate what is there."""
         if self.now["image"]["state"] == "none":
             return False, self.now, outline(self.now["image"])
@@ -226,12 +228,12 @@ class Copy:
         return True, result, {"state": "none", "items": []}
 
 
-def named(answer: dict) -> dict:
+def named(answer: dict[str, Any]) -> dict[str, Any]:
     """The helper's answer under the names of return values. In Jinja, ``result.items`` is a method."""
     return {"outcomes" if key == "items" else key: value for key, value in answer.items()}
 
 
-def act(module: AnsibleModule) -> dict:
+def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what state says, then look again."""
     try:
         copy = Copy(module)

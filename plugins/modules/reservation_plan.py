@@ -85,6 +85,8 @@ nearest:
   returned: failure
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import parse_size
@@ -95,7 +97,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.reservation_
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
 
 
-def act(module: AnsibleModule) -> dict:
+def act(module: AnsibleModule) -> dict[str, Any]:
     """Read the machine and plan."""
     params = module.params
     require_root("Cannot read the firmware's memory map")

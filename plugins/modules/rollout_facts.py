@@ -131,6 +131,8 @@ not_read:
   returned: success
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.rollout_facts import PARTS, gather
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
@@ -138,7 +140,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import S
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
 
 
-def act(module: AnsibleModule) -> dict:
+def act(module: AnsibleModule) -> dict[str, Any]:
     """Gather."""
     return gather(Sysfs(), Runner(), module.params["gather"])
 

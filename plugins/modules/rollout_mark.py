@@ -59,6 +59,8 @@ after:
   returned: success
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.rollout_facts import new_mark
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import MARK, Records
@@ -66,7 +68,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import S
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
 
 
-def act(module: AnsibleModule) -> dict:
+def act(module: AnsibleModule) -> dict[str, Any]:
     """Plan; unless in check mode, write."""
     sysfs = Sysfs()
     before, after = new_mark(sysfs, module.params)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -120,6 +121,8 @@ def build(source: Path, to: Path, cc: Path) -> tuple[str, str]:
     compiler, did, path = done.stdout.splitlines()
     assert compiler.startswith("compiler: ")
     assert Path(path).exists()
+    bill = json.loads(Path(f"{path}.cdx.json").read_text(encoding="utf-8"))
+    assert bill["bomFormat"] == "CycloneDX" and bill["metadata"]["component"]["properties"] == [{"name": "hotpmem:arch", "value": "x86_64"}]
     return did, path
 
 
@@ -139,11 +142,14 @@ def test_a_changed_file_in_a_folder_is_built_again(copy, tmp_path):
 
 
 def test_two_builds_in_different_directories_are_the_same_bytes(tmp_path):
-    sums = set()
+    sums, bills = set(), set()
     for name in ("one", "another/place"):
         shutil.copytree(ROLE_FILES / "src", tmp_path / name / "src")
         argv = ["bash", ROLE_FILES / "build.sh", tmp_path / name / "src", tmp_path / name / "out", "x86_64", sys.executable]
         said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
         assert "ziglang" in said[0] and said[1] == "built"
         sums.add(hashlib.sha256(Path(said[2]).read_bytes()).hexdigest())
-    assert len(sums) == 1
+        bills.add(Path(f"{said[2]}.cdx.json").read_text(encoding="utf-8"))
+    assert len(sums) == 1 and len(bills) == 1
+    (bill,) = map(json.loads, bills)
+    assert bill["metadata"]["component"]["hashes"][0]["content"] in sums

@@ -11,9 +11,11 @@ run() { local name=$1; shift; "$@" || failed+=("$name"); }
 mapfile -t shell < <(git ls-files '*.sh' .ci/run)
 run ruff "$bin/ruff" check --quiet plugins tests roles extensions
 run ruff-format "$bin/ruff" format --quiet --check plugins tests roles extensions
-run mypy "$bin/mypy" --no-error-summary tests/lab/lab.py tests/demo/demo.py plugins/filter/text_table.py plugins/filter/item_outcomes.py plugins/filter/memory_map_picture.py
+run mypy "$bin/mypy" --no-error-summary tests/lab/lab.py tests/demo/demo.py
+run mypy-strict "$bin/mypy" --no-error-summary --config-file tests/setup/mypy.ini
 run yamllint "$bin/yamllint" --strict .
 run shellcheck shellcheck "${shell[@]}"
+run helper env -u MAKEFLAGS make --no-print-directory --output-sync --jobs="$(nproc)" lint-helper
 run layers env PYTHONPATH="$ANSIBLE_COLLECTIONS_PATH" "$bin/lint-imports" --no-logo --no-cache tests/setup/layers.ini
 run prose "$bin/python" tests/setup/prose.py
 run docs "$bin/antsibull-docs" lint-collection-docs --plugin-docs --validate-collection-refs self .

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import shutil
@@ -46,6 +47,8 @@ DIRT = [
     "dist/x.tar.gz",
     "hotpmem-report.html",
     "ansible.log",
+    "__pycache__/a.pyc",
+    "build/x86_64/pmem-state.sha256",
     "hotpmem-fleet-0.0.9.tar.gz",
     "plugins/modules/__pycache__/a.pyc",
     "plugins/.coverage",
@@ -101,6 +104,14 @@ def test_the_tarball_contains_the_collection_and_no_more(tarball: Path) -> None:
         "meta/runtime.yml",
     }
     assert shipped <= set(files)
+
+
+def test_each_pattern_of_the_deny_list_leaves_something_out() -> None:
+    """A pattern that matches nothing is a mistake, or a leftover."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    names = {str(place) for name in (*listed, *DIRT) for place in (Path(name), *Path(name).parents)} - {"."}
+    patterns = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["build_ignore"]
+    assert [pattern for pattern in patterns if not fnmatch.filter(names, pattern)] == []
 
 
 def test_every_link_target_of_the_readme_that_is_shipped_exists(installed: Path) -> None:

@@ -203,7 +203,7 @@ class AfterBoot:
         marks, rate = found["marks"], found["cycles_per_second"]
         return {**found, **summary(marks, rate), "units": unit_times(ready, marks, rate), "systemd": systemd_times(manager)}
 
-    def cold_start(self, names: List[str], start: Callable[[List[str]], None]) -> List[str]:
+    def cold_start(self, names: List[str], start: Callable[[List[str]], Any]) -> List[str]:
         """Release held items, so that their units start without the state. names: empty for all held items. Returns the released names.
 
         Raises HotpmemError when a named item is not held.

@@ -13,6 +13,7 @@ import contextlib
 import shlex
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple, Union
 
 from .._host.errors import HotpmemError, from_os_error
@@ -370,7 +371,7 @@ class Handoff:
         # not restore the older state.
         attempt(self.records.withdraw, "a restore is still due", f"rm {PENDING} {ANNOUNCED}")
         for name in self.units.left_out:
-            attempt(lambda note=f"{COLD}/{name}": self.records.remove(note), f"{name} would start cold", f"rm {COLD}/{name}")
+            attempt(partial(self.records.remove, f"{COLD}/{name}"), f"{name} would start cold", f"rm {COLD}/{name}")
         units = [unit for unit in self.was_up if unit not in self.jump.stops] + [one for one in self.jump.stops if one in self.was_up]
         attempt(
             lambda: self.services.start(units), f"{', '.join(units)} did not start", "systemctl start " + " ".join(map(shlex.quote, units))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Callable, Dict, List
 
 from .._host.errors import HotpmemError
@@ -45,12 +46,13 @@ class HostReport:
         facts: Dict[str, Any] = {
             "regions": self._try(lambda: [one.to_dict() for one in self.namespaces.regions()], []),
             "namespaces": self._try(lambda: [one.to_dict() for one in self.namespaces.all()], []),
-            "dax_devices": [self._try(lambda name=name: self._dax(name), {"device": name}) for name in self.dax.names()],
+            "dax_devices": [self._try(partial(self._dax, name), {"device": name}) for name in self.dax.names()],
             "memory_blocks": self._try(self._blocks, {}),
             "memory": self._memory(),
             "reservation": BootLoader(self.sysfs, self.runner).record(),
             "memory_map": physical_map(self.sysfs.get("/proc/iomem")),
             "tools": self._tools(),
+            "helper_sha256": self.helper.sha256(),
             "leaks": [
                 {"device": leak.device, "start": leak.start, "size": leak.size, "sentence": leak.sentence} for leak in self.dax.leaks()
             ],
@@ -98,7 +100,7 @@ class HostReport:
         for name in TOOLS:
             tools[name] = None
             if self.runner.which(name):
-                done = self._try(lambda name=name: self.runner.run([name, "--version"], timeout=30), None)
+                done = self._try(partial(self.runner.run, [name, "--version"], timeout=30), None)
                 tools[name] = done.stdout.strip() if done else None
             else:
                 self.warnings.append(f"{name} is not installed.")

@@ -158,12 +158,10 @@ def from_dict(values: Dict[str, Any], where: str = SETTINGS) -> Settings:
             what, f"the setting {', '.join(unknown)} does not exist. The known settings are: {', '.join(sorted(known))}", _TODO
         )
     try:
-        settings = Settings(
-            **{
-                name: kept_items(value) if name == "items" else _value(name, value, getattr(defaults, name))
-                for name, value in values.items()
-            }
-        )
+        given: Dict[str, Any] = {
+            name: kept_items(value) if name == "items" else _value(name, value, getattr(defaults, name)) for name, value in values.items()
+        }
+        settings = Settings(**given)
     except ValueError as error:
         raise HotpmemError(what, str(error), _TODO) from error
     for name, value, known_values in (

@@ -84,8 +84,9 @@ def new_mark(sysfs: Sysfs, wanted: Mapping[str, Any]) -> Tuple[Optional[Dict[str
     """
     before = mark_of(sysfs)[0]
     after = {"run": wanted["run"], "rollout": wanted["rollout"], "outcome": wanted["outcome"], "boot_id": boot_id(sysfs)}
-    same = before and before == {**after, "time": before["time"]} and wanted["time"] in (None, before["time"])
-    return before, before if same else {**after, "time": wanted["time"] or time.strftime(_TIME, time.gmtime())}
+    if before and before == {**after, "time": before["time"]} and wanted["time"] in (None, before["time"]):
+        return before, before
+    return before, {**after, "time": wanted["time"] or time.strftime(_TIME, time.gmtime())}
 
 
 def needs_of(sysfs: Sysfs, runner: Runner) -> Dict[str, Any]:

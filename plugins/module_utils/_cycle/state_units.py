@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import AbstractSet, Any, Callable, Dict, List, Mapping, Sequence
 
 from .._host.errors import HotpmemError
 from .._host.open_files import file_users
@@ -134,7 +134,7 @@ class StateUnits:
             if one.get("ConditionResult") == "no" and one.get("ConditionTimestampMonotonic") not in (None, "", "0")
         ]
 
-    def _other_users(self, own: Sequence[str]) -> List[str]:
+    def _other_users(self, own: AbstractSet[str]) -> List[str]:
         """The reasons against processes that have files of an item open, and that stopping the units would not end."""
         return [
             f"{user.words}, and does not stop with the units of the items"

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import IO, Callable, Optional, Sequence, Set
+from typing import IO, Callable, Optional, Sequence, Set, Tuple, cast
 
 from .errors import HotpmemError
 
@@ -121,34 +121,35 @@ class Runner:
             )
         except OSError as error:
             raise _not_run(program, argv, error) from error
+        # Popen has both pipes, because both were asked for.
+        pipes = cast("IO[bytes]", child.stdout), cast("IO[bytes]", child.stderr)
         ended = False
         try:
-            out, err, ended = _collect(child, timeout, on_line)
+            out, err, ended = _collect(child, pipes, timeout, on_line)
             if not ended:
                 _end(child)
                 # What it printed because of the signal is its last word.
-                out, err = out + _rest(child.stdout), err + _rest(child.stderr)
+                out, err = out + _rest(pipes[0]), err + _rest(pipes[1])
         except OSError as error:
             raise _not_run(program, argv, error) from error
         finally:
             if child.returncode is None:
                 _end(child)
-            for pipe in (child.stdout, child.stderr):
-                if pipe is not None:
-                    pipe.close()
+            for pipe in pipes:
+                pipe.close()
         completed = Completed(tuple(argv), child.returncode, out, err)
         if not ended:
             text = err.strip() or out.strip()
             printed = f"its last output was: {text[-500:]}" if text else "it had printed nothing"
-            error = TimedOut(
+            late = TimedOut(
                 f"Cannot complete the command {' '.join(argv)}",
                 f"it was still running after {timeout:g} s and was stopped; {printed}",
                 "If the command was making progress, increase the timeout",
                 timeout=timeout,
                 argv=list(argv),
             )
-            error.completed = completed
-            raise error
+            late.completed = completed
+            raise late
         return completed
 
     def check(self, argv: Sequence[str], what: str, todo: str, timeout: Optional[float] = None) -> Completed:
@@ -169,18 +170,23 @@ def _not_run(program: str, argv: Sequence[str], error: OSError) -> HotpmemError:
     return HotpmemError(f"Cannot run {program}", error.strerror or str(error), todo, argv=list(argv))
 
 
-def _collect(child: subprocess.Popen, timeout: Optional[float], on_line: Optional[Callable[[str], None]]) -> tuple:
+def _collect(
+    child: subprocess.Popen[bytes],
+    pipes: Tuple[IO[bytes], IO[bytes]],
+    timeout: Optional[float],
+    on_line: Optional[Callable[[str], None]],
+) -> Tuple[str, str, bool]:
     """Read both pipes until they close.
 
     Returns (stdout, stderr, whether the child exited before the deadline).
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    texts = {child.stdout: bytearray(), child.stderr: bytearray()}
+    texts = (bytearray(), bytearray())
     reported = 0
     in_time = True
     with selectors.DefaultSelector() as selector:
-        for pipe in texts:
-            selector.register(pipe, selectors.EVENT_READ)
+        for pipe, text in zip(pipes, texts):
+            selector.register(pipe, selectors.EVENT_READ, text)
         while selector.get_map() and in_time:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
@@ -190,9 +196,9 @@ def _collect(child: subprocess.Popen, timeout: Optional[float], on_line: Optiona
                 data = os.read(key.fd, 65536)
                 if not data:
                     selector.unregister(key.fileobj)
-                texts[key.fileobj] += data
+                key.data.extend(data)
             if on_line is not None:
-                lines = texts[child.stdout]
+                lines = texts[0]
                 while (end := lines.find(b"\n", reported)) >= 0:
                     on_line(lines[reported:end].decode("utf-8", "surrogateescape"))
                     reported = end + 1
@@ -201,8 +207,7 @@ def _collect(child: subprocess.Popen, timeout: Optional[float], on_line: Optiona
             child.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             in_time = False
-    out, err = (texts[pipe].decode("utf-8", "surrogateescape") for pipe in (child.stdout, child.stderr))
-    return out, err, in_time
+    return texts[0].decode("utf-8", "surrogateescape"), texts[1].decode("utf-8", "surrogateescape"), in_time
 
 
 def _rest(pipe: IO[bytes]) -> str:
@@ -215,7 +220,7 @@ def _rest(pipe: IO[bytes]) -> str:
     return text.decode("utf-8", "surrogateescape")
 
 
-def _end(child: subprocess.Popen) -> None:
+def _end(child: subprocess.Popen[bytes]) -> None:
     """Send SIGTERM to the child's process group, then SIGKILL if the child is still running, and reap it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):

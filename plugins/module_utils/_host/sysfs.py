@@ -11,7 +11,7 @@ import errno
 import os
 import select
 import signal
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 from .errors import HotpmemError, SystemCallError
 
@@ -144,9 +144,9 @@ class Sysfs:
         return SystemCallError(what, number, _HINTS.get(number, "See dmesg for details"), path=name)
 
 
-def natural_key(name: str) -> list:
+def natural_key(name: str) -> List[Tuple[int, int, str]]:
     """Return a sort key that puts memory9 before memory10."""
-    parts: list = []
+    parts: List[Tuple[int, int, str]] = []
     digits = ""
     for char in name + "\0":
         if char.isdigit():

@@ -8,6 +8,7 @@ docs/pmem-state.md describes its command line.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -113,6 +114,17 @@ class Helper:
         self.runner = runner
         self.path = path
         self.progress = progress or ProgressFile()
+
+    def sha256(self) -> Optional[str]:
+        """Return the SHA-256 of the helper in hexadecimal digits, or None when it can't be read."""
+        path = self.runner.which(self.path)
+        if path is None:
+            return None
+        try:
+            with open(path, "rb") as file:
+                return hashlib.sha256(file.read()).hexdigest()
+        except OSError:
+            return None
 
     def version(self) -> str:
         """Return the output of ``pmem-state --version``.

@@ -46,9 +46,10 @@ def frequency(first: Optional[Mapping[str, Any]], second: Optional[Mapping[str, 
     frequency that a reading itself contains is used.
     """
     if first and second:
-        span = second["boottime_ns"] - first["boottime_ns"]
-        if span >= _GAP and second["cycles"] > first["cycles"]:
-            return (second["cycles"] - first["cycles"]) * 1_000_000_000 // span
+        span: int = second["boottime_ns"] - first["boottime_ns"]
+        cycles: int = second["cycles"] - first["cycles"]
+        if span >= _GAP and cycles > 0:
+            return cycles * 1_000_000_000 // span
     for one in (second, first):
         if one and one.get("cycles_per_second"):
             return int(one["cycles_per_second"])

@@ -53,7 +53,8 @@ def locked(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             asked = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0, 0)
-            return struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK
+            held: int = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))[0]
+            return held != fcntl.F_UNLCK
     except OSError:
         return False
 

@@ -18,7 +18,7 @@ import contextlib
 import re
 import time
 from dataclasses import dataclass
-from typing import Callable, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .._host.errors import HotpmemError
 from .._host.programs import Runner, ToolMissing
@@ -57,7 +57,7 @@ class DaxDevice:
         """True when the memory of the device is System RAM: kmem is bound, and the memory is not unplugged."""
         return self.driver == "kmem" and self.state != "unplugged"
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> Dict[str, Any]:
         """Return the device as a dict for a module result."""
         return {
             "device": self.name,

@@ -19,7 +19,7 @@ import errno
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from .._host.errors import HotpmemError, SystemCallError
 from .._host.size import align_down, align_up, format_range
@@ -82,7 +82,7 @@ class Block:
             return "offline"
         return "online_movable" if self.zone == "Movable" else "online_kernel"
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> Dict[str, Any]:
         """Return the block as a dict for a module result."""
         return {"block": self.number, "range": format_range(self.start, self.size), "state": self.state, "zone": self.zone}
 
@@ -101,7 +101,7 @@ class Failure:
     owners: Tuple[str, ...] = ()
     no_room: bool = False
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> Dict[str, Any]:
         """Return the failure as a dict for a module result."""
         return {
             "block": self.block.number,
@@ -247,13 +247,13 @@ class MemoryBlocks:
             return deadline
         return self.clock() + (deadline - self.clock()) / 2
 
-    def put_back(self, blocks: Iterable[Block]) -> Tuple[List[int], List[dict]]:
+    def put_back(self, blocks: Iterable[Block]) -> Tuple[List[int], List[Dict[str, Any]]]:
         """Bring blocks back to the states in ``blocks``.
 
         Returns (the numbers that were put back, the failures as dicts).
         """
         done: List[int] = []
-        failed: List[dict] = []
+        failed: List[Dict[str, Any]] = []
         for before in blocks:
             if self._is(before.number, before.what_it_is):
                 continue
@@ -371,7 +371,7 @@ def _what_to_do(worst: Failure, state: str) -> str:
     return "See dmesg for details. The kernel must be able to bring the block online in the requested zone"
 
 
-def summary(blocks: Sequence[Block]) -> Dict[str, object]:
+def summary(blocks: Sequence[Block]) -> Dict[str, Any]:
     """Return ``online_bytes``, and ``blocks``: the number of blocks in each state.
 
     For module results and diffs.

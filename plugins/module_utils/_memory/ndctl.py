@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import errno
 import json
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 from .._host.errors import HotpmemError, describe_errno
 from .._host.programs import Completed, Runner
@@ -81,7 +81,7 @@ class Ndctl:
             todo = "See dmesg for details. The module pmem_info shows the present state of the namespace"
             raise HotpmemError(what, explain(done), todo, **details)
         try:
-            made = next(iter(parse_json(done.stdout)), {})
+            made: Dict[str, Any] = next(iter(parse_json(done.stdout)), {})
         except ValueError as error:
             said = f"the output of ndctl is not valid JSON ({error})"
             raise HotpmemError(what, said, "Report this with the versions of ndctl and of the kernel", **details) from error

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 from .._host.errors import HotpmemError
 from .dax_device import Dax, DaxDevice
@@ -28,7 +28,7 @@ class Shape:
     gained: int
     lost: int
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> Dict[str, Any]:
         """Return the mode and the blocks as a dict, for ``before`` and ``after`` in a module result."""
         return {"mode": self.device.to_dict()["mode"], **summary(self.blocks)}
 
@@ -73,7 +73,7 @@ class SystemRam:
                 changes.append(f"bring memory blocks {', '.join(str(block.number) for block in wrong)} to {POLICIES[policy]}")
         return changes
 
-    def as_ram(self, shape: Shape, policy: str) -> dict:
+    def as_ram(self, shape: Shape, policy: str) -> Dict[str, Any]:
         """Predict the result of to_dict() after to_ram()."""
         if not POLICIES[policy]:
             if shape.device.is_ram:

@@ -11,7 +11,7 @@ import csv
 import io
 import socket
 import time
-from typing import Callable, Dict, List, NamedTuple
+from typing import Callable, Dict, List, NamedTuple, Tuple
 
 from .._host.errors import HotpmemError
 
@@ -98,7 +98,7 @@ def _rows(answer: str) -> List[Dict[str, str]]:
 
 def parse(state: str, stat: str, path: str) -> List[Server]:
     """The servers in the answers to "show servers state" and "show stat"."""
-    admins: Dict[tuple, int] = {}
+    admins: Dict[Tuple[str, str], int] = {}
     lines = [line for line in state.splitlines() if line.strip()]
     header = next((line for line in lines if line.startswith("# ")), "")
     names = header[2:].split()

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import List, NamedTuple
 
 MARK = "# drained by hotpmem.fleet"
 # server ADDRESS [parameters]; with the mark behind it. https://nginx.org/en/docs/http/ngx_http_upstream_module.html#server
@@ -44,6 +44,6 @@ def edit(text: str, server: str, drained: bool) -> Edited:
     return Edited(LINE.sub(line, text), counts["found"], counts["down"])
 
 
-def servers(text: str) -> list:
+def servers(text: str) -> List[str]:
     """The addresses in a file."""
     return [match["address"] for match in LINE.finditer(text)]

@@ -157,10 +157,10 @@ def phase_table(rows: Sequence[HostRow]) -> list[dict[str, Any]]:
         (name, CLASSES[name], [row.phases[name] for row in rows if name in row.phases], mark not in UP) for mark, name in PHASES
     ]  # fmt: skip
     known = [(name, style, percentiles(values), len(values), down) for name, style, values, down in listed if values]
-    high = max([numbers["p99"] for _name, _style, numbers, _hosts, down in known[1:] if down], default=0.0) or 1.0
+    high = max([numbers["p99"] or 0.0 for _name, _style, numbers, _hosts, down in known[1:] if down], default=0.0) or 1.0
     found = []
     for name, style, numbers, hosts, down in known:
-        at = {key: round(min(numbers[key] / high, 1.0) * charts.BAR, 1) for key in ("p50", "p95", "p99")}
+        at = {key: round(min((numbers[key] or 0.0) / high, 1.0) * charts.BAR, 1) for key in ("p50", "p95", "p99")}
         found.append({
             "name": name, "class": style, "down": down, "hosts": hosts, **{key: short(numbers[key]) for key in ("p50", "p95", "p99")},
             "bar": at if style and down else None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Iterator
@@ -15,17 +16,14 @@ from urllib.parse import unquote
 import pytest
 from markdown_it import MarkdownIt
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "setup"))
+from docs_site import ELSEWHERE, anchor
+
 CHECKOUT = Path(__file__).resolve().parents[3]
 # Where a sentence may name a page: messages, comments, module documentation, templates.
 MENTION = re.compile(r"docs/[A-Za-z0-9_./-]+\.md(?:#[A-Za-z0-9_-]+)?")
 MENTIONED_IN = ("plugins/", "roles/", "playbooks/", "extensions/", "tests/", "mk/", "Makefile", "meta/")
-ELSEWHERE = re.compile(r"^[a-z][a-z0-9+.-]*:|^//")
 HTML_ID = re.compile(r"""<[a-z][a-z0-9]*\s[^>]*?\b(?:id|name)=["']([^"']+)["']""", re.IGNORECASE)
-
-
-def anchor(heading: str) -> str:
-    """GitHub's rule: lower case, letters, digits, spaces, hyphens and underscores are kept, a space becomes a hyphen."""
-    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
 def anchors_of(text: str) -> set[str]:

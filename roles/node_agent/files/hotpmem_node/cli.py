@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any, Callable, Dict, List, Optional
+from typing import Callable, Dict, List, NoReturn, Optional
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import METHODS, SETTINGS, Settings, load
@@ -39,13 +39,13 @@ VERBS: Dict[str, Verb] = {
 class Parser(argparse.ArgumentParser):
     """Ends with code 1 on a wrong command line. argparse would end with 2, which means a failure here."""
 
-    def error(self, message: str) -> Any:
+    def error(self, message: str) -> NoReturn:
         raise VerbError(USAGE, "Cannot read the command line", message, f"See {self.prog} --help")
 
 
 def parser() -> argparse.ArgumentParser:
     """All verbs and options."""
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     common.add_argument("--settings", default=SETTINGS, metavar="FILE", help=f"the file with the settings (default {SETTINGS})")
     top = Parser(

@@ -32,6 +32,16 @@ def test_captured(captured, name, mode, online, blocks):
     assert (stands["reserved_bytes"], stands["usable_bytes"], stands["lost_bytes"]) == (514 * M, 512 * M, 2 * M)
 
 
+def test_the_digest_of_the_helper(captured, tmp_path):
+    program = tmp_path / "pmem-state"
+    runner = Runner()
+    report = HostReport(Sysfs(captured("6.1-e820-raw")), runner, Helper(runner, str(program)))
+    assert host_status(report.gather(), {})["helper_sha256"] is None
+    program.write_bytes(b"#!/bin/sh\n")
+    program.chmod(0o755)
+    assert host_status(report.gather(), {})["helper_sha256"] == "a8076d3d28d21e02012b20eaf7dbf75409a6277134439025f282e368e3305abf"
+
+
 def test_blocks_in_different_states():
     blocks = [
         {"block": number, "range": f"{number * 128 * M:#x}-{(number + 1) * 128 * M - 1:#x}", "state": state, "zone": zone}

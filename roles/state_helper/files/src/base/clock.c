@@ -94,7 +94,7 @@ void clock_read(struct clock_reading *c, int measure)
         return;
     c->cycles_per_second = told(&c->source);
     if (!c->cycles_per_second && measure) {
-        struct timespec pause = {0, 50 * 1000 * 1000};
+        struct timespec pause = {0, 50000000};
         uint64_t cycles = 0;
         int64_t ns = 0;
         nanosleep(&pause, NULL);

@@ -32,6 +32,6 @@ void accumulate_scalar(uint64_t acc[8], const uint8_t *in, const uint8_t *secret
 
 void scramble_scalar(uint64_t acc[8], const uint8_t *secret)
 {
-    for (int i = 0; i < 8; i++)
+    for (size_t i = 0; i < 8; i++)
         acc[i] = (acc[i] ^ acc[i] >> 47 ^ get64(secret + 8 * i)) * 0x9E3779B1u;
 }

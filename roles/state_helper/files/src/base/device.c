@@ -105,7 +105,7 @@ static int open_file(struct device *d, struct problem *p)
     if (d->bytes == 0)
         return 0;
     map_whole(d, MAP_SHARED_VALIDATE | MAP_SYNC);
-    if (!d->map && fs.f_type == TMPFS_MAGIC && st.st_blksize >= 2 * MIB && (uint64_t)st.st_blocks * 512 >= d->bytes)
+    if (!d->map && fs.f_type == TMPFS_MAGIC && st.st_blksize >= HUGE_PAGE && (uint64_t)st.st_blocks * 512 >= d->bytes)
         map_whole(d, MAP_SHARED);
     return 0;
 }

@@ -58,7 +58,7 @@ static uint64_t sum(const uint8_t *in, size_t n, uint8_t *to)
     }
 
     uint64_t h = (uint64_t)n * P64_1;
-    for (int i = 0; i < 4; i++)
+    for (size_t i = 0; i < 4; i++)
         h += fold(acc[2 * i] ^ get64(secret + 11 + 16 * i), acc[2 * i + 1] ^ get64(secret + 11 + 16 * i + 8));
     h ^= h >> 37;
     h *= 0x165667919E3779F9ull;

@@ -123,7 +123,7 @@ static int find_verb(struct options *o, const char *word)
 /* NAME=CYCLES */
 static int add_mark(struct options *o, const char *text, struct problem *p)
 {
-    char name[32] = "", *end;
+    char name[32] = "", *end = name;
     size_t n = strcspn(text, "=");
     struct option_mark *m = &o->marks[o->mark_count];
     if (o->mark_count == MAX_OPTION_MARKS)

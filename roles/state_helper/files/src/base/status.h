@@ -19,6 +19,7 @@ enum {
     KIB = 1 << 10,
     MIB = 1 << 20,
     BLOCK = 4096,             /* alignment of everything on the device, bytes */
+    HUGE_PAGE = 2 * MIB,
     PAYLOAD_START = 2 * MIB,  /* first payload byte on the device */
     MAX_ITEMS = 256,
     MAX_ITEM_NAME = 64,       /* bytes */

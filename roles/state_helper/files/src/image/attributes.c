@@ -32,7 +32,7 @@ static int append(struct attributes *a, int fd, const char *path, const char *na
     memset(e, 0, 8);
     put16(e, (uint16_t)n);
     put32(e + 4, (uint32_t)got);
-    memcpy(e + 8, name, n);
+    memcpy(e + 8, name, n); /* NOLINT(bugprone-not-null-terminated-result): its length stands before it */
     uint32_t total = 8 + n + (uint32_t)got, padded = (total + 3) & ~3u;
     memset(e + total, 0, padded - total);
     a->used += padded;

@@ -13,6 +13,8 @@
  * not the signature of any of them (NVDIMM_PFN_INFO, NVDIMM_DAX_INFO, BTT_ARENA_INFO). */
 static const uint8_t magic[8] = {'h', 'o', 't', 'p', 'm', 'e', 'm', 0x1a};
 
+static const char unsupported[] = "this program does not support its format version";
+
 enum state { STATE_NONE, STATE_BAD, STATE_GOOD };
 
 /* Checks the numbers of a header with a good checksum against this device. Returns NULL, or what is
@@ -20,7 +22,7 @@ enum state { STATE_NONE, STATE_BAD, STATE_GOOD };
 static const char *implausible(const struct header *h, uint64_t device_bytes)
 {
     if (h->version != FORMAT_VERSION)
-        return "this program does not support its format version";
+        return unsupported;
     if (h->header_bytes != sizeof *h)
         return "its header has an invalid size";
     if (h->device_bytes > device_bytes)
@@ -72,7 +74,9 @@ int header_load(struct device *d, struct header *h, struct problem *p)
         return 0;
     }
     if (why)
-        return problem_set(p, EXIT_DAMAGED, 0, why, "Start the services cold; the next save replaces the image.",
+        return problem_set(p, EXIT_DAMAGED, 0, why,
+                           why == unsupported ? "A newer pmem-state wrote it: restore with that one. The next save with this one replaces the image."
+                                              : "Start the services cold; the next save replaces the image.",
                            "Reading the image on %s", d->path);
     return problem_set(p, EXIT_NO_IMAGE, 0, "the device does not hold an image", "There is nothing to restore: start the services cold.",
                        "Looking for an image on %s", d->path);
@@ -158,7 +162,7 @@ int header_set_mark(struct header *h, uint32_t id, uint64_t cycles)
 
 char *hex_id(char out[33], const uint8_t id[16])
 {
-    for (int i = 0; i < 16; i++)
+    for (size_t i = 0; i < 16; i++)
         snprintf(out + 2 * i, 3, "%02x", id[i]);
     return out;
 }

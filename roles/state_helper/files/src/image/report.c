@@ -68,9 +68,11 @@ void report_left_out(struct report *r, const char *path, const char *reason)
 {
     pthread_mutex_lock(&r->lock);
     if (r->left_out_count < MAX_LEFT_OUT) {
-        char *copy = strdup(path);
-        if (copy)
-            r->left_out[r->left_out_count++] = (struct left_out){copy, reason};
+        struct left_out *one = &r->left_out[r->left_out_count];
+        one->path = strdup(path);
+        one->reason = reason;
+        if (one->path)
+            r->left_out_count++;
     } else {
         r->left_out_count++;
     }

@@ -25,11 +25,13 @@ static int interface_of(const char *device, char name[IFNAMSIZ])
     if ((size_t)snprintf(path, sizeof path, "/sys/devices/%s/net", device) >= sizeof path)
         return 0;
     DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d));)
-        if (e->d_name[0] != '.' && strlen(e->d_name) < IFNAMSIZ) {
+    for (struct dirent *e; d && (e = readdir(d));) {
+        size_t bytes = strlen(e->d_name) + 1;
+        if (e->d_name[0] != '.' && bytes <= IFNAMSIZ) {
             count++;
-            strcpy(name, e->d_name);
+            memcpy(name, e->d_name, bytes);
         }
+    }
     if (d)
         closedir(d);
     return count == 1;
@@ -55,10 +57,11 @@ static void name_interfaces(const struct early *e)
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     for (int i = 0; fd >= 0 && i < e->interface_count; i++) {
         struct ifreq r = {0};
-        if (strlen(e->interfaces[i].name) >= IFNAMSIZ || !interface_of(e->interfaces[i].device, r.ifr_name) ||
+        size_t bytes = strlen(e->interfaces[i].name) + 1;
+        if (bytes > IFNAMSIZ || !interface_of(e->interfaces[i].device, r.ifr_name) ||
             strcmp(r.ifr_name, e->interfaces[i].name) == 0 || !may_be_named(fd, &r))
             continue;
-        strcpy(r.ifr_newname, e->interfaces[i].name);
+        memcpy(r.ifr_newname, e->interfaces[i].name, bytes);
         if (ioctl(fd, SIOCSIFNAME, &r) != 0) /* udev will rename it */
             kmsg("renaming the interface %s to %s failed: %s", r.ifr_name, r.ifr_newname, strerror(errno));
     }

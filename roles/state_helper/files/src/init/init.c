@@ -65,7 +65,7 @@ static int take_root(const char *line, char type[16], unsigned char uuid[16])
     char digits[33];
     if (sscanf(line, "root %15s %32s", type, digits) != 2 || strspn(digits, "0123456789abcdef") != 32)
         return 0;
-    for (int i = 0; i < 16; i++) {
+    for (size_t i = 0; i < 16; i++) {
         char byte[3] = {digits[2 * i], digits[2 * i + 1], 0};
         uuid[i] = (unsigned char)strtoul(byte, NULL, 16);
     }

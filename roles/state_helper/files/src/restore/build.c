@@ -182,7 +182,7 @@ static int push(struct build *b, struct build_dir *d)
 {
     if (b->depth == b->room) {
         int room = b->room ? b->room * 2 : 64;
-        struct build_dir **bigger = realloc(b->level, (size_t)room * sizeof *bigger);
+        struct build_dir **bigger = realloc(b->level, (size_t)room * sizeof *bigger); /* NOLINT(bugprone-sizeof-expression) */
         if (!bigger) {
             item_mark(&b->run->report, b->item, ITEM_FAILED, ENOMEM, "out of memory");
             return 0;

@@ -179,7 +179,7 @@ void build_dir_release(struct build *b, struct build_dir *d)
     const char *doing;
     if (atomic_fetch_sub(&d->refs, 1) != 1)
         return;
-    if (!d->bare && item_fine(b->item)) {
+    if (d->fd >= 0 && !d->bare && item_fine(b->item)) {
         int err = set_metadata(b, &d->record, d->fd, -1, NULL, d->root, &doing);
         if (err)
             failed(b, err, doing, &d->record);

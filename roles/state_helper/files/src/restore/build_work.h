@@ -5,7 +5,7 @@
 
 #include "restore/build_state.h"
 
-void build_work(void *build, void *job, int worker);
+void build_work(void *context, void *argument, int worker);
 void build_give_back(struct build *b, struct build_job *job);
 
 #endif

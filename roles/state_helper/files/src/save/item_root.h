@@ -6,7 +6,7 @@
 #include "image/report.h"
 
 /* Whether `name` in the directory `dir` is the root of a mount. Returns 0 or an errno. */
-int is_mount_root(int dir, const char *name, int *yes);
+int is_mount_root(int fd, const char *name, int *yes);
 
 /* Checks an item's path without reading it: refuses mount points, symbolic links, and everything
  * else that is neither a file nor a directory. The scan reports a path that does not exist. Sets

@@ -254,7 +254,7 @@ static int open_quietly(int dir, const char *name, int flags)
 
 static void scan_file(struct scan *s, int dir, const char *name, const char *record_name)
 {
-    struct stat st;
+    struct stat st = {0};
     struct record r;
     const char *path = shown(s->path);
     struct source *src = NULL;
@@ -482,11 +482,12 @@ void scan_item(struct scan *s, struct item *it)
     s->item = it;
     s->depth = 0;
     s->pending_used = 0;
-    if (!grow((void **)&s->path, &s->path_room, strlen(it->path) + 1)) {
+    size_t path_bytes = strlen(it->path) + 1;
+    if (!grow((void **)&s->path, &s->path_room, path_bytes)) {
         item_mark(s->report, it, ITEM_FAILED, ENOMEM, "out of memory");
         return;
     }
-    strcpy(s->path, it->path);
+    memcpy(s->path, it->path, path_bytes);
     if (it->kind == RECORD_FILE) {
         it->files = 1;
         scan_file(s, AT_FDCWD, it->path, "");

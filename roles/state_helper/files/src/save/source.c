@@ -14,7 +14,7 @@
  * from the mapping too (docs/measurements.md). */
 static const uint8_t *map_source(int fd, const struct stat *st, int direct)
 {
-    if (!S_ISREG(st->st_mode) || (uint64_t)st->st_size < 2 * MIB || (st->st_blksize < 2 * MIB && !direct))
+    if (!S_ISREG(st->st_mode) || (uint64_t)st->st_size < HUGE_PAGE || (st->st_blksize < HUGE_PAGE && !direct))
         return NULL;
     void *m = mmap(NULL, (size_t)st->st_size, PROT_READ, MAP_SHARED, fd, 0);
     return m == MAP_FAILED ? NULL : m;
@@ -22,7 +22,8 @@ static const uint8_t *map_source(int fd, const struct stat *st, int direct)
 
 struct source *source_new(int fd, const struct stat *st, struct item *it, const char *path, int direct)
 {
-    struct source *s = malloc(sizeof *s + strlen(path) + 1);
+    size_t path_bytes = strlen(path) + 1;
+    struct source *s = malloc(sizeof *s + path_bytes);
     if (!s)
         return NULL;
     s->fd = fd;
@@ -34,7 +35,7 @@ struct source *source_new(int fd, const struct stat *st, struct item *it, const 
     s->ctime_s = st->st_ctim.tv_sec;
     s->ctime_ns = (uint32_t)st->st_ctim.tv_nsec;
     s->item = it;
-    strcpy(s->path, path);
+    memcpy(s->path, path, path_bytes);
     return s;
 }
 
