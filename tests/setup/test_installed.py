@@ -34,7 +34,7 @@ def run(where: Path, *argv: str) -> str:
 
 def test_nothing_leads_back_to_the_checkout(where: Path) -> None:
     listed = json.loads(run(where, "ansible-galaxy", "collection", "list", "--format", "json"))
-    # ansible-core has a collection of its own.
+    # ansible-core lists its own collection too.
     own = {place: found for place, found in listed.items() if "hotpmem.fleet" in found}
     version = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["version"]
     assert own == {f"{where}/collections/ansible_collections": {"hotpmem.fleet": {"version": version}}}
