@@ -33,9 +33,11 @@ def run(where: Path, *argv: str) -> str:
 
 
 def test_nothing_leads_back_to_the_checkout(where: Path) -> None:
-    (listed,) = json.loads(run(where, "ansible-galaxy", "collection", "list", "--format", "json")).values()
+    listed = json.loads(run(where, "ansible-galaxy", "collection", "list", "--format", "json"))
+    # ansible-core lists its own collection too.
+    own = {place: found for place, found in listed.items() if "hotpmem.fleet" in found}
     version = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["version"]
-    assert listed == {"hotpmem.fleet": {"version": version}}
+    assert own == {f"{where}/collections/ansible_collections": {"hotpmem.fleet": {"version": version}}}
     leading = [path for path in (where / "collections").rglob("*") if ROOT in path.resolve().parents]
     assert leading == []
 
