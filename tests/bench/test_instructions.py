@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What instructions.py makes of a cycle, of journals and of the kernel's messages."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from downtime_report import STARTED, STOPPING
+from instructions_report import (
+    Counted,
+    Round,
+    as_json,
+    goals,
+    handoff_phases,
+    idle_ms,
+    kernel_steps,
+    plain_phases,
+    restless,
+    spread,
+    stopped_at,
+    table,
+)
+
+UNIT = "memcached.service"
+
+
+def test_phases_of_a_handoff_are_counted_in_cycles() -> None:
+    marks = {"preflight": 1, "stopping": 10_000_000, "units_stopped": 57_000_000, "saved": 358_000_000, "jump": 381_000_000}
+    after = {"kernel_start": 381_500_000, "userspace_start": 1_450_000_000, "restoring": 2_000_000_000, "units_ready": 2_500_000_000}
+    phases = handoff_phases({"timeline": {"marks": {**marks, **after, "hot_added": 9_000_000_000}}})
+    assert phases == {"stop": 47, "save": 301, "shutdown": 23, "kexec": 0.5, "kernel": 1068.5, "userspace": 550, "start": 500}
+    assert Round(phases).total == 2490
+
+
+def test_phases_of_a_plain_boot_span_two_boots() -> None:
+    before = {"cycles": 5_000_000_000, "boottime_ns": 4_000_000_000}  # the kernel before started at 1,000 million
+    after = {"cycles": 20_000_000_000, "boottime_ns": 12_000_000_000}  # this one at 8,000 million
+    phases = plain_phases(before, 6_000_000, after, 1_500_000, 3_250_000)
+    assert phases == {"shutdown": 1000, "kernel": 1500, "userspace": 1750}
+
+
+def test_the_last_stop_in_the_journal_counts() -> None:
+    entries = [
+        {"MESSAGE_ID": STOPPING, "UNIT": UNIT, "__MONOTONIC_TIMESTAMP": "5"},
+        {"MESSAGE_ID": STARTED, "UNIT": UNIT, "__MONOTONIC_TIMESTAMP": "6"},
+        {"MESSAGE_ID": STOPPING, "UNIT": UNIT, "_SOURCE_MONOTONIC_TIMESTAMP": "7", "__MONOTONIC_TIMESTAMP": "8"},
+        {"MESSAGE_ID": STOPPING, "UNIT": "other.service", "__MONOTONIC_TIMESTAMP": "9"},
+    ]
+    lines = [*map(json.dumps, entries), ""]
+    assert stopped_at(lines, STOPPING, UNIT) == 7
+    assert stopped_at(lines[:1], STOPPING, UNIT) == 5
+    with pytest.raises(ValueError, match="does not say when"):
+        stopped_at(lines[1:2], STOPPING, UNIT)
+
+
+def test_idle_time_is_the_second_number() -> None:
+    assert idle_ms("3.45 0.12\n") == 120
+
+
+def test_the_longest_steps_of_a_kernel_end_where_systemd_begins() -> None:
+    messages = [
+        "[    0.000000] Linux version 6.1",
+        "[    0.010000] tsc: Fast TSC calibration failed",
+        "no message of the kernel",
+        "[    0.110000] Calibrating delay loop",
+        "[    0.111000] Run /init as init process",
+        "[    0.500000] systemd[1]: systemd 252 running in system mode",
+        "[    9.000000] late",
+    ]
+    assert kernel_steps(messages, 2) == [
+        {"minsn": 100.0, "after": "tsc: Fast TSC calibration failed", "until": "Calibrating delay loop"},
+        {"minsn": 10.0, "after": "Linux version 6.1", "until": "tsc: Fast TSC calibration failed"},
+    ]
+
+
+def test_spread_and_where_it_comes_from() -> None:
+    assert spread([]) == 0
+    assert spread([100, 101, 103]) == pytest.approx(0.03)
+    rounds = [Round({"save": 100, "kernel": 900}, 5), Round({"save": 101, "kernel": 950}, 60)]
+    assert restless(rounds) == "50 of it in kernel; the CPU was idle for 5 to 60 ms of the boots"
+
+
+def counted(handoff: list[float], kexec: list[float]) -> Counted:
+    found = Counted(256)
+    found.rounds["handoff"] = [Round({"save": 100, "kernel": total - 100}, 10) for total in handoff]
+    found.rounds["systemctl_kexec"] = [Round({"shutdown": 0, "kernel": total}) for total in kexec]
+    return found
+
+
+def test_the_file_has_totals_and_medians() -> None:
+    said = as_json(counted([1500, 1510, 1520], [4000]))
+    assert said["handoff"]["total_minsn"] == [1500, 1510, 1520]
+    assert said["handoff"]["phases"] == {"save": 100, "kernel": 1410}
+    assert said["handoff"]["idle_ms"] == [10, 10, 10]
+    assert said["systemctl_kexec"]["total_minsn"] == [4000] and said["ansible_reboot"]["total_minsn"] == []
+
+
+def test_goals_are_met_and_missed() -> None:
+    met = dict((sentence, met) for met, sentence in goals(counted([1500, 1510, 1520], [4000, 4010])))
+    wanted = {
+        "handoff: rounds within 2% of each other: 1.3% apart": True,
+        "systemctl_kexec: rounds within 2% of each other: 0.2% apart": True,
+        "ansible_reboot: rounds within 2% of each other: not measured twice": False,
+        "handoff: 1510 million instructions, wanted at most 1600": True,
+        "handoff beside systemctl kexec: 0.38 of it, wanted below 0.4": True,
+    }
+    assert wanted.items() <= met.items()
+    met = dict((sentence, met) for met, sentence in goals(counted([1500, 1700], [])))
+    wanted = {
+        "handoff: rounds within 2% of each other: 13.3% apart (200 of it in kernel; the CPU was idle for 10 to 10 ms of the boots)": False,
+        "handoff beside systemctl kexec: not measured, wanted below 0.4": False,
+    }
+    assert wanted.items() <= met.items()
+
+
+def test_the_table_has_a_line_for_each_method() -> None:
+    lines = list(table(counted([1500, 1510, 1520], [4000])))
+    assert "  handoff              1510     1.3%   1500  1510  1520" in lines
+    assert "  ansible_reboot   not measured: the run ended before it" in lines
+    assert "  handoff: save 100, kernel 1410" in lines
