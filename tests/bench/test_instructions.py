@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+from xml.etree import ElementTree
 
 import pytest
 from downtime_report import STARTED, STOPPING
+from instructions_chart import svg
 from instructions_report import (
     Counted,
     Round,
@@ -119,3 +121,11 @@ def test_the_table_has_a_line_for_each_method() -> None:
     assert "  handoff              1510     1.3%   1500  1510  1520" in lines
     assert "  ansible_reboot   not measured: the run ended before it" in lines
     assert "  handoff: save 100, kernel 1410" in lines
+
+
+def test_the_chart_has_a_bar_for_each_method_that_was_measured() -> None:
+    drawn = ElementTree.fromstring(svg(as_json(counted([1500, 1510, 1520], [3000]))))  # noqa: S314
+    texts = [one.text for one in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"handoff, road raw", "systemctl kexec", "1510", "3000"} <= set(texts) and "Ansible's reboot" not in texts
+    widths = [float(one.get("width")) for one in drawn.iter("{http://www.w3.org/2000/svg}rect") if one.get("height") == "24"]
+    assert len(widths) == 3 and widths[0] + widths[1] == pytest.approx(widths[2] * 1510 / 3000, rel=0.001)
