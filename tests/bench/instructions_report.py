@@ -32,15 +32,15 @@ _MESSAGE = re.compile(r"^\[ *(\d+\.\d{6})\] (.*)$")
 
 @dataclass(frozen=True)
 class Round:
-    """One way through a boot: millions of instructions of each phase, and ms that the one CPU was idle from the kernel's start to ready."""
+    """One way through a boot: each phase in millions of instructions, with its waits; and all waits from the kernel's start to ready."""
 
     phases: dict[str, float]
-    idle_ms: float = 0.0
+    waits_ms: float = 0.0
 
     @property
     def total(self) -> float:
-        """From the stop of the unit until it is ready."""
-        return sum(self.phases.values())
+        """From the stop of the unit until it is ready, without waits. A wait of 1 ms has counted as a million instructions."""
+        return sum(self.phases.values()) - self.waits_ms
 
 
 @dataclass
@@ -83,9 +83,9 @@ def stopped_at(journal: Iterable[str], message_id: str, unit: str) -> int:
     return int(found[-1].get("_SOURCE_MONOTONIC_TIMESTAMP") or found[-1]["__MONOTONIC_TIMESTAMP"])
 
 
-def idle_ms(uptime: str) -> float:
-    """From a /proc/uptime: how long the CPU was idle since the kernel started."""
-    return float(uptime.split()[1]) * 1000
+def waits_ms(stat: str) -> float:
+    """How long the one CPU was idle since the kernel started, by the first line of a /proc/stat (proc_stat(5)): 10 ms are its unit."""
+    return sum(int(field) for field in stat.split()[4:6]) * 10.0
 
 
 def kernel_steps(messages: Iterable[str], most: int = 15) -> list[dict[str, Any]]:
@@ -112,8 +112,8 @@ def restless(rounds: Sequence[Round]) -> str:
     """The phase whose numbers are furthest apart, for a method whose totals are."""
     apart = {name: max(values) - min(values) for name, values in _by_phase(rounds).items()}
     name = max(apart, key=lambda one: apart[one])
-    idle = [one.idle_ms for one in rounds]
-    return f"{apart[name]:.0f} of it in {name}; the CPU was idle for {min(idle):.0f} to {max(idle):.0f} ms of the boots"
+    waits = [one.waits_ms for one in rounds]
+    return f"{name} is {apart[name]:.0f} apart, with its waits; the waits of the new boots are {min(waits):.0f} to {max(waits):.0f} ms"
 
 
 def _by_phase(rounds: Sequence[Round]) -> dict[str, list[float]]:
@@ -121,12 +121,12 @@ def _by_phase(rounds: Sequence[Round]) -> dict[str, list[float]]:
 
 
 def as_json(counted: Counted) -> dict[str, Any]:
-    """What build/bench/instructions.json holds. Phases are medians."""
+    """What build/bench/instructions.json holds. Phases are medians, with their waits; totals are without."""
     methods = {
         method: {
             "total_minsn": [round(one.total, 1) for one in rounds],
             "phases": {name: round(median(values), 1) for name, values in _by_phase(rounds).items()},
-            "idle_ms": [round(one.idle_ms) for one in rounds],
+            "waits_ms": [round(one.waits_ms) for one in rounds],
             "spread": round(spread([one.total for one in rounds]), 4),
             "kernel_steps": counted.kernel.get(method, []),
         }
@@ -147,7 +147,10 @@ def table(counted: Counted) -> Iterator[str]:
             yield f"  {method:<16} not measured: the run ended before it"
     for method, rounds in counted.rounds.items():
         if rounds:
-            yield f"  {method}: " + ", ".join(f"{name} {median(values):.0f}" for name, values in _by_phase(rounds).items())
+            waits = ", ".join(f"{one.waits_ms:.0f}" for one in rounds)
+            yield f"  {method}, ms of waits: {waits}. Phases with them: " + ", ".join(
+                f"{name} {median(values):.0f}" for name, values in _by_phase(rounds).items()
+            )
 
 
 def goals(counted: Counted) -> Iterator[tuple[bool, str]]:
