@@ -59,9 +59,9 @@ systemctl start memcached
 BOOT_LOADER = """sed -i 's/^GRUB_TIMEOUT=.*/GRUB_TIMEOUT=5/' /etc/default/grub
 update-grub
 """
-# What a plain kexec takes: the kernel, initrd and command line of the running system.
+# What a plain kexec takes: the kernel, initrd and command line of the running system, without what a handoff has added.
 LOAD = """release=$(uname -r)
-kexec -s -l "/boot/vmlinuz-$release" --initrd="/boot/initrd.img-$release" --command-line="$(cat /proc/cmdline)"
+kexec -s -l "/boot/vmlinuz-$release" --initrd="/boot/initrd.img-$release" --command-line="$(sed 's/ hotpmem[.]jump=.*//' /proc/cmdline)"
 """
 LATER = "systemd-run --quiet --on-active=2 --timer-property=AccuracySec=100ms systemctl kexec"
 JOURNAL = f"journalctl --no-pager -o json --output-fields=MESSAGE,MESSAGE_ID,UNIT,SYSLOG_IDENTIFIER UNIT={UNIT}"

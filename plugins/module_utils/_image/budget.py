@@ -100,8 +100,8 @@ def _gains(mark: str, seconds: float, host: Host, restore: float) -> List[Tuple[
 def budget(phases: Sequence[Mapping[str, Any]], host: Host) -> List[Dict[str, Any]]:
     """The phases of the down time with what is left to gain.
 
-    Each is a dict of name, mark, seconds, gain_seconds (at most the phase, without gains that only a measurement can tell), gains (dicts of
-    seconds and setting) and waits_for, which says what the rest of the phase is.
+    Each is a dict of name, mark, seconds, gain_seconds, gains and waits_for. gain_seconds is at most the phase, and leaves out gains that
+    only a measurement can tell. gains are dicts of seconds and setting. waits_for says what the rest of the phase is.
     """
     rows = []
     for phase in phases:
