@@ -88,11 +88,15 @@ class Counter(Bench):
             raise ValueError(f"the handoff kept {checked['kept']} of {checked['items']} items")
         self.keep(method, phases)
 
+    def clock(self) -> dict[str, int]:
+        """The cycle counter and CLOCK_BOOTTIME of one moment, from the helper."""
+        return dict(json.loads(self.ssh(f"{HELPER} cycles --json"))["clock"])
+
     def plain(self, method: str, start: Callable[[], object]) -> None:
         """A boot that keeps nothing. Both boots are asked once for their clocks."""
-        before = json.loads(self.ssh(f"{HELPER} cycles --json"))
+        before = self.clock()
         self.through_boot(method, start)
-        after = json.loads(self.ssh(f"{HELPER} cycles --json"))
+        after = self.clock()
         stopping = stopped_at(self.ssh(f"{JOURNAL} -b -1").splitlines(), STOPPING, UNIT)
         userspace, ready = map(int, self.ssh(STAMPS).split())
         self.keep(method, plain_phases(before, stopping, after, userspace, ready))
