@@ -140,3 +140,8 @@ bench-pmem0: helper ## measure pmem-state beside dd on /dev/pmem0 of a lab machi
 bench-downtime: ROUNDS = 3
 bench-downtime: deps ## measure the down time a client sees: handoff, plain kexec, Ansible's reboot (STATE_MIB=256 ROUNDS=3)
 	$(BIN)/python tests/bench/downtime.py --mib $(or $(STATE_MIB),256) --rounds $(ROUNDS)
+
+.PHONY: bench-instructions
+bench-instructions: ROUNDS = 3
+bench-instructions: deps ## count the instructions of a down time, on a machine whose clock counts them (STATE_MIB=256 ROUNDS=3)
+	$(BIN)/python tests/bench/instructions.py --mib $(or $(STATE_MIB),256) --rounds $(ROUNDS)

@@ -46,11 +46,21 @@ options:
   command_line:
     description:
       - The next kernel's command line.
-      - Without it, the module takes that of the running kernel, without C(BOOT_IMAGE=) and C(initrd=).
+      - Without it, the module takes that of the running kernel, without C(BOOT_IMAGE=) and C(initrd=), and without the
+        O(jump_arguments) of an earlier jump.
       - The module refuses a command line that lacks a C(memmap=) of the running kernel, because the next
         kernel would then use the reserved memory. It also refuses a command line that is too long for
         kexec (2,016 bytes on x86, 2,047 on arm64).
     type: str
+  jump_arguments:
+    description:
+      - Arguments to add to the command line. C(hotpmem.jump=) in front of them marks how many they are, so that the next jump and
+        the boot loader do not get them.
+      - They are left out if the command line would become too long with them.
+      - They can't set memory apart, as C(memmap=), C(mem=) and C(crashkernel=) do.
+    type: list
+    elements: str
+    default: []
   force:
     description: Accept a command line that lacks a C(memmap=) of the running kernel.
     type: bool
@@ -113,6 +123,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.jump_command_line import fault
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_load import Kexec
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import RUN, run
 
@@ -142,7 +153,10 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         if changed and not module.check_mode:
             kexec.unload()
     else:
-        target = kexec.target(params["kernel"], params["initrd"], params["command_line"])
+        wrong = fault(params["jump_arguments"])
+        if wrong:
+            raise HotpmemError("Cannot load a kernel for kexec", wrong, "Nothing was changed")
+        target = kexec.target(params["kernel"], params["initrd"], params["command_line"], params["jump_arguments"])
         problems = kexec.problems(target, without_initrd=params["initrd"] == "", may_lose_memmap=params["force"])
         if problems:
             raise HotpmemError(
@@ -167,6 +181,7 @@ def main() -> None:
             "kernel": {"type": "path"},
             "initrd": {"type": "path"},
             "command_line": {"type": "str"},
+            "jump_arguments": {"type": "list", "elements": "str", "default": []},
             "force": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 TOP = Path(__file__).parents[2]
 sys.path[:0] = [str(Path(__file__).parent), str(TOP / "tests/lab")]
@@ -40,14 +41,17 @@ METHODS = {"handoff": "fast", "handoff_systemd": "systemd", "handoff_dax": "fast
 # memcached as the demo has it, but with room for the items, which take more than their bytes, and for a client outside. Debian's unit
 # counts as started when its wrapper is forked, long before memcached answers; the timeline can only end where systemd says so. The question
 # starts no program and runs without the sandbox ("+"): either would start late, and its time would be counted as ours.
-CONFIGURE = """set -e
-systemctl stop memcached
-cat >/etc/systemd/system/memcached.service.d/20-ready.conf <<'END'
+READY = """cat >/etc/systemd/system/memcached.service.d/20-ready.conf <<'END'
 [Service]
 ExecStartPost=+/bin/bash -c 'exec 4<> <(:); until exec 3<>/dev/tcp/127.0.0.1/11211; do read -rt 0.005 -u 4; done 2>/dev/null; exit 0'
 END
 systemctl daemon-reload
+"""
+CONFIGURE = """set -e
+systemctl stop memcached
+{ready}
 sed -i -e 's/^-m .*/-m {limit}/' -e 's/^-l .*/-l 0.0.0.0/' /etc/memcached.conf
+echo '{more}' >>/etc/memcached.conf
 rm -rf /srv/state/memcached/*
 systemctl start memcached
 """
@@ -55,10 +59,11 @@ systemctl start memcached
 BOOT_LOADER = """sed -i 's/^GRUB_TIMEOUT=.*/GRUB_TIMEOUT=5/' /etc/default/grub
 update-grub
 """
-# What a plain kexec takes: the kernel, initrd and command line of the running system.
+# What a plain kexec takes: the kernel, initrd and command line of the running system, without what a handoff has added.
 LOAD = """release=$(uname -r)
-kexec -s -l "/boot/vmlinuz-$release" --initrd="/boot/initrd.img-$release" --command-line="$(cat /proc/cmdline)"
+kexec -s -l "/boot/vmlinuz-$release" --initrd="/boot/initrd.img-$release" --command-line="$(sed 's/ hotpmem[.]jump=.*//' /proc/cmdline)"
 """
+LATER = "systemd-run --quiet --on-active=2 --timer-property=AccuracySec=100ms systemctl kexec"
 JOURNAL = f"journalctl --no-pager -o json --output-fields=MESSAGE,MESSAGE_ID,UNIT,SYSLOG_IDENTIFIER UNIT={UNIT}"
 JOURNAL += " + SYSLOG_IDENTIFIER=sshd + SYSLOG_IDENTIFIER=sshd-session"
 
@@ -80,6 +85,9 @@ def last_task(log: str) -> str:
 class Bench:
     """The machine, and what is done to it."""
 
+    title = "downtime"
+    more_for_memcached = ""  # a line of its configuration
+
     def __init__(self, options: argparse.Namespace, measured: Measured) -> None:
         self.options = options
         self.measured = measured
@@ -87,9 +95,13 @@ class Bench:
         self.port = 0
         self.setting = ""
 
+    def spec(self) -> machine.Spec:
+        """What to measure on."""
+        return machine.Spec("6.1", "nfit", "grub", "2G", 2, os.environ.get("HOTPMEM_ACCEL", "auto"))
+
     def up(self) -> None:
         """Start the machine; what fails to start leaves nothing running."""
-        home = lab.up(self.options.name, 1, machine.Spec("6.1", "nfit", "grub", "2G", 2, os.environ.get("HOTPMEM_ACCEL", "auto")))
+        home = lab.up(self.options.name, 1, self.spec())
         self.measured.machine = json.loads((home / "lab.json").read_text())["spec"]
         self.ssh(BOOT_LOADER, DEADLINE)
 
@@ -102,8 +114,8 @@ class Bench:
         return out
 
     def play(self, playbook: str | Path, **variables: object) -> None:
-        """Run a playbook as the demo does; its output goes to build/bench/downtime-*.log. Raises BenchError."""
-        log = BUILD / f"downtime-{str(playbook).rpartition('/')[2].removesuffix('.yml')}.log"
+        """Run a playbook as the demo does; its output goes to build/bench/{title}-*.log. Raises BenchError."""
+        log = BUILD / f"{self.title}-{str(playbook).rpartition('/')[2].removesuffix('.yml')}.log"
         inventory = lab.folder(self.options.name) / "inventory.yml"
         command = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(inventory), str(playbook),
                    "--extra-vars", f"@{DEMO}/vars.yml", "--extra-vars", json.dumps(variables)]  # fmt: skip
@@ -140,7 +152,7 @@ class Bench:
             road = {"hotpmem_road": setting} if has_road() else {}
             self.play("hotpmem.fleet.provision", hotpmem_node_agent=True, hotpmem_jump_initrd=INITRD, hotpmem_jump_check=False, **road)
             self.play(DEMO / "memcached.yml")
-            self.ssh(CONFIGURE.format(limit=self.options.mib * 5 // 4 + 64))
+            self.ssh(CONFIGURE.format(ready=READY, more=self.more_for_memcached, limit=self.options.mib * 5 // 4 + 64))
             items = self.cache_items(f"fill {self.options.mib} /root/manifest.json")["items"]
             say(f"filled: {items} items, {self.options.mib} MiB")
             store(self.port)
@@ -151,8 +163,8 @@ class Bench:
         return dict(json.loads(self.ssh(f"python3 - {words}", DEADLINE, (DEMO / "files/cache_items.py").read_bytes())))
 
     def boots(self) -> int:
-        """How many kernels have started, by the console: seen from here, without asking the machine."""
-        return (self.node / "serial.log").read_bytes().count(b"Linux version ")
+        """How many boots are over, by the journal that the machine sends out: the machine is not asked, and its console may be quiet."""
+        return (self.node / "journal.log").read_bytes().count(b"Startup finished in ")
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         """Wait, with a line now and then. Raises BenchError at the deadline."""
@@ -180,23 +192,21 @@ class Bench:
         self.measured.gaps[method].append(gap.seconds)
         self.measured.coarse[method].append(gap.coarse)
         say(f"{method}: {gap.seconds:.2f} s without an answer ({gap.coarse * 1000:.0f} ms between the last two questions)")
-        # Whatever the boot still has to do, the hot-add above all, is not part of the next round.
+        self.finish_boot()
+        return gap
+
+    def finish_boot(self) -> None:
+        """Wait for whatever the boot still has to do, the hot-add above all: it is not part of the next round."""
         connection = lab.ssh_command(self.options.name, HOST)
         machine.wait_ssh(HOST, self.node, connection, int((self.node / "port").read_text()), DEADLINE)
         self.ssh(f"timeout {DEADLINE:.0f} systemctl is-system-running --wait >/dev/null || test $? -ne 124", DEADLINE + 60)
-        return gap
 
     def handoff(self, method: str) -> None:
         """The agent's handoff. One ssh command starts it; from then on the machine is left alone until memcached has answered."""
         self.close_connections()
         gap = self.measure(method, lambda: self.ssh(f"{AGENT} handoff --detach --method {METHODS[method]}"))
-        if self.ssh("systemctl show --property=ActiveState --value hotpmem-hot-add").strip() != "active":
-            raise BenchError("The memory was not hot-added after the boot:\n" + self.ssh("systemctl status hotpmem-hot-add || true"))
-        said = json.loads(self.ssh(f"{AGENT} timeline --json"))
-        cycle = said["cycles"][-1] if said["cycles"] else {}
-        down = (cycle.get("timeline") or {}).get("down_seconds")
-        if cycle.get("boot_id") != self.ssh("cat /proc/sys/kernel/random/boot_id").strip() or down is None:
-            raise BenchError(f"hotpmem-node timeline does not tell the down time of this boot:\n{said}")
+        cycle = self.cycle()
+        down = cycle["timeline"]["down_seconds"]
         checked = self.cache_items("check /root/manifest.json")
         talk = exchanges(self.ssh(f"{JOURNAL} -b -1").splitlines(), self.ssh(f"{JOURNAL} -b 0").splitlines(), UNIT)
         kept = checked["kept"] if gap.hit else 0
@@ -205,6 +215,17 @@ class Bench:
         say(f"{method}: timeline {down:.2f} s; {kept} of {checked['items']} items kept; sshd between stop and answer: {talk}")
         if kept != checked["items"]:
             self.setting = ""  # the next round begins with all items again
+
+    def cycle(self) -> dict[str, Any]:
+        """What the agent recorded of the handoff that led to this boot. Raises BenchError when it is not complete."""
+        if self.ssh("systemctl show --property=ActiveState --value hotpmem-hot-add").strip() != "active":
+            raise BenchError("The memory was not hot-added after the boot:\n" + self.ssh("systemctl status hotpmem-hot-add || true"))
+        said = json.loads(self.ssh(f"{AGENT} timeline --json"))
+        cycle = said["cycles"][-1] if said["cycles"] else {}
+        down = (cycle.get("timeline") or {}).get("down_seconds")
+        if cycle.get("boot_id") != self.ssh("cat /proc/sys/kernel/random/boot_id").strip() or down is None:
+            raise BenchError(f"hotpmem-node timeline does not tell the down time of this boot:\n{said}")
+        return dict(cycle)
 
     def close_connections(self) -> None:
         """End the connection that Ansible keeps open: its keep-alive would be an exchange in the middle."""
@@ -215,8 +236,7 @@ class Bench:
     def systemctl_kexec(self) -> None:
         """What an operator types who keeps nothing; by a timer, so that the ssh session has ended before."""
         self.ssh(LOAD)
-        later = "systemd-run --quiet --on-active=2 --timer-property=AccuracySec=100ms systemctl kexec"
-        self.measure("systemctl_kexec", lambda: self.ssh(later))
+        self.measure("systemctl_kexec", lambda: self.ssh(LATER))
 
     def ansible_reboot(self) -> None:
         """Through firmware, by ansible.builtin.reboot, which returns when the machine is back."""
@@ -230,6 +250,13 @@ class Bench:
         self.measured.gaps["handoff"].clear()
         self.measured.coarse["handoff"].clear()
         self.measured.handoffs.clear()
+
+    def measure_all(self) -> None:
+        """A warm-up and all rounds."""
+        self.warm_up()
+        for number in range(1, self.options.rounds + 1):
+            say(f"round {number} of {self.options.rounds}")
+            self.round()
 
     def round(self) -> None:
         """Each method once."""
@@ -254,7 +281,9 @@ def failure(bench: Bench, error: Exception) -> str:
         report = lab.report(bench.options.name, HOST, 60)
     except LabError as missing:
         said, report = "", str(missing)
-    return "\n".join(part for part in (report, said.strip() and f"--- the handoff's log\n{said}", f"downtime: FAILED: {error}") if part)
+    return "\n".join(
+        part for part in (report, said.strip() and f"--- the handoff's log\n{said}", f"{bench.title}: FAILED: {error}") if part
+    )
 
 
 def run(bench: Bench) -> bool:
@@ -263,14 +292,11 @@ def run(bench: Bench) -> bool:
         # Not below: a lab of this name that is already up belongs to somebody else and must not be ended here.
         bench.up()
     except (LabError, KeyboardInterrupt) as error:
-        print(f"downtime: FAILED: {error}", file=sys.stderr)
+        print(f"{bench.title}: FAILED: {error}", file=sys.stderr)
         return False
     try:
         bench.port = machine.forward(bench.node, 11211)
-        bench.warm_up()
-        for number in range(1, bench.options.rounds + 1):
-            say(f"round {number} of {bench.options.rounds}")
-            bench.round()
+        bench.measure_all()
         return True
     except (BenchError, LabError, OSError, ValueError) as error:
         print(failure(bench, error), file=sys.stderr)

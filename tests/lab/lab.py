@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--boot", default="snapshot", choices=["snapshot", "grub"], help="grub: boot the machine's own disk")
     up.add_argument("--memory", default="2G")
     up.add_argument("--cpus", type=int, default=2)
-    up.add_argument("--accel", default=os.environ.get("HOTPMEM_ACCEL", "auto"), choices=["auto", "tcg", "kvm"])
+    up.add_argument("--accel", default=os.environ.get("HOTPMEM_ACCEL", "auto"), choices=["auto", *machine.ACCELS])
 
     verb("down", _down, "end a lab's machines and remove its folder")
     verb("status", _status, "one line a machine")

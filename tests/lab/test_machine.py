@@ -58,12 +58,21 @@ def test_the_command_line_of_e820_machines_reserves_the_region() -> None:
         ({"memory": "3G"}, "too much"),
         ({"memory": "2g"}, "not a size"),
         ({"boot": "grub"}, "reserve_memory"),
+        ({"accel": "icount"}, "Add --cpus 1"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_starts(change: dict[str, str], words: str) -> None:
     Spec().check()
     with pytest.raises(LabError, match=words):
         dataclasses.replace(Spec(), **change).check()  # type: ignore[arg-type]
+
+
+def test_a_machine_that_counts_instructions_has_one_thread() -> None:
+    spec = Spec(accel="icount", cpus=1)
+    spec.check()
+    line = " ".join(machine.options(spec, Path("/m"), Path("/i"), Path("/r"), template=True, port=1))
+    assert "-accel tcg,thread=single,tb-size=128 -icount shift=0,sleep=on" in line and "-cpu max," in line
+    assert "icount" not in " ".join(machine.options(Spec(), Path("/m"), Path("/i"), Path("/r"), template=True, port=1))
 
 
 def test_machines_differ_from_their_template_only_in_ram_and_start() -> None:

@@ -66,7 +66,7 @@ def jump_target(engine: Engine, settings: Settings) -> Optional[Target]:
     """
     if settings.method == "firmware":
         return None
-    target = engine.kexec.target(settings.kernel or None, settings.initrd or None, settings.command_line or None)
+    target = engine.kexec.target(settings.kernel or None, settings.initrd or None, settings.command_line or None, settings.jump_arguments)
     own = engine.jump_initrd.ready() if uses_own_initrd(engine, settings, target) else ""
     return replace(target, check=settings.jump_check, initrd=own or target.initrd)
 

@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from .._host.errors import HotpmemError
 from .._host.size import parse_size
 from .._image.state_copy import HELPER, Item, items_from
+from .._kernel.jump_command_line import JUMP_ARGUMENTS, fault
 from .._kernel.jump_initrd import KINDS
 from .._kernel.kernel_choice import check_input
 from .hotplug import ROADS
@@ -69,6 +70,7 @@ class Settings:
     initrd: str = ""
     jump_initrd: str = "default"
     jump_check: bool = True
+    jump_arguments: List[str] = field(default_factory=lambda: list(JUMP_ARGUMENTS))
     early_restore: bool = True
     early_network: bool = True
     command_line: str = ""
@@ -140,6 +142,8 @@ def _value(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, list):
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
             raise ValueError(f"{name} must be a list of strings")
+        if name == "jump_arguments" and fault(value):
+            raise ValueError(fault(value))
         return value
     return "" if value is None else str(value)
 

@@ -25,8 +25,9 @@ from .._host.programs import Runner
 from .._host.sysfs import Sysfs
 from . import boot_entries, booted_by, grub
 from .booted_by import Booted
-from .command_line import boot_limit, kernel_words, kexec_limit, merge, next_command_line, split_init, too_long, without_comments, words
+from .command_line import boot_limit, kernel_words, kexec_limit, merge, split_init, too_long, without_comments, words
 from .grub import DROP_IN, OLD_DROP_IN
+from .jump_command_line import next_command_line
 
 RECORD = "/var/lib/hotpmem/reservation.json"
 CMDLINE = "/etc/kernel/cmdline"

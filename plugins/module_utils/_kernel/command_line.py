@@ -104,12 +104,6 @@ def kernel_words(command_line: str) -> List[str]:
     return split_init(command_line)[0]
 
 
-def next_command_line(running: str) -> str:
-    """The running command line without BOOT_IMAGE= and initrd=, which the boot loader added."""
-    kernel, init = split_init(running)
-    return " ".join([*(word for word in kernel if not word.startswith(("BOOT_IMAGE=", "initrd="))), *init])
-
-
 def lost_memmaps(running: str, command_line: str) -> List[str]:
     """The memmap= arguments of the running command line that ``command_line`` lacks."""
     kept = kernel_words(command_line)

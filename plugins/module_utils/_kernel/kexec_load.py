@@ -22,13 +22,14 @@ import os
 import platform
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from .._host.errors import HotpmemError
 from .._host.programs import Runner
 from .._host.sysfs import Sysfs
 from .._memory.memory_map import Range, physical_map, without
-from .command_line import kexec_limit, lost_memmaps, next_command_line, too_long
+from .command_line import kexec_limit, lost_memmaps, too_long
+from .jump_command_line import next_command_line, with_jump_arguments
 from .kernel_choice import check_input, choose
 from .kernel_files import KernelFiles
 from .kexec_hints import hint
@@ -104,22 +105,24 @@ class Kexec:
         kernel = self.files.running()[0]
         return kernel, self.files.initrd_of(kernel)[0]
 
-    def target(self, kernel: Optional[str], initrd: Optional[str], command_line: Optional[str]) -> Target:
+    def target(self, kernel: Optional[str], initrd: Optional[str], command_line: Optional[str], arguments: Sequence[str] = ()) -> Target:
         """The target to load.
 
-        A kernel or a command line that is left out (None) comes from the running kernel. ``kernel`` may
-        be a path, a release, or ``newest``, which kernel_choice.py explains. An initrd that is left out is
-        the one that belongs to the kernel; it is empty when that does not exist. Raises HotpmemError for
-        a kernel and an initrd that can't be meant.
+        A kernel or a command line that is left out (None) comes from the running kernel. ``arguments`` are
+        added to the command line, if it has room for them. ``kernel`` may be a path, a release, or
+        ``newest``, which kernel_choice.py explains. An initrd that is left out is the one that belongs to
+        the kernel; it is empty when that does not exist. Raises HotpmemError for a kernel and an initrd
+        that can't be meant.
         """
         check_input(kernel, initrd)
         found = choose(self.files, self.runner, kernel)
         if initrd is None:
             initrd = self.files.initrd_of(found.path)[0] if found.initrd is None else found.initrd
+        line = next_command_line(self.sysfs.get("/proc/cmdline")) if command_line is None else command_line.strip()
         return Target(
             found.path,
             initrd,
-            next_command_line(self.sysfs.get("/proc/cmdline")) if command_line is None else command_line.strip(),
+            with_jump_arguments(line, arguments, self.limit),
             chosen=found.words,
             refusal=found.refusal,
         )

@@ -37,6 +37,8 @@ ADDED_START = (4 << 30) + 16 * BLOCK
 ADDED_BYTES = 64 * MIB
 """A second DIMM, without labels, for a machine that runs."""
 CONSOLE_LINES = 40
+ACCELS = {"tcg": "tcg,thread=multi,tb-size=128", "icount": "tcg,thread=single,tb-size=128", "kvm": "kvm"}
+"""What QEMU calls the accelerators of a machine."""
 TMPFS = Path("/dev/shm")
 
 
@@ -58,6 +60,8 @@ class Spec:
             raise LabError(f"--memory {self.memory} is too little", "", "A lab machine needs 1G, and 2G with --pmem e820.")
         if size >= 2816 * MIB:
             raise LabError(f"--memory {self.memory} is too much", "", "Above 2.75G QEMU splits the RAM; stay below it.")
+        if self.accel == "icount" and self.cpus != 1:
+            raise LabError("--accel icount counts the instructions of one CPU", "", "Add --cpus 1. With two, a machine does not start.")
         if self.boot == "grub" and self.pmem == "e820":
             raise LabError(
                 "--boot grub --pmem e820: a machine that boots its own disk takes its command line from there",
@@ -135,7 +139,11 @@ def options(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, 
     # A write to guest memory drops what was translated of that page, at some 50 us a block: kexec's copy over the old kernel above
     # all. A full buffer drops everything at once, so it should not be too large; a smaller one than this translates too much anew
     # (measured: README.md).
-    argv += ["-accel", "kvm" if spec.accel == "kvm" else "tcg,thread=multi,tb-size=128"]
+    argv += ["-accel", ACCELS[spec.accel]]
+    if spec.accel == "icount":
+        # The guest's clocks count instructions, 1 ns each. While the machine is idle they follow the host's clock: with sleep=off an idle
+        # machine would run through the time-outs of its sshd in no time.
+        argv += ["-icount", "shift=0,sleep=on"]
     # Five-level page tables cost an emulated boot a tenth of its time. (svm=off looks as harmless and isn't: with it,
     # QEMU 7.2 machines failed in mount namespaces with EBUSY, four boots of four.)
     # Without "fast" string instructions the kernel copies and clears with rep movsq and stosq: eight bytes at a step of the

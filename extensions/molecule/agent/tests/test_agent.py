@@ -50,6 +50,15 @@ def test_it_has_the_settings_that_were_asked_for(host: Any) -> None:
     assert (settings["road"], settings["jump_initrd"], settings["jump_check"]) == (ROAD, JUMP_INITRD, JUMP_CHECK)
 
 
+def test_the_jump_has_its_arguments_once(host: Any, by_handoff: bool) -> None:
+    """quiet is not in the lab's own command line. Each scenario jumps from a jumped kernel at least once, or from one that was not."""
+    words = host.file("/proc/cmdline").content_string.split()
+    marks = [word for word in words if word.startswith("hotpmem.jump=")]
+    if by_handoff:
+        assert marks == ["hotpmem.jump=1"] and words.count("quiet") == 1 and words[-2:] == [*marks, "quiet"]
+    assert len(marks) <= 1
+
+
 def test_the_cycle_is_on_record(host: Any, asked: str) -> None:
     (cycle,) = json.loads(host.check_output("hotpmem-node timeline --json"))["cycles"]
     boots = [host.file(name).content_string.strip() for name in ("/root/boot_id_before", "/proc/sys/kernel/random/boot_id")]

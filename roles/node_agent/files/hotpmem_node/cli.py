@@ -115,6 +115,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("item", nargs="*", help="name of an item (default: all items that are held down)")
     one = verb("timeline", "show how long each phase of the last cycle took, across kexec")
     one.add_argument("--last", type=int, default=1, metavar="N", help="show the last N cycles (default 1; the machine keeps 20)")
+    one.add_argument(
+        "--budget", action="store_true", help="show for each phase of this boot's cycle what is left to gain, and by which setting"
+    )
     one = verb("units", "list the units that start and stop with the items")
     how = one.add_mutually_exclusive_group()
     how.add_argument("--check", action="store_true", help="fail if systemd has not read the drop-ins of the collection for one of them")

@@ -1,24 +1,34 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verb timeline: how long each phase of a cycle took."""
+"""The verb timeline: how long each phase of a cycle took, and what is left to gain in it."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import re
+from typing import Any, Dict, List, Mapping
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.after_boot import CYCLES
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import jump_target
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import Records
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import boot_id
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import boot_id, unescape_mount
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import Services
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image import budget as of_phases
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image.timeline import lines, systemd_times
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.command_line import kernel_words
 
 from .answer import USAGE, Answer, VerbError
 from .boot import boot_of
 
+_MESSAGE = re.compile(r"^\[ *(\d+\.\d+)\]")
+_HUGE = ("huge=within_size", "huge=always", "huge=advise")
+
 
 def timeline(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
-    """The last cycles, the newest last."""
+    """The last cycles, the newest last. With --budget, what is left to gain in the newest one."""
     if args.last < 1:
         raise VerbError(USAGE, "Cannot read the command line", f"--last is {args.last}", "Give a number of 1 or more")
     records = Records(engine.sysfs)
@@ -29,4 +39,57 @@ def timeline(engine: Engine, settings: Settings, args: argparse.Namespace) -> An
         if cycle.get("timeline") and cycle.get("boot_id") == boot_id(engine.sysfs):
             cycle["timeline"]["systemd"] = systemd_times(boot_of(engine, settings).manager())
     text = [line for cycle in cycles for line in lines(cycle)] or ["no cycle is recorded yet; the first record is written after a restore"]
-    return Answer(text, {"cycles": cycles})
+    facts: Dict[str, Any] = {"cycles": cycles}
+    if args.budget:
+        # The facts of the host belong to the boot that runs, and so to the newest cycle.
+        newest = cycles[-1] if cycles and cycles[-1].get("boot_id") == boot_id(engine.sysfs) else {}
+        listed = (newest.get("timeline") or {}).get("phases") or []
+        facts["budget"] = of_phases.budget(listed, host_of(engine, settings, newest)) if listed else []
+        text += of_phases.lines(facts["budget"])
+    return Answer(text, facts)
+
+
+def host_of(engine: Engine, settings: Settings, cycle: Mapping[str, Any]) -> of_phases.Host:
+    """What the budget must know of this host."""
+    sysfs = engine.sysfs
+    services = Services(engine.runner)
+    arguments = kernel_words(sysfs.get("/proc/cmdline"))
+    times = (cycle.get("timeline") or {}).get("systemd") or {}
+    defaults = services.show(["Id", "DefaultDependencies"], settings.units) if settings.units else []
+    target = jump_target(engine, settings)
+    files = [engine.kexec.identity(name) or {} for name in (target.kernel, target.initrd) if name] if target else []
+    return of_phases.Host(
+        cpus=os.cpu_count() or 1,
+        method=str(cycle.get("method") or settings.method),
+        jump_initrd=settings.jump_initrd,
+        jump_check=settings.jump_check,
+        early_restore=settings.early_restore,
+        initrd_seconds=float(times.get("initrd") or 0),
+        lacking=[word for word in settings.jump_arguments if word not in arguments],
+        small_pages=_small_pages(sysfs.get("/proc/mounts"), [kept.path for kept in settings.items]),
+        late_units=[one.get("Id", "?") for one in defaults if one.get("DefaultDependencies") == "yes"],
+        console=of_phases.serial_lines(arguments, sysfs.get("/sys/class/tty/console/active")),
+        console_bytes=0 if "quiet" in arguments else _written(engine, float(times.get("kernel") or 0)),
+        loaded_bytes=sum(int(one.get("size") or 0) for one in files),
+    )
+
+
+def _written(engine: Engine, seconds: float) -> int:
+    """How many bytes the kernel wrote to each console until userspace started, at its usual log level."""
+    done = engine.runner.run(["dmesg", "--level=emerg,alert,crit,err,warn,notice,info"], timeout=10)
+    found = [(_MESSAGE.match(line), line) for line in done.stdout.splitlines()]
+    return sum(len(line.encode()) + 1 for match, line in found if match and float(match[1]) <= seconds)
+
+
+def _small_pages(mounts: str, paths: List[str]) -> List[str]:
+    """The paths that lie on a tmpfs without huge pages. mounts: of /proc/mounts (proc_pid_mounts(5))."""
+    tmpfs: Dict[str, str] = {}
+    for fields in (line.split(" ") for line in mounts.splitlines()):
+        if len(fields) >= 4:
+            tmpfs[unescape_mount(fields[1])] = fields[3] if fields[2] == "tmpfs" else ""
+    found = []
+    for path in paths:
+        place = max((one for one in tmpfs if f"{path}/".startswith(one.rstrip("/") + "/")), key=len, default="")
+        if tmpfs.get(place) and not any(option.startswith(_HUGE) for option in tmpfs[place].split(",")):
+            found.append(path)
+    return found

@@ -244,11 +244,13 @@ class Machine:
         "blkid -p -o export /dev/pmem0": "_no_signature",
         "systemd-run --unit=hotpmem-handoff": "_done",
         "dpkg-query --show": "_done",
+        "dmesg": "_dmesg",
     }
     UNITS = ("cache.service", "must.service", "db.service", "hotpmem-restore.service", "multi-user.target")
     PROPERTIES = (
         *unit_set.PROPERTIES,
         "ConditionResult",
+        "DefaultDependencies",
         "ConditionTimestampMonotonic",
         "ActiveEnterTimestampMonotonic",
         "ActiveExitTimestampMonotonic",
@@ -302,6 +304,9 @@ class Machine:
 
     def _done(self, argv):
         return 0, "", ""
+
+    def _dmesg(self, argv):
+        return 0, "[    0.000000] Linux version 6.1\n[    2.900000] Run /init\n[    3.100000] late\n", ""
 
     def _version(self, argv):
         return 0, f"{argv[0]} 1\n", ""

@@ -353,7 +353,36 @@ def test_timeline_by_command(booted, machine, tmp_path, monkeypatch):
     one.fails["systemctl show"] = (0, show, "")
     code, facts = agent(machine, tmp_path, monkeypatch, "timeline", "--last", "5")
     assert code == 0 and facts["cycles"][0]["timeline"]["systemd"] == {"kernel": 3.0, "userspace": 5.0}
+    assert "budget" not in facts
     assert "stopping" in boot.timeline(9_000_000_000)["marks"]
     # Through firmware the counter began again: what it said before is of another count.
     boot.records.write_json(SAVED, {"method": "shutdown (reboot)"})
     assert "stopping" not in boot.timeline(9_000_000_000)["marks"]
+
+
+def test_budget_by_command(booted, machine, tmp_path, monkeypatch):
+    """What the host tells of itself gets into the budget of this boot's cycle, and of no other boot's."""
+    one, engine, boot = booted(GOOD)
+    assert agent(machine, tmp_path, monkeypatch, "timeline", "--budget")[1]["budget"] == []
+    one.shown[""] = {"UserspaceTimestampMonotonic": 3_000_000}
+    for unit, early in (("cache.service", "yes"), ("must.service", "no")):
+        stamps = {"InactiveExitTimestampMonotonic": 50_000_000, "ActiveEnterTimestampMonotonic": 60_000_000}
+        one.shown[unit] = {**stamps, "DefaultDependencies": early}
+    boot.record({}, {"timeline": boot.timeline(9_000_000_000)})
+    for name, text in (
+        ("/proc/cmdline", "ro console=ttyS0,115200"),
+        ("/sys/class/tty/console/active", "ttyS0"),
+        ("/proc/mounts", "root / ext4 rw 0 0\ntmpfs /srv/cache tmpfs rw,size=1G 0 0\ntmpfs /srv/must tmpfs rw,huge=within_size 0 0\n"),
+    ):
+        os.makedirs(os.path.dirname(engine.sysfs.path(name)), exist_ok=True)
+        Path(engine.sysfs.path(name)).write_text(text)
+    code, facts = agent(machine, tmp_path, monkeypatch, "timeline", "--budget")
+    said = [one["setting"] for row in facts["budget"] for one in row["gains"]]
+    assert code == 0
+    written = len("[    0.000000] Linux version 6.1\n[    2.900000] Run /init\n")
+    assert f"the jump argument quiet: the kernel wrote {written} bytes to ttyS0" in said
+    assert "mount the tmpfs of /srv/cache with huge=within_size" in said
+    assert "early_start: true for the items of cache.service" in said
+    cycle = sorted(Path(engine.sysfs.path(CYCLES)).iterdir())[-1]
+    cycle.write_text(cycle.read_text().replace(boot_id(engine.sysfs), "another"))
+    assert agent(machine, tmp_path, monkeypatch, "timeline", "--budget")[1]["budget"] == []

@@ -138,7 +138,6 @@ def test_what_the_kernel_reads(line, kernel, init):
 def test_what_belongs_to_init_is_not_the_kernels():
     assert lines.lost_memmaps("memmap=1G!4G", "ro -- memmap=1G!4G") == ["memmap=1G!4G"]
     assert lines.lost_memmaps("ro -- memmap=1G!4G", "ro") == []
-    assert lines.next_command_line("BOOT_IMAGE=/vmlinuz ro -- initrd=x") == "ro -- initrd=x"
     assert lines.crash_requests("ro -- crashkernel=1G", 8 * G) == []
 
 

@@ -16,19 +16,6 @@ RUNNING = "root=/dev/vda rw console=ttyS0 nokaslr mitigations=off memmap=514M!10
 
 
 @pytest.mark.parametrize(
-    "running, following",
-    [
-        (RUNNING, RUNNING),
-        ("BOOT_IMAGE=/boot/vmlinuz-6.1 root=UUID=x ro initrd=\\initrd.img quiet", "root=UUID=x ro quiet"),
-        ('dyndbg="file a.c +p" BOOT_IMAGE=x memmap=1G!4G', 'dyndbg="file a.c +p" memmap=1G!4G'),
-        ("", ""),
-    ],
-)
-def test_next_command_line(running, following):
-    assert kx.next_command_line(running) == following
-
-
-@pytest.mark.parametrize(
     "following, lost",
     [
         (RUNNING, []),

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is made of the measurements of instructions.py: phases in millions of instructions, the file, the table. Touches no machine."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+METHODS = ("handoff", "handoff_dax", "systemctl_kexec", "ansible_reboot")
+# The mark at the end of a phase (_image/timeline.py), and what the phase is called here.
+PHASES = {
+    "units_stopped": "stop",
+    "saved": "save",
+    "jump": "shutdown",
+    "kernel_start": "kexec",
+    "userspace_start": "kernel",
+    "restoring": "userspace",
+    "restored": "restore",
+    "units_starting": "other_units",
+    "units_ready": "start",
+}
+PLAIN_PHASES = ("shutdown", "kernel", "userspace")
+MEBI = 1_000_000
+SPREAD = 0.02
+GOAL_MINSN, GOAL_SHARE = 1600, 0.4
+_MESSAGE = re.compile(r"^\[ *(\d+\.\d{6})\] (.*)$")
+
+
+@dataclass(frozen=True)
+class Round:
+    """One way through a boot: each phase in millions of instructions, with its waits; and all waits from the kernel's start to ready."""
+
+    phases: dict[str, float]
+    waits_ms: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """From the stop of the unit until it is ready, without waits. A wait of 1 ms has counted as a million instructions."""
+        return sum(self.phases.values()) - self.waits_ms
+
+
+@dataclass
+class Counted:
+    """Everything that was measured. kernel: for each method, the longest steps of the last boot's kernel."""
+
+    mib: int
+    machine: dict[str, object] = field(default_factory=dict)
+    rounds: dict[str, list[Round]] = field(default_factory=lambda: {method: [] for method in METHODS})
+    kernel: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+def handoff_phases(cycle: Mapping[str, Any]) -> dict[str, float]:
+    """The phases of a recorded cycle, from its marks: in this machine one cycle of the counter is one instruction."""
+    marks = cycle["timeline"]["marks"]
+    names = ["stopping", *(mark for mark in PHASES if mark in marks)]
+    return {PHASES[end]: round((marks[end] - marks[begin]) / MEBI, 3) for begin, end in zip(names, names[1:])}
+
+
+def plain_phases(
+    before: Mapping[str, int], stopping_us: int, after: Mapping[str, int], userspace_us: int, ready_us: int
+) -> dict[str, float]:
+    """The same for a boot that kept nothing.
+
+    before, after: ``cycles`` and ``boottime_ns`` of one moment in each of the two boots. The counter runs on through kexec, and in QEMU
+    through a reset as well. The other arguments are us of CLOCK_MONOTONIC in the boot they belong to.
+    """
+    start = after["cycles"] - after["boottime_ns"]
+    stopping = before["cycles"] - before["boottime_ns"] + stopping_us * 1000
+    ends = [stopping, start, start + userspace_us * 1000, start + ready_us * 1000]
+    return {name: round((end - begin) / MEBI, 3) for name, begin, end in zip(PLAIN_PHASES, ends, ends[1:])}
+
+
+def stopped_at(journal: Iterable[str], message_id: str, unit: str) -> int:
+    """When systemd last said this of the unit, in us of CLOCK_MONOTONIC, from journalctl -o json. Raises ValueError without it."""
+    entries = [json.loads(line) for line in journal if line.strip()]
+    found = [entry for entry in entries if entry.get("MESSAGE_ID") == message_id and entry.get("UNIT") == unit]
+    if not found:
+        raise ValueError(f"the journal of the boot before does not say when {unit} stopped")
+    return int(found[-1].get("_SOURCE_MONOTONIC_TIMESTAMP") or found[-1]["__MONOTONIC_TIMESTAMP"])
+
+
+def waits_ms(stat: str) -> float:
+    """How long the one CPU was idle since the kernel started, by the first line of a /proc/stat (proc_stat(5)): 10 ms are its unit."""
+    return sum(int(field) for field in stat.split()[4:6]) * 10.0
+
+
+def kernel_steps(messages: Iterable[str], most: int = 15) -> list[dict[str, Any]]:
+    """The longest times between two messages of the kernel, the longest first, until systemd begins. messages: of dmesg."""
+    matches = [match for match in map(_MESSAGE.match, messages) if match]
+    times = []
+    for match in matches:
+        if match[2].startswith("systemd["):
+            break
+        times.append((float(match[1]), match[2]))
+    steps = [
+        {"minsn": round((after[0] - before[0]) * 1000, 1), "after": before[1][:80], "until": after[1][:80]}
+        for before, after in zip(times, times[1:])
+    ]
+    return sorted(steps, key=lambda step: -step["minsn"])[:most]
+
+
+def spread(totals: Sequence[float]) -> float:
+    """How far the largest is above the smallest, as a share of it."""
+    return max(totals) / min(totals) - 1 if totals else 0.0
+
+
+def restless(rounds: Sequence[Round]) -> str:
+    """The phase whose numbers are furthest apart, for a method whose totals are."""
+    apart = {name: max(values) - min(values) for name, values in _by_phase(rounds).items()}
+    name = max(apart, key=lambda one: apart[one])
+    waits = [one.waits_ms for one in rounds]
+    return f"{name} is {apart[name]:.0f} apart, with its waits; the waits of the new boots are {min(waits):.0f} to {max(waits):.0f} ms"
+
+
+def _by_phase(rounds: Sequence[Round]) -> dict[str, list[float]]:
+    return {name: [one.phases.get(name, 0.0) for one in rounds] for name in rounds[-1].phases} if rounds else {}
+
+
+def as_json(counted: Counted) -> dict[str, Any]:
+    """What build/bench/instructions.json holds. Phases are medians, with their waits; totals are without."""
+    methods = {
+        method: {
+            "total_minsn": [round(one.total, 1) for one in rounds],
+            "phases": {name: round(median(values), 1) for name, values in _by_phase(rounds).items()},
+            "waits_ms": [round(one.waits_ms) for one in rounds],
+            "spread": round(spread([one.total for one in rounds]), 4),
+            "kernel_steps": counted.kernel.get(method, []),
+        }
+        for method, rounds in counted.rounds.items()
+    }
+    return {"machine": counted.machine, "state_mib": counted.mib, **methods}
+
+
+def table(counted: Counted) -> Iterator[str]:
+    """The totals, then the phases of each method."""
+    yield f"from the stop of memcached until it is ready, {counted.mib} MiB of state, millions of instructions"
+    yield f"  {'method':<16} {'median':>8} {'spread':>8}   rounds"
+    for method, rounds in counted.rounds.items():
+        totals = [one.total for one in rounds]
+        if totals:
+            yield f"  {method:<16} {median(totals):8.0f} {spread(totals):8.1%}   " + "  ".join(f"{total:.0f}" for total in totals)
+        else:
+            yield f"  {method:<16} not measured: the run ended before it"
+    for method, rounds in counted.rounds.items():
+        if rounds:
+            waits = ", ".join(f"{one.waits_ms:.0f}" for one in rounds)
+            yield f"  {method}, ms of waits: {waits}. Phases with them: " + ", ".join(
+                f"{name} {median(values):.0f}" for name, values in _by_phase(rounds).items()
+            )
+
+
+def goals(counted: Counted) -> Iterator[tuple[bool, str]]:
+    """(met, sentence). A goal without what it compares is missed."""
+    for method, rounds in counted.rounds.items():
+        totals = [one.total for one in rounds]
+        met = len(totals) > 1 and spread(totals) <= SPREAD
+        words = f"{spread(totals):.1%} apart" if len(totals) > 1 else "not measured twice"
+        why = "" if met or len(totals) < 2 else f" ({restless(rounds)})"
+        yield met, f"{method}: rounds within {SPREAD:.0%} of each other: {words}{why}"
+    ours, theirs = ([one.total for one in counted.rounds[method]] for method in ("handoff", "systemctl_kexec"))
+    words = f"{median(ours):.0f}" if ours else "not measured"
+    yield bool(ours) and median(ours) <= GOAL_MINSN, f"handoff: {words} million instructions, wanted at most {GOAL_MINSN}"
+    ratio = median(ours) / median(theirs) if ours and theirs else None
+    words = "not measured" if ratio is None else f"{ratio:.2f} of it"
+    yield ratio is not None and ratio < GOAL_SHARE, f"handoff beside systemctl kexec: {words}, wanted below {GOAL_SHARE}"
