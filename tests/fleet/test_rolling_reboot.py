@@ -42,7 +42,8 @@ def test_wrong_variables_are_all_said_before_a_host_is_asked(fleet: Callable[...
     assert "hotpmem_windows: window 1: it never opens" in text
     assert "hotpmem_hooks.before_host[0].tasks names the file 'missing.yml', which does not exist" in text
     assert "hotpmem_max_fail_percentage: this variable was removed" in text and "--limit: nodd2" in text
-    assert "hotpmem_order: nodd3: not among the 2 hosts" in said(one.rolling_reboot(hotpmem_order="node1,nodd3"))
+    one.inventory(hotpmem_order=["node1", "nodd3"])
+    assert "hotpmem_order: nodd3: not among the 2 hosts" in said(one.rolling_reboot())
     assert one.read("node1")["calls"] == {} and one.journals() == []
 
 
