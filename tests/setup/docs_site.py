@@ -28,7 +28,10 @@ REFERENCE = re.compile(r"""href=(["'])(?![a-z]+:)(?:[\w./-]*/)?([\w-]+)\.(?:rst|
 BUILTIN = "https://docs.ansible.com/projects/ansible/latest/collections/ansible/builtin/"
 GUIDES = [
     "README.md",
-    *(f"docs/{name}.md" for name in ("install-hardware", "operators", "rollouts", "rollouts-hooks", "troubleshooting", "monitoring")),
+    *(
+        f"docs/{name}.md"
+        for name in ("install-hardware", "operators", "rollouts", "rollouts-hooks", "scale", "troubleshooting", "monitoring")
+    ),
     *(f"docs/{name}.md" for name in ("performance", "kernels", "comparison", "security", "execution-environment", "architecture")),
     "docs/image-format.md",
     "CONTRIBUTING.md",
