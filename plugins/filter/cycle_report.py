@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._report.fleet import report
@@ -53,19 +52,8 @@ _value:
 """
 
 
-def cycle_report(
-    hosts: Sequence[str],
-    cycles: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    failures: Mapping[str, str],
-    rollouts: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Return the page's data."""
-    return report(hosts, cycles, facts, failures, rollouts)
-
-
 class FilterModule:
     """Filters of the collection."""
 
     def filters(self) -> dict[str, Any]:
-        return {"cycle_report": cycle_report}
+        return {"cycle_report": report}

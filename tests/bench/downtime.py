@@ -15,7 +15,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -308,28 +308,39 @@ def run(bench: Bench) -> bool:
         lab.down(bench.options.name)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def begin(doc: str, title: str) -> argparse.Namespace:
+    """The options of a bench, whose docstring and title these are. Also prepares its folder, and Ctrl-C."""
+    parser = argparse.ArgumentParser(description=doc.split("\n", maxsplit=1)[0])
     parser.add_argument("--mib", type=int, default=256, help="state to keep; the persistent memory holds 512")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--name", default="downtime", help="name of the lab")
-    parser.add_argument("--out", type=Path, default=BUILD / "downtime.json")
+    parser.add_argument("--name", default=title, help="name of the lab")
+    parser.add_argument("--out", type=Path, default=BUILD / f"{title}.json")
     options = parser.parse_args()
     machine.interrupt_as_exception()
+    BUILD.mkdir(parents=True, exist_ok=True)
+    return options
+
+
+def end(out: Path, value: dict[str, Any], lines: Iterable[str], reached: Iterable[tuple[bool, str]]) -> None:
+    """Write what was measured, and show it with the goals."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(value, indent=1) + "\n")
+    print("\n".join(lines))
+    for met, sentence in reached:
+        print(f"{'met   ' if met else 'MISSED'} {sentence}")
+    print(f"written: {out}")
+
+
+def main() -> int:
+    options = begin(__doc__, Bench.title)
     # QEMU inherits it: each question to a machine that is down is a descriptor of QEMU's for 75 s (client.py).
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    BUILD.mkdir(parents=True, exist_ok=True)
     measured = Measured(options.mib)
     if not has_road():
         measured.skipped["handoff_dax"] = "this collection has no hotpmem_road"
     whole = run(Bench(options, measured))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({**as_json(measured), "complete": whole}, indent=1) + "\n")
-    print("\n".join(table(measured)))
-    for met, sentence in goals(measured):
-        print(f"{'met   ' if met else 'MISSED'} {sentence}")
-    print(f"written: {options.out}")
+    end(options.out, {**as_json(measured), "complete": whole}, table(measured), goals(measured))
     return 0 if whole else 1
 
 

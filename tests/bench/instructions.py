@@ -4,8 +4,9 @@
 
 The lab machine runs with --accel icount: one CPU, whose clocks advance 1 ns for each instruction. What else runs on this host does not
 change them. Only while the CPU is idle, as when it waits for its disk, they follow the host's clock: the kernel counts that time, and it is
-taken off. From the stop of memcached until it is
-ready, nobody talks to the machine. Usage: instructions.py [--mib 256] [--rounds 3] [--name instructions]
+taken off. From the stop of memcached until it is ready, nobody talks to the machine.
+
+Usage: instructions.py [--mib 256] [--rounds 3] [--name instructions]
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lab")]
 
-from downtime import AGENT, BUILD, HERE, JOURNAL, LATER, LOAD, METHODS, READY, UNIT, Bench, has_road, run, say
+from downtime import AGENT, HERE, JOURNAL, LATER, LOAD, METHODS, READY, UNIT, Bench, begin, end, has_road, run, say
 from downtime_report import STOPPING, Measured
 from hotlab import lab, machine
 from instructions_report import (
@@ -123,22 +124,10 @@ class Counter(Bench):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--mib", type=int, default=256, help="state to keep; the persistent memory holds 512")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--name", default="instructions", help="name of the lab")
-    parser.add_argument("--out", type=Path, default=BUILD / "instructions.json")
-    options = parser.parse_args()
-    machine.interrupt_as_exception()
-    BUILD.mkdir(parents=True, exist_ok=True)
+    options = begin(__doc__, Counter.title)
     counted = Counted(options.mib)
     whole = run(Counter(options, counted))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({**as_json(counted), "complete": whole}, indent=1) + "\n")
-    print("\n".join(table(counted)))
-    for met, sentence in goals(counted):
-        print(f"{'met   ' if met else 'MISSED'} {sentence}")
-    print(f"written: {options.out}")
+    end(options.out, {**as_json(counted), "complete": whole}, table(counted), goals(counted))
     return 0 if whole else 1
 
 

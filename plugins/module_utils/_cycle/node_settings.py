@@ -142,8 +142,9 @@ def _value(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, list):
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
             raise ValueError(f"{name} must be a list of strings")
-        if name == "jump_arguments" and fault(value):
-            raise ValueError(fault(value))
+        wrong = fault(value) if name == "jump_arguments" else ""
+        if wrong:
+            raise ValueError(wrong)
         return value
     return "" if value is None else str(value)
 

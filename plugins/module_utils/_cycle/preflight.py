@@ -97,6 +97,11 @@ def fit_reasons(plan: Dict[str, Any], capacity: int) -> List[str]:
     return [f"pmem-state can't plan the save: {error['what'] + ': ' if error.get('what') else ''}{said}"]
 
 
+def _reason_of(error: HotpmemError) -> str:
+    """An error as one of several reasons."""
+    return f"{error.what}: {error.said}. {error.todo}"
+
+
 class Preflight:
     """Gathers the numbers, and the reasons of each part of the engine. Changes nothing.
 
@@ -168,7 +173,7 @@ class Preflight:
             reasons += self._memory(namespace, reserve, numbers)
             self.check_name(namespace)
         except HotpmemError as error:
-            reasons.append(f"{error.what}: {error.said}. {error.todo}")
+            reasons.append(_reason_of(error))
         reasons += [f"{leak.sentence}. {LEAK_TODO}" for leak in self.dax.leaks()]
         bad = self._items(items)
         reasons += bad.values()
@@ -178,7 +183,7 @@ class Preflight:
         try:
             reasons += of_units()
         except HotpmemError as error:
-            reasons.append(f"{error.what}: {error.said}. {error.todo}")
+            reasons.append(_reason_of(error))
         return reasons, numbers
 
     def require(

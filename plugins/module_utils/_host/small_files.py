@@ -16,17 +16,15 @@ LIMIT = 1 << 20  # bytes; these are settings, scripts and units
 
 def read(path: str) -> str:
     """The text of a file; of a symbolic link, where it leads; empty when there is neither. Raises HotpmemError."""
-    what = f"Cannot compare {path}"
+    what, todo = f"Cannot compare {path}", f"Remove or rename {path}, then run this play again. Nothing was changed"
     try:
         found = os.lstat(path)
         if stat.S_ISLNK(found.st_mode):
             return f"(a symbolic link to {os.readlink(path)})\n"
         if not stat.S_ISREG(found.st_mode):
-            raise HotpmemError(what, "it is not a file", f"Remove or rename {path}, then run this play again. Nothing was changed")
+            raise HotpmemError(what, "it is not a file", todo)
         if found.st_size > LIMIT:
-            raise HotpmemError(
-                what, f"it has {found.st_size} bytes", f"Remove or rename {path}, then run this play again. Nothing was changed"
-            )
+            raise HotpmemError(what, f"it has {found.st_size} bytes", todo)
         with open(path, "rb") as file:
             return file.read().decode(errors="backslashreplace")
     except FileNotFoundError:

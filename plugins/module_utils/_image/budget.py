@@ -69,8 +69,8 @@ def serial_lines(arguments: Sequence[str], active: str) -> List[Tuple[str, int]]
     return [(name, speeds.get(name, 9600)) for name in active.split() if name.startswith(("ttyS", "ttyAMA"))]
 
 
-def _gains(mark: str, seconds: float, host: Host, restore: float) -> List[Tuple[Optional[float], str]]:
-    """The gains of a phase: seconds (None when only a measurement can tell) and the setting. restore: seconds of the restore."""
+def _gains(mark: str, seconds: float, host: Host) -> List[Tuple[Optional[float], str]]:
+    """The gains of a phase: seconds (None when only a measurement can tell) and the setting."""
     found: List[Tuple[Optional[float], str]] = []
     if mark in ("saved", "restored") and host.small_pages:
         found.append((seconds * _HUGE_SHARE, f"mount the tmpfs of {', '.join(host.small_pages)} with huge=within_size"))
@@ -91,7 +91,7 @@ def _gains(mark: str, seconds: float, host: Host, restore: float) -> List[Tuple[
         if host.jump_initrd != "minimal":
             found.append((host.initrd_seconds or None, "hotpmem_jump_initrd: minimal"))
     if mark == "restored" and host.cpus > 1 and not (host.early_restore and host.jump_initrd == "minimal"):
-        found.append((restore, "hotpmem_jump_initrd: minimal with hotpmem_early_restore: true"))
+        found.append((seconds, "hotpmem_jump_initrd: minimal with hotpmem_early_restore: true"))
     if mark == "units_starting" and host.late_units:
         found.append((seconds, f"early_start: true for the items of {', '.join(host.late_units)}"))
     return found
@@ -108,7 +108,7 @@ def budget(phases: Sequence[Mapping[str, Any]], host: Host) -> List[Dict[str, An
         if not phase["down"]:
             continue
         seconds, mark = phase["seconds"], phase["mark"]
-        gains = _gains(mark, seconds, host, seconds)
+        gains = _gains(mark, seconds, host)
         known = min(sum(gain for gain, _setting in gains if gain), seconds)
         rows.append({
             "name": phase["name"],
