@@ -81,7 +81,7 @@ class ActionModule(ActionBase):
                 problems += [] if self._task.check_mode else _in_the_way(settings, before)
                 if problems:
                     raise AnsibleActionFail("Nothing was begun. " + " ".join(problems), result={"problems": problems})
-                return {**result, "changed": False, "problems": []}
+                return {**result, "changed": False, "problems": [], "under_way": _under_way(settings, before, args["hosts"])}
             result.update(self._plan(settings=settings, args=args, variables=variables, root=root, last=last, events=events))
         except journal.JournalError as error:
             raise AnsibleActionFail(str(error)) from error
@@ -211,6 +211,18 @@ def _in_the_way(settings: inputs.Settings, before: state.Run) -> list[str]:
             "this controller. Wait until it ends, or give this rollout another name."
         ]
     return []
+
+
+def _under_way(settings: inputs.Settings, before: state.Run, hosts: Sequence[str]) -> dict[str, float]:
+    """Hosts that a dead controller may have left in their handoff, and how many seconds ago it began."""
+    if not settings.resume or before.ended or alive(before.process):
+        return {}
+    now = journal.now()
+    return {
+        name: max(0.0, (now - journal.moment(host.phase_began)).total_seconds())
+        for name, host in before.hosts.items()
+        if name in hosts and host.may_be_away and host.phase_began
+    }
 
 
 def _seen(host: str, variables: Mapping[str, Any], settings: inputs.Settings) -> plan.Seen:

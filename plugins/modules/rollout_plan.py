@@ -131,4 +131,8 @@ problems:
   type: list
   elements: str
   returned: with O(state=inputs)
+under_way:
+  description: Hosts that a dead controller may have left in their handoff, and how many seconds ago it began.
+  type: dict
+  returned: with O(state=inputs)
 """

@@ -9,7 +9,8 @@
 - down, cold: the name of an item that was not restored
 - unreachable: true, or the name of a module at which the connection is lost
 - flaps: with unreachable, the next module is answered again
-- slow: seconds of down time
+- slow: seconds of a handoff
+- answers: seconds of them before it is down
 - sleeps: a time before which it does not tell its boot id
 - kernel: that of the next boot
 - settings: what /etc/hotpmem/node.json holds
@@ -122,6 +123,8 @@ class Host:
         self._answers(state, "command")
         if "boot_id" in text and "uname" in text:
             return 0, f"{state['boot_id']}\n{state['kernel']}\n", ""
+        if "is-active" in text:
+            return 0, f"{state['boot_id']}\nrunning\n{'active' if state['handoff'] else 'inactive'}\n", ""
         if "boot_id" in text:
             up = f"{time.time() - state['since']:.2f} 1.0\n" if "uptime" in text else ""
             return 0, f"{state['boot_id']}\n{up}{state['log'] if up else ''}", ""
@@ -141,7 +144,8 @@ class Host:
         now = time.time()
         takes = {"never": 1e9}.get(script.get("handoff", ""), float(script.get("slow", 0.05)))
         state["handoff"] = {
-            "at": now, "until": now + takes, "boot_id": new_boot(), "run": words[words.index("--run") + 1],
+            "at": now + float(script.get("answers", 0)), "until": now + takes,
+            "boot_id": new_boot(), "run": words[words.index("--run") + 1],
             "fails": script.get("handoff") == "fails", "kernel": script.get("kernel", state["kernel"]),
         }  # fmt: skip
         return 0, json.dumps({"started": True}) + "\n", ""

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fleet import Fleet, family, said
 
 
@@ -207,3 +208,22 @@ def test_the_report_says_what_the_journal_says(fleet: Callable[..., Fleet]) -> N
         assert words in text and words in said(done), words
     assert text.count("node2: did not answer in a rollout") == 1 and "Look at its console and its network." in text
     assert "node3: failed" not in text
+
+
+@pytest.mark.parametrize("script", [{"slow": 25}, {"slow": 25, "answers": 24}], ids=["down", "handing off"])
+def test_a_host_that_is_away_when_the_next_start_looks_is_waited_for(fleet: Callable[..., Fleet], script: dict[str, Any]) -> None:
+    """It is neither unreachable nor held by somebody else: it is on its way, and no failure of the budget."""
+    one = fleet(2, node1=script)
+    kill_when(one, lambda: one.read("node1")["handoff"], hotpmem_batches=[1])
+    done = one.rolling_reboot(hotpmem_batches=[1])
+    assert done.returncode == 0 and "node1: its handoff was under way when the last controller died;" in said(done), done.stdout
+    assert one.reboots() == {"node1": 1, "node2": 1} and one.ended() == {"node1": ["kept"], "node2": ["kept"]}
+
+
+def test_a_host_that_stays_away_is_waited_for_once(fleet: Callable[..., Fleet]) -> None:
+    """Its time is that of the handoff, whoever waits."""
+    one = fleet(2, node1={"slow": 600})
+    kill_when(one, lambda: one.read("node1")["handoff"], hotpmem_batches=[1])
+    done = one.rolling_reboot(hotpmem_batches=[1], hotpmem_reboot_timeout=12)
+    assert done.returncode == 2 and "(0 s, at most" not in said(done) and "spent by node1" in said(done), done.stdout
+    assert one.reboots() == {"node1": 0, "node2": 0}

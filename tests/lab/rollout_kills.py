@@ -142,7 +142,9 @@ def one_run(number: int, args: argparse.Namespace, hosts: list[str], size: tuple
     lots = random.Random(f"{args.seed} {number}")
     rollout, before, kills = Rollout(f"run{number}", hosts, args), boots(hosts), 0
     events, seconds = size
-    for moment in sorted(lots.randrange(1, events - 1) for _kill in range(args.each)):
+    for _kill in range(args.each):
+        # From where it is, so that a run that resumes gets on before the next kill.
+        moment = len(rollout.events()) + lots.randrange(1, 2 * events // args.each)
         at = rollout.killed_at(moment, lots.uniform(0, 2 * seconds / events))
         if not at:
             break

@@ -11,6 +11,8 @@ from typing import Any
 
 DONE = ("kept", "cold")
 FAILED = ("failed", "back", "lost", "unreachable")
+# Until then nothing has been done to the host.
+BEFORE_HANDOFF = ("", "wait", "blockers", "drain")
 
 
 @dataclass
@@ -21,6 +23,7 @@ class Host:
     boot_id: str = ""
     kernel: str = ""
     phase: str = ""
+    phase_began: str = ""  # as in the journal
     outcome: str = ""  # of the last time it was begun; empty while it is under way
     begun: bool = False
     drained: bool = False
@@ -38,6 +41,11 @@ class Host:
     def lost(self) -> bool:
         """True when it was begun, and nobody recorded how it ended."""
         return self.begun and not self.outcome
+
+    @property
+    def may_be_away(self) -> bool:
+        """True when nobody recorded how it ended, and it may be on its way to its next boot."""
+        return self.lost and self.phase not in BEFORE_HANDOFF
 
 
 @dataclass
@@ -147,7 +155,8 @@ def _host_begun(run: Run, event: Mapping[str, Any]) -> None:
 
 
 def _host_phase(run: Run, event: Mapping[str, Any]) -> None:
-    _host(run, event).phase = str(event.get("phase", ""))
+    host = _host(run, event)
+    host.phase, host.phase_began = str(event.get("phase", "")), str(event.get("time") or "")
 
 
 def _host_drained(run: Run, event: Mapping[str, Any]) -> None:
