@@ -60,7 +60,7 @@ def kind(line: str) -> str:
     """What an exchange was for: ``handoff``, ``poll``, ``module`` or ``other``."""
     if "handoff" in line and "--detach" in line:
         return "handoff"
-    if "random/boot_id" in line:
+    if "random/boot_id" in line and "/proc/uptime" in line:  # a gate asks for the boot too, and not for its age
         return "poll"
     return "module" if re.search(r"python3?\S*(\\ |\s)", line) else "other"
 
