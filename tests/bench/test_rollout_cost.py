@@ -13,7 +13,9 @@ GATE = r"3.5	-o X node1 cat\ /proc/sys/kernel/random/boot_id\;\ uname\ -r "
 OTHER = r"4.0	-o X node1 /bin/sh\ -c\ \'true\' "
 
 
-@pytest.mark.parametrize(("line", "expected"), [(MODULE, "module"), (HANDOFF, "handoff"), (POLL, "poll"), (GATE, "other"), (OTHER, "other")])
+@pytest.mark.parametrize(
+    ("line", "expected"), [(MODULE, "module"), (HANDOFF, "handoff"), (POLL, "poll"), (GATE, "other"), (OTHER, "other")]
+)
 def test_kind(line, expected):
     assert kind(line) == expected
 
