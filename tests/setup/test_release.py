@@ -92,6 +92,10 @@ def test_this_version_has_notes_with_the_rules_for_versions() -> None:
     assert "semantic versioning" in text
 
 
+def test_the_readme_installs_this_version() -> None:
+    assert f"ansible-galaxy collection install hotpmem-fleet-{VERSION}.tar.gz\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_programs_have_the_version_of_the_collection() -> None:
     header = (ROOT / "roles/state_helper/files/src/base/status.h").read_text(encoding="utf-8")
     assert f'#define PMEM_STATE_VERSION "{VERSION}"' in header
