@@ -76,10 +76,14 @@ $(HELPER_TEST)/mutate: $(HELPER_FILES) $(HELPER_HARNESS) tests/helper/mutate.c
 	@mkdir -p $(HELPER_TEST)
 	gcc $(HELPER_FLAGS) $(HELPER_SANITIZE) -o $@ $(HELPER_LIBRARY) tests/helper/harness.c tests/helper/mutate.c
 
-$(HELPER_TEST)/fuzz: $(HELPER_FILES) $(HELPER_HARNESS) tests/helper/fuzz.c
-	@mkdir -p $(HELPER_TEST)
-	clang $(HELPER_FLAGS) $(HELPER_SANITIZE) -fsanitize=fuzzer -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION -o $@ \
-	    $(HELPER_LIBRARY) tests/helper/harness.c tests/helper/fuzz.c
+# As OSS-Fuzz builds it, with the flags that it sets for libFuzzer and both sanitizers.
+FUZZ_BUILD := build/fuzz/oss
+FUZZER := $(FUZZ_BUILD)/pmem_state_fuzzer
+
+$(FUZZER): $(HELPER_FILES) $(HELPER_HARNESS) tests/helper/fuzz.c tests/helper/oss_fuzz_build.sh
+	CC=clang CXX=clang++ OUT=$(FUZZ_BUILD) LIB_FUZZING_ENGINE=-fsanitize=fuzzer \
+	    CFLAGS="-Wall -Wextra -Werror -g $(HELPER_SANITIZE) -fsanitize=fuzzer-no-link -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION" \
+	    tests/helper/oss_fuzz_build.sh
 
 $(HELPER_TEST)/sums: $(HELPER_FILES) tests/helper/sums.c
 	@mkdir -p $(HELPER_TEST)
@@ -94,20 +98,20 @@ $(HELPER_TEST)/sums-aarch64: $(HELPER_FILES) tests/helper/sums.c
 	$(HELPER_ZIG) -target aarch64-linux-musl $(HELPER_FLAGS) -O2 -static -o $@ tests/helper/sums.c $(HELPER_SUMS)
 
 # A changed format or harness changes the seeds; what was found before stays beside them.
-build/fuzz/corpus: $(HELPER_TEST)/fuzz $(HELPER_CORPUS)
+build/fuzz/corpus: $(FUZZER) $(HELPER_CORPUS)
 	@mkdir -p $@
 	tar -C $@ -xJf $(HELPER_CORPUS)
-	FUZZ_SEEDS=$@ $(HELPER_TEST)/fuzz
+	FUZZ_SEEDS=$@ $(FUZZER)
 	@touch $@
 
 .PHONY: fuzz-ci
 fuzz-ci: build/fuzz/corpus ## fuzz header, table, records and restore for a minute
-	@$(HELPER_TEST)/fuzz $(FUZZ_RUN) -max_total_time=60 >build/fuzz/ci.log 2>&1 || { tail -n 60 build/fuzz/ci.log; exit 1; }
+	@$(FUZZER) $(FUZZ_RUN) -max_total_time=60 >build/fuzz/ci.log 2>&1 || { tail -n 60 build/fuzz/ci.log; exit 1; }
 	@grep -aE 'stat::(number_of_executed_units|peak_rss_mb)|Done' build/fuzz/ci.log
 
 .PHONY: soak
 soak: build/fuzz/corpus $(HELPER_TEST)/mutate ## the long run: fuzzing (FUZZ_SECONDS=600), 50,000 other mutations
-	$(HELPER_TEST)/fuzz $(FUZZ_RUN) -max_total_time=$(FUZZ_SECONDS)
+	$(FUZZER) $(FUZZ_RUN) -max_total_time=$(FUZZ_SECONDS)
 	$(HELPER_TEST)/mutate 50000 1000001
 
 .PHONY: resets
@@ -117,7 +121,7 @@ resets: helper ## 20 hard resets of lab machines in the middle of a save (RESETS
 .PHONY: corpus
 corpus: build/fuzz/corpus ## keep the inputs that reach the most code, in tests/helper/corpus.tar.xz
 	rm -rf build/fuzz/merged && mkdir build/fuzz/merged
-	$(HELPER_TEST)/fuzz -merge=1 -max_len=65536 build/fuzz/merged build/fuzz/corpus
+	$(FUZZER) -merge=1 -max_len=65536 build/fuzz/merged build/fuzz/corpus
 	tar -C build/fuzz/merged --sort=name --owner=0 --group=0 --mtime=@0 -cJf $(HELPER_CORPUS) .
 
 # Benchmarks: SIZE= bytes of the big cases, ROUNDS= that count.

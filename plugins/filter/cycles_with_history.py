@@ -30,14 +30,18 @@ data: "{{ cycles | hotpmem.fleet.cycles_with_history(facts) }}"
 
 RETURN = r"""
 _value:
-  description: The same, each record with the key C(history). Hosts without a record stay null.
+  description: The same, each record with the keys C(history) and C(helper_sha256). Hosts without a record stay null.
   type: dict
 """
 
 
 def cycles_with_history(cycles: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return each cycle with the key history."""
-    return {host: {**cycle, "history": (facts.get(host) or {}).get("history") or []} if cycle else None for host, cycle in cycles.items()}
+    """Return each cycle with the keys history and helper_sha256."""
+    told = {host: facts.get(host) or {} for host in cycles}
+    return {
+        host: {**cycle, "history": told[host].get("history") or [], "helper_sha256": told[host].get("helper_sha256")} if cycle else None
+        for host, cycle in cycles.items()
+    }
 
 
 class FilterModule:

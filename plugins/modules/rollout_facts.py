@@ -20,10 +20,15 @@ options:
       - What to read besides RV(boot_id) and RV(kernel).
       - V(needs) reads RV(newest_kernel) and RV(needs). It asks the package manager, which may take a minute.
       - V(history) reads RV(history), V(users) reads RV(sessions) and RV(inhibitors), and V(mark) reads RV(mark).
+      - V(helper) reads RV(helper_sha256).
     type: list
     elements: str
-    choices: [needs, history, users, mark]
-    default: [needs, history, users, mark]
+    choices: [needs, history, users, mark, helper]
+    default: [needs, history, users, mark, helper]
+  helper:
+    description: Path of C(pmem-state) on the host.
+    type: path
+    default: /usr/local/sbin/pmem-state
 author:
   - The hotpmem.fleet authors (@hotpmem)
 seealso:
@@ -124,6 +129,10 @@ mark:
     - It has C(run), C(rollout), C(outcome), C(time) and C(boot_id).
   type: dict
   returned: when O(gather) has V(mark)
+helper_sha256:
+  description: SHA-256 of C(pmem-state) on the host. Null when it is missing or can't be read.
+  type: str
+  returned: when O(gather) has V(helper)
 not_read:
   description: What could not be read or told, and why, as sentences.
   type: list
@@ -137,17 +146,21 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.rollout_facts import PARTS, gather
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.state_copy import HELPER
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Gather."""
-    return gather(Sysfs(), Runner(), module.params["gather"])
+    return gather(Sysfs(), Runner(), module.params["gather"], module.params["helper"])
 
 
 def main() -> None:
     """Entry point."""
-    spec = {"gather": {"type": "list", "elements": "str", "choices": list(PARTS), "default": list(PARTS)}}
+    spec = {
+        "gather": {"type": "list", "elements": "str", "choices": list(PARTS), "default": list(PARTS)},
+        "helper": {"type": "path", "default": HELPER},
+    }
     run(AnsibleModule(argument_spec=spec, supports_check_mode=True), act)
 
 

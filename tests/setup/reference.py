@@ -16,7 +16,7 @@ back afterwards. The role `state_helper` installs it on a host, and the other ro
 the collection call it; you can also run it by hand, for example to look at an image. It is a static
 binary that needs no other software. [The state image](image-format.md) describes what it writes.
 
-`make reference` writes this page from `pmem-state --help`, and a test compares the two.
+This page is written from `pmem-state --help`, and a test compares the two.
 """
 
 

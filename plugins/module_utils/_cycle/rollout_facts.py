@@ -17,11 +17,12 @@ from .._host.logind import Logind
 from .._host.programs import Runner
 from .._host.records import MARK, Records
 from .._host.sysfs import Sysfs, boot_id
+from .._image.state_copy import HELPER, Helper
 from .._kernel.newest_kernel import NOTHING, NewestKernel
 from .after_boot import CYCLES, KEEP, recorded_cycles
 
 # Only needs takes long: it asks the package manager.
-PARTS = ("needs", "history", "users", "mark")
+PARTS = ("needs", "history", "users", "mark", "helper")
 MARK_KEYS = ("run", "rollout", "outcome", "time", "boot_id")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -107,7 +108,7 @@ def needs_of(sysfs: Sysfs, runner: Runner) -> Dict[str, Any]:
     }
 
 
-def gather(sysfs: Sysfs, runner: Runner, parts: Sequence[str] = PARTS) -> Dict[str, Any]:
+def gather(sysfs: Sysfs, runner: Runner, parts: Sequence[str] = PARTS, helper: str = HELPER) -> Dict[str, Any]:
     """The facts of these parts. boot_id and kernel always belong to them."""
     facts: Dict[str, Any] = {"boot_id": boot_id(sysfs), "kernel": sysfs.get("/proc/sys/kernel/osrelease")}
     not_read: List[str] = []
@@ -125,4 +126,6 @@ def gather(sysfs: Sysfs, runner: Runner, parts: Sequence[str] = PARTS) -> Dict[s
     if "mark" in parts:
         facts["mark"], damaged = mark_of(sysfs)
         not_read += damaged
+    if "helper" in parts:
+        facts["helper_sha256"] = Helper(runner, helper).sha256()
     return {**facts, "not_read": not_read}

@@ -17,6 +17,7 @@ from typing import Any
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import format_size
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image.timeline import PHASES, UP
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._report import charts
+from ansible_collections.hotpmem.fleet.plugins.plugin_utils._report.helpers import helper_digests
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.estimate import far_slower
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.result_table import percentiles
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.state import FAILED
@@ -238,4 +239,5 @@ def report(
         "scale": [{"x": round(tick / end * charts.BAR, 1), "label": f"{tick:g} s"} for tick in ticks],
         "legend": [{"name": name, "class": CLASSES[name]} for _mark, name in _DOWN if name in seen],
         "hosts": [row.to_dict(end) for row in rows],
+        "helpers": helper_digests(hosts, facts),
     }

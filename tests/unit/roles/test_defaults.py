@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.jump_command_line import JUMP_ARGUMENTS
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path.parts[-3] for path in ROOT.glob("roles/*/defaults/main.yml"))
@@ -20,6 +21,16 @@ TEMPLATE = re.compile(r"\{\{ (hotpmem_\w+) \| default\((.*?)\)(?: \| bool)? \}\}
 
 def read(path: Path) -> dict:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_both_roles_add_the_jump_arguments_of_the_agent() -> None:
+    """The agent has them for settings without this key, the roles for inventories without it, and a page of the documentation."""
+    for role in ("node_agent", "pre_reboot"):
+        template = TEMPLATE.fullmatch(read(ROOT / "roles" / role / "defaults/main.yml")[f"{role}_jump_arguments"])
+        assert template and template.group(1) == "hotpmem_jump_arguments"
+        assert yaml.safe_load(template.group(2)) == list(JUMP_ARGUMENTS), role
+    page = (ROOT / "docs/reference/variables.md").read_text(encoding="utf-8")
+    assert f"| `hotpmem_jump_arguments` | `[{', '.join(JUMP_ARGUMENTS)}]` |" in page
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -51,6 +51,7 @@ def test_two_controllers(node):
     node.run("systemctl kill --signal=KILL --kill-whom=main hotpmem-handoff")
     node.wait_state("hotpmem-handoff", "inactive", "failed")
     assert node.agent("preflight")["exit"] == 0 and node.is_ram() and node.kept()
+    assert node.agent("handoff --check")["exit"] == 0
 
 
 def test_the_controller_is_lost(node):
@@ -99,7 +100,9 @@ def test_fast_handoff(node):
     seconds = time.monotonic() - began
     assert node.kept() and node.is_ram()
     assert node.run("cat /proc/sys/kernel/bootloader_type").stdout == "208\n"
-    (cycle,) = node.agent("timeline")["cycles"]
+    found = node.agent("timeline --budget")
+    assert "budget" in found, found
+    (cycle,) = found["cycles"]
     assert (cycle["boot_id_before"], cycle["boot_id"], cycle["method"]) == (before, node.boot.strip(), "fast")
     assert [(item["name"], item["status"]) for item in cycle["items"]] == [("memcached", "restored")]
     phases = cycle["timeline"]["phases"]

@@ -22,7 +22,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import boot_id
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "roles" / "node_agent" / "files"))
-from hotpmem_node import cli
+from hotpmem_node import cli, detach
 from hotpmem_node import handoff as verb_handoff
 
 
@@ -290,6 +290,7 @@ def test_detach_by_command(machine, tmp_path, monkeypatch):
     assert "--unit=hotpmem-handoff --collect" in call and "After=hotpmem-save.service" in call
     assert " handoff --method fast --settings " in call and call.endswith("--log /run/hotpmem/jump.log")
     one.fails["systemd-run"] = (1, "", "Unit hotpmem-handoff.service was already loaded")
+    monkeypatch.setattr(detach, "_START", 0.1)  # nobody claims the host in this test
     assert agent(machine, tmp_path, monkeypatch, "handoff", "--detach")[0] == 9
 
 

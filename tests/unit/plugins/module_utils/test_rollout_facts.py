@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle import rollout_facts as rf
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs import Runner
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
 
 BOOT = "11111111-2222-3333-4444-555555555555"
@@ -178,14 +180,22 @@ def test_what_the_host_needs(host, recorder, running, files, kernel, path, reaso
 
 
 def test_all_of_it(host, recorder):
-    runner = recorder({**NO_TOOLS, "busctl": (1, "", "no bus"), "who": (0, "", "")})
+    runner = recorder({**NO_TOOLS, "busctl": (1, "", "no bus"), "who": (0, "", ""), "/usr/local/sbin/pmem-state": None})
     facts = rf.gather(
         host({"/run/reboot-required": "", "/run/reboot-required.pkgs": "libc6\n", "/var/lib/hotpmem/rollout.json": MARK}), runner
     )
-    keys = ["boot_id", "history", "inhibitors", "kernel", "mark", "needs", "newest_kernel", "not_read", "sessions"]
+    keys = ["boot_id", "helper_sha256", "history", "inhibitors", "kernel", "mark", "needs", "newest_kernel", "not_read", "sessions"]
     assert sorted(facts) == keys
     assert (facts["boot_id"], facts["kernel"], facts["mark"]) == (BOOT, "6.1-x", MARK)
     assert facts["needs"]["packages"] == ["libc6"] and facts["needs"]["reasons"] == ["/run/reboot-required exists"]
+
+
+def test_the_digest_of_the_helper(host, tmp_path):
+    helper = tmp_path / "pmem-state"
+    assert rf.gather(host({}), Runner(), ["helper"], str(helper))["helper_sha256"] is None
+    helper.write_bytes(b"program")
+    helper.chmod(0o755)
+    assert rf.gather(host({}), Runner(), ["helper"], str(helper))["helper_sha256"] == hashlib.sha256(b"program").hexdigest()
 
 
 def test_only_the_parts_that_are_asked_for(host, recorder):

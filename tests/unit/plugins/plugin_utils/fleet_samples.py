@@ -63,6 +63,7 @@ def sample(
         mark = {"run": "20261127T101500Z-ab12cd", "rollout": "default", "time": "2026-11-27T10:17:41Z", "boot_id": "b"}
         facts[name] = {
             "history": [past(at, cycle) for at, cycle in enumerate(all_cycles, 1)],
+            "helper_sha256": "5e" * 32,
             "mark": {**mark, "outcome": "failed" if number in failed else "kept"},
         }
     return names, last, facts, failures

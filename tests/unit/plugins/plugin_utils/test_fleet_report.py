@@ -15,6 +15,7 @@ from ansible_collections.hotpmem.fleet.plugins.filter.recorded_cycle import reco
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image.timeline import PHASES
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._report import charts
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._report.fleet import report
+from ansible_collections.hotpmem.fleet.plugins.plugin_utils._report.helpers import helper_digests
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from fleet_samples import SECONDS, past, sample
@@ -182,10 +183,28 @@ def test_without_a_record():
     assert recorded_cycle({}) is None and recorded_cycle(None) is None and recorded_cycle({"content": "%"}) is None
 
 
-def test_the_json_file_has_the_history():
+@pytest.mark.parametrize(
+    ("digests", "words", "rows"),
+    [
+        (["a" * 64], "h0 has this pmem-state.", [("a" * 64, ["h0"])]),
+        (["a" * 64] * 2, "All 2 hosts have the same pmem-state.", [("a" * 64, ["h0", "h1"])]),
+        (["a" * 64, None, "a" * 64], "These 2 hosts have the same pmem-state.", [("a" * 64, ["h0", "h2"]), ("", ["h1"])]),
+        (["a" * 64, "b" * 64, "b" * 64, "<b>"], "The hosts have 2 different builds of pmem-state. Only hosts of different architectures "
+         "should differ.", [("b" * 64, ["h1", "h2"]), ("a" * 64, ["h0"]), ("", ["h3"])]),
+        ([None, 5], "It is not known which pmem-state the hosts have.", [("", ["h0", "h1"])]),
+    ],
+)  # fmt: skip
+def test_which_hosts_have_the_same_pmem_state(digests, words, rows):
+    told = {f"h{number}": {"helper_sha256": digest} for number, digest in enumerate(digests)}
+    found = helper_digests(list(told), told)
+    assert found["words"] == words and [(row["sha256"], row["hosts"]) for row in found["rows"]] == rows
+    assert helper_digests(["h9"], {"h9": None})["rows"] == [{"sha256": "", "hosts": ["h9"]}]
+
+
+def test_the_json_file_has_the_history_and_the_digest():
     names, cycles, facts, _failures = sample(1)
     assert cycles_with_history({**cycles, "gone": None}, facts) == {
-        "node1": {**cycles["node1"], "history": facts["node1"]["history"]},
+        "node1": {**cycles["node1"], "history": facts["node1"]["history"], "helper_sha256": facts["node1"]["helper_sha256"]},
         "gone": None,
     }
     assert json.dumps(past(1, cycles[names[0]]))
