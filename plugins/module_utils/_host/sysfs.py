@@ -160,8 +160,8 @@ def natural_key(name: str) -> List[Tuple[int, int, str]]:
 
 
 def mounted(sysfs: Sysfs) -> List[Dict[str, str]]:
-    """Return the mounts of this process: dicts of ``device`` (major:minor), ``target``, ``type``
-    and ``source``.
+    """Return the mounts of this process: dicts of ``device`` (major:minor), ``target``, ``type``,
+    ``source`` and ``options`` (those of the file system).
 
     They come from /proc/self/mountinfo; proc_pid_mountinfo(5) describes the fields. That file writes
     space, tab, newline and backslash in names as octal escapes.
@@ -171,7 +171,13 @@ def mounted(sysfs: Sysfs) -> List[Dict[str, str]]:
         left, separator, right = line.partition(" - ")
         fields, tail = left.split(" "), right.split(" ")
         if separator and len(fields) >= 6 and len(tail) >= 2:
-            found.append({"device": fields[2], "target": unescape_mount(fields[4]), "type": tail[0], "source": unescape_mount(tail[1])})
+            found.append({
+                "device": fields[2],
+                "target": unescape_mount(fields[4]),
+                "type": tail[0],
+                "source": unescape_mount(tail[1]),
+                "options": tail[2] if len(tail) > 2 else "",
+            })  # fmt: skip
     return found
 
 
