@@ -3,9 +3,9 @@
 """Measures pmem-state beside the limit of the machine and beside the usual tools, in one run, interleaved.
 
 Everything is in memory: sources on a tmpfs that is mounted as docs/operators.md says (huge=within_size), or, in the cases "-small-pages",
-as it comes without, and then also after pmem-state prepare; the device a file of huge pages (mounting needs root; a dax device has such pages too). dd, tar and fio write to the
-device as well; cp, rsync and zstd, which can't, to files beside the source. Each round runs every tool once; the first round warms up and
-does not count. The best of the rounds is compared, the others are in the JSON file.
+as it comes without, and there also after pmem-state prepare; the device a file of huge pages (mounting needs root; a dax device has such
+pages too). dd, tar and fio write to the device as well; cp, rsync and zstd, which can't, to files beside the source. Each round runs every
+tool once; the first round warms up and does not count. The best of the rounds is compared, the others are in the JSON file.
 Usage: bench.py [--size BYTES] [--rounds N] [--out FILE] [--case NAME ...] [--tool NAME ...]
 """
 
@@ -32,6 +32,7 @@ HELPER = TOP / "build" / platform.machine() / "pmem-state"
 LIMIT = TOP / "build" / "bench" / "limit"
 CPUS = len(os.sched_getaffinity(0))
 SMALL = "-small-pages"
+OURS = ("pmem-state", "after prepare", "with --progress")
 CASES = ["one-file", "64-files", "small-files", "half-zero", *(f"{case}{SMALL}" for case in ("one-file", "64-files", "small-files"))]
 
 
@@ -206,13 +207,7 @@ def rows_of(bench: Bench, case: str, op: str, seconds: dict[str, list[float]], c
         )
     for name, s in seconds.items():
         if name not in limits:
-            threads = (
-                min(4, CPUS)
-                if name in ("pmem-state", "after prepare", "with --progress")
-                else CPUS
-                if name in ("fio", "zstd -1 -T0")
-                else 1
-            )
+            threads = min(4, CPUS) if name in OURS else CPUS if name in ("fio", "zstd -1 -T0") else 1
             rows.append({"case": case, "op": op, "tool": name, "threads": threads, "seconds": s, "cpu": cpu[name]})
     for row in rows:
         row["gbps"] = round(bench.bytes / min(row["seconds"]) / 1e9, 3)
