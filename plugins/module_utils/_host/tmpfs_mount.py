@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The mount unit of a tmpfs that holds state: what has to change on this host, and the change.
 
-A mount unit, and not a line in /etc/fstab, because a file of our own needs no editing of a file that others write too. systemd orders it
-before local-fs.target (systemd.mount(5)), and hotpmem-restore.service waits for that and for the mounts of its items.
+It is a mount unit and not a line in /etc/fstab, because others write that file too. systemd orders the unit before local-fs.target
+(systemd.mount(5)). hotpmem-restore.service waits for this target, and for the mounts of its items.
 """
 
 from __future__ import annotations

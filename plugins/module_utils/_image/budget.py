@@ -35,8 +35,8 @@ class Host:
 
     method, jump_initrd, jump_check, early_restore: as in the settings; method is that of the last handoff. cpus: how many are online.
     initrd_seconds: how long systemd measured the initrd, 0 when unknown. lacking: jump arguments of the settings that this boot did
-    not get. small_pages: paths of items on a tmpfs without huge pages. prepared: before
-    the save, most of the items lay in huge pages all the same. late_units: state units that wait for basic.target.
+    not get. small_pages: paths of items on a tmpfs without huge pages. prepared: most of
+    the items were moved into huge pages before the save. late_units: state units that wait for basic.target.
     console: the serial lines that the kernel writes to, with their bits a second. console_bytes: what it wrote before userspace.
     loaded_bytes: kernel and initrd of the jump.
     """

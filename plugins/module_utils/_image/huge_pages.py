@@ -45,8 +45,8 @@ def reason_against(sysfs: Sysfs, items: Sequence[Item], reserve: int, seconds: f
 def prepare(sysfs: Sysfs, helper: Helper, items: Sequence[Item], reserve: int, seconds: float) -> Dict[str, Any]:
     """Move the large files of the items into huge pages, for at most so many seconds. It does not raise HotpmemError.
 
-    Returns ``bytes`` (whole huge pages that the files on a tmpfs would fill), ``huge_bytes`` (how many of them lie in huge pages now),
-    ``seconds``, ``stopped`` (why it ended early, or null) and ``skipped`` (why nothing was done, or null).
+    Returns ``bytes``, ``huge_bytes``, ``seconds``, ``stopped`` and ``skipped``. bytes: what could be in huge pages. huge_bytes: what is.
+    stopped: why it ended early, or None. skipped: why nothing was done, or None.
     """
     found: Dict[str, Any] = {"bytes": 0, "huge_bytes": 0, "seconds": 0.0, "stopped": None, "skipped": None}
     reason = reason_against(sysfs, items, reserve, seconds)

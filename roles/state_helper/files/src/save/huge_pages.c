@@ -39,12 +39,12 @@ const uint8_t *huge_map(int fd, size_t bytes)
 static long faults(void)
 {
     struct rusage use;
-    return getrusage(RUSAGE_THREAD, &use) == 0 ? use.ru_minflt : 0;
+    return getrusage(RUSAGE_THREAD, &use) == 0 ? use.ru_minflt + use.ru_majflt : 0;
 }
 
 /* Touching one byte maps the whole of a huge page, but only some neighbours of a small one. So a
- * second touch, 1 MiB further on, is a fault only with small pages. AddressSanitizer would have faults
- * of its own. */
+ * second touch, 1 MiB further on, is a fault only with small pages. AddressSanitizer would add its
+ * own faults. */
 __attribute__((no_sanitize("address"))) static int is_huge(const volatile uint8_t *page)
 {
     sigjmp_buf env;

@@ -45,8 +45,8 @@ static void collapse(struct prepare *p, const uint8_t *page)
     }
 }
 
-/* Returns 1 if there is no hole in the huge page at this offset of a file. *data_end: 0 at the first
- * call; remembers where the next hole begins. The offsets must ascend. */
+/* Returns 1 if there is no hole in the huge page at this offset of a file. *data_end: 0 at the
+ * first call; remembers where the next hole begins. The offsets must ascend. */
 static int without_holes(int fd, uint64_t at, uint64_t *data_end)
 {
     if (at + HUGE_PAGE <= *data_end)
