@@ -36,6 +36,10 @@ OURS = ("pmem-state", "after prepare", "with --progress")
 CASES = ["one-file", "64-files", "small-files", "half-zero", *(f"{case}{SMALL}" for case in ("one-file", "64-files", "small-files"))]
 
 
+# Does it once. Returns its seconds and CPU seconds where it measures them itself.
+Tool = Callable[[], "tuple[float, ...] | None"]
+
+
 def run(*words, **how) -> subprocess.CompletedProcess:
     return subprocess.run([str(w) for w in words], check=True, **how)
 
@@ -88,10 +92,11 @@ class Bench:
         done = run(HELPER, "prepare", "--item", f"s={self.prepared}", "--json", stdout=subprocess.PIPE, text=True)
         return {key: json.loads(done.stdout)[key] for key in ("bytes", "huge_bytes", "seconds", "stopped")}
 
-    def limit(self, how: str, threads: int, files: list[str]) -> float:
-        return float(run(LIMIT, how, threads, self.device, *files, stdout=subprocess.PIPE, text=True).stdout)
+    def limit(self, how: str, threads: int, files: list[str]) -> tuple[float, ...]:
+        """Seconds and CPU seconds."""
+        return tuple(map(float, run(LIMIT, how, threads, self.device, *files, stdout=subprocess.PIPE, text=True).stdout.split()))
 
-    def save_tools(self) -> dict[str, Callable[[], float | None]]:
+    def save_tools(self) -> dict[str, Tool]:
         s, d, t = self.source, self.device, self.source.parent / "copy"
         to_device = f"dd of={d} bs=4M iflag=fullblock conv=notrunc"
         item = f"s={s}" if self.many or self.case == "64-files" else f"s={s}/f"
@@ -129,13 +134,13 @@ class Bench:
         if "zstd -1 -T0" in tools:
             shell(f"zstd -q -1 -T0 -o {self.huge}/zst {self.huge}/tar")()
 
-    def restore_tools(self) -> dict[str, Callable[[], float | None]]:
+    def restore_tools(self) -> dict[str, Tool]:
         t, d = self.target, self.device
         tools: dict = {}
         if not self.many:
             new = [f"{t}/{p.name}:{p.stat().st_size}" for p in self.files]
 
-            def limit(how: str, n: int) -> float:
+            def limit(how: str, n: int) -> tuple[float, ...]:
                 t.mkdir()
                 return self.limit(how, n, new)
 
@@ -175,10 +180,10 @@ def measure(bench: Bench, tools: dict, rounds: int, op: str) -> tuple[dict[str, 
             run(LIMIT, "warm", bench.bytes + bench.bytes // 8 + (64 << 20))
             start, before = time.monotonic(), cpu_seconds()
             inner = tool()
-            wall, used = time.monotonic() - start, cpu_seconds() - before
+            wall, used = inner or (time.monotonic() - start, cpu_seconds() - before)
             if n:
                 cpu[name] = min(round(used, 4), cpu.get(name, used))
-                seconds[name].append(inner if inner is not None else wall)
+                seconds[name].append(wall)
             if op == "restore":
                 shutil.rmtree(bench.target) if bench.target.is_dir() else bench.target.unlink(missing_ok=True)
             else:
@@ -203,6 +208,7 @@ def rows_of(bench: Bench, case: str, op: str, seconds: dict[str, list[float]], c
                 "threads": int(best.split("/")[1]),
                 "seconds": limits[best],
                 "how": best.split("/")[0],
+                "cpu": min(cpu[k] for k in limits),
             }
         )
     for name, s in seconds.items():
@@ -224,7 +230,7 @@ def share_limits(rows: list[dict]) -> None:
         if limits:
             best = min(limits, key=lambda r: min(r["seconds"]))
             for row in limits:
-                row.update(threads=best["threads"], seconds=best["seconds"], gbps=best["gbps"])
+                row.update(threads=best["threads"], seconds=best["seconds"], gbps=best["gbps"], cpu=best["cpu"])
 
 
 def table(rows: list[dict]) -> str:
@@ -238,9 +244,8 @@ def table(rows: list[dict]) -> str:
         out.append(f"\n{key[0]}, {key[1]}\n  {'tool':16} {'best s':>9} {'CPU s':>7} {'GB/s':>7} {'of limit':>9} {'pmem-state is':>14}")
         for r in sorted(group, key=lambda r: -r["gbps"]):
             share = f"{r['gbps'] / limit:9.2f}" if limit else f"{'':9}"
-            cpu = f"{r['cpu']:.3f}" if "cpu" in r else ""
             times = "" if r["tool"] in ("limit", "pmem-state") else f"{ours[key] / r['gbps']:12.1f} x"
-            out.append(f"  {r['tool']:16} {min(r['seconds']):9.3f} {cpu:>7} {r['gbps']:7.2f} {share} {times:>14}")
+            out.append(f"  {r['tool']:16} {min(r['seconds']):9.3f} {r['cpu']:7.3f} {r['gbps']:7.2f} {share} {times:>14}")
     return "\n".join(out)
 
 
