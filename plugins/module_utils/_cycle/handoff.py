@@ -20,7 +20,7 @@ from .._host.errors import HotpmemError, from_os_error
 from .._host.records import ANNOUNCED, COLD, DEVICE, GO, HANDOFF, PENDING, SAVED, SAVED_HERE, Records
 from .._host.sysfs import boot_id
 from .._host.systemd import Services
-from .._image.huge_pages import prepare, words
+from .._image.huge_pages import prepare, reason_against, words
 from .._image.state_copy import DONE, failure
 from .._kernel.kexec_jump import Jump
 from .._kernel.kexec_load import Target
@@ -158,6 +158,8 @@ class Handoff:
         if target and not self.engine.kexec.is_loaded(target):
             steps.append(f"load {target.words}")
         steps += self.engine.hotplug.plan_remove(self.namespace, one.force).changes
+        if not reason_against(self.engine.sysfs, one.state_items, one.reserve, one.prepare_seconds):
+            steps.append(f"move {', '.join(kept.name for kept in one.items)} into huge pages, for at most {one.prepare_seconds:g} s")
         if self.jump.stops:
             steps.append(f"stop {', '.join(self.jump.stops)}")
         self.units.find()

@@ -56,6 +56,14 @@ def test_with_the_memory_removed_and_the_services_up(on_tmpfs):
     assert "2 MiB of 4 MiB lie in huge pages, after 0.2 s" in said
 
 
+def test_the_plan_names_it(on_tmpfs):
+    one, _engine, build = on_tmpfs
+    step = "move cache, must into huge pages, for at most 2.5 s"
+    steps = build(prepare_seconds=2.5).plan()
+    assert one.acts == [] and steps.index("make namespace0.0 raw") < steps.index(step) < steps.index("stop cache.service, must.service")
+    assert step not in build(prepare_seconds=0).plan()
+
+
 @pytest.mark.parametrize(
     "answer",
     [
