@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List
 
 from .errors import HotpmemError
 from .programs import Runner
-from .size import format_size
+from .size import align_up, format_size
 from .small_files import read
 from .sysfs import Sysfs, mounted
 from .systemd import Services
@@ -45,6 +45,12 @@ class Wanted:
         """The name of its mount unit (systemd.unit(5), string escaping). _PATH leaves few characters to escape."""
         name = self.path.strip("/").replace("-", "\\x2d").replace("@", "\\x40").replace("+", "\\x2b")
         return name.replace("/", "-") + ".mount"
+
+    @property
+    def shown(self) -> Dict[str, Any]:
+        """What the mount then shows. The kernel counts its size in pages."""
+        size = align_up(self.size, os.sysconf("SC_PAGE_SIZE"))
+        return {"size": size, "huge": self.huge, "mode": f"{self.mode:04o}", "uid": self.uid, "gid": self.gid}
 
     @property
     def text(self) -> str:
@@ -103,7 +109,7 @@ class TmpfsMount:
             said = f"{owner or file} mounts it already, and it is not of this role"
             raise self._refusal(wanted, said, "Remove that unit, or its line in /etc/fstab, and unmount it")
         found = [mount for mount in mounted(self.sysfs) if mount["target"] == wanted.path]
-        plan = Plan(after={"path": wanted.path, "unit": wanted.text, "mounted": True, "enabled": True})
+        plan = Plan(after={"path": wanted.path, "unit": wanted.text, "mounted": True, "enabled": True, **wanted.shown})
         link = os.path.join(self.units, "local-fs.target.wants", wanted.unit)
         plan.before = {"path": wanted.path, "unit": text, "mounted": bool(found), "enabled": os.path.islink(link)}
         if found:
@@ -162,12 +168,10 @@ class TmpfsMount:
             raise self._refusal(wanted, f"a {mount['type']} is mounted there", "Unmount it")
         options = dict(word.partition("=")[::2] for word in mount["options"].split(","))
         room, root = os.statvfs(wanted.path), os.stat(wanted.path)
-        page = os.sysconf("SC_PAGE_SIZE")
         size, used = room.f_blocks * room.f_frsize, (room.f_blocks - room.f_bfree) * room.f_frsize
-        full = -(-wanted.size // page) * page
+        full = wanted.shown["size"]
         huge = options.get("huge", "never")
         plan.before.update(size=size, huge=huge, mode=f"{stat.S_IMODE(root.st_mode):04o}", uid=root.st_uid, gid=root.st_gid)
-        plan.after.update(size=full, huge=wanted.huge, mode=f"{wanted.mode:04o}", uid=wanted.uid, gid=wanted.gid)
         if full < used:
             said = f"its files use {format_size(used)}, and the size would be {format_size(full)}"
             raise self._refusal(wanted, said, "Remove files, or give it a larger size", used_bytes=used)
