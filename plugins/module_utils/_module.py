@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import tempfile
 from typing import Any, Callable, ContextManager, Dict, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
@@ -40,6 +42,18 @@ def run(module: AnsibleModule, act: Callable[[AnsibleModule], Dict[str, Any]], h
     if "before" in result and "after" in result:
         result["diff"] = {"before": result["before"], "after": result["after"]}
     module.exit_json(**result)
+
+
+def write_file(module: AnsibleModule, path: str, content: str) -> None:
+    """Replace a file. atomic_move() keeps what SELinux wants of the name."""
+    handle, name = tempfile.mkstemp(prefix=".hotpmem-", dir=os.path.dirname(path))
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode())
+        module.atomic_move(name, path)
+    finally:
+        if os.path.exists(name):
+            os.unlink(name)
 
 
 def _fail(module: AnsibleModule, error: HotpmemError) -> NoReturn:

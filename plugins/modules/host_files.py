@@ -91,13 +91,12 @@ removed:
 """
 
 import os
-import tempfile
 from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._host.small_files import compare, missing, surplus
-from ..module_utils._module import run
+from ..module_utils._module import run, write_file
 
 
 def act(module: AnsibleModule) -> Dict[str, Any]:
@@ -115,7 +114,7 @@ def act(module: AnsibleModule) -> Dict[str, Any]:
     for file in differing:
         if not module.check_mode:
             os.makedirs(os.path.dirname(file["path"]), mode=0o755, exist_ok=True)
-            _write(module, file["path"], file["after"])
+            write_file(module, file["path"], file["after"])
         diff.append({**file, "before_header": file["path"], "after_header": file["path"]})
     for file in files:
         changed = _attributes(module, file, diff) or changed
@@ -124,18 +123,6 @@ def act(module: AnsibleModule) -> Dict[str, Any]:
         if not module.check_mode:
             os.unlink(path)
     return {"changed": changed, "installed": [file["path"] for file in differing], "removed": removed, "diff": diff}
-
-
-def _write(module: AnsibleModule, path: str, content: str) -> None:
-    """Replace a file. atomic_move() keeps what SELinux wants of the name."""
-    handle, name = tempfile.mkstemp(prefix=".hotpmem-", dir=os.path.dirname(path))
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode())
-        module.atomic_move(name, path)
-    finally:
-        if os.path.exists(name):
-            os.unlink(name)
 
 
 def _attributes(module: AnsibleModule, one: Dict[str, Any], diff: List[Dict[str, Any]]) -> bool:

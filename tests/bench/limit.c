@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Measures the best that this machine can do, beside the tools. Prints seconds.
+/* Measures the best that this machine can do, beside the tools. Prints seconds, and
+ * the CPU seconds of the copy.
  *   limit copy THREADS DEVICE SOURCE...
  *       copies the sources to DEVICE with non-temporal stores; both are mapped and touched before
  *   limit pwrite THREADS DEVICE TARGET...
@@ -48,6 +49,11 @@ static void must(int ok, const char *what)
         die(what);
 }
 
+static double between(const struct timespec *a, const struct timespec *b)
+{
+    return (double)(b->tv_sec - a->tv_sec) + (double)(b->tv_nsec - a->tv_nsec) / 1e9;
+}
+
 static void *work(void *unused)
 {
     for (size_t i; (i = atomic_fetch_add(&next, 1)) < count;) {
@@ -82,7 +88,7 @@ static void add(int fd, uint8_t *source, uint8_t *to, size_t bytes)
 int main(int argc, char **argv)
 {
     struct stat st;
-    struct timespec a, b;
+    struct timespec a, b, used_a, used_b;
     pthread_t thread[64];
     if (argc == 3 && strcmp(argv[1], "warm") == 0) {
         size_t n = (size_t)atoll(argv[2]);
@@ -116,6 +122,7 @@ int main(int argc, char **argv)
             map += (size_t)atoll(colon + 1);
         }
     }
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used_a);
     clock_gettime(CLOCK_MONOTONIC, &a);
     for (int i = 1; i < threads; i++)
         must(pthread_create(&thread[i], NULL, work, NULL) == 0, "pthread_create");
@@ -123,6 +130,7 @@ int main(int argc, char **argv)
     for (int i = 1; i < threads; i++)
         pthread_join(thread[i], NULL);
     clock_gettime(CLOCK_MONOTONIC, &b);
-    printf("%.6f\n", (double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec) / 1e9);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used_b);
+    printf("%.6f %.6f\n", between(&a, &b), between(&used_a, &used_b));
     return 0;
 }

@@ -20,6 +20,7 @@ from .._host.errors import HotpmemError, from_os_error
 from .._host.records import ANNOUNCED, COLD, DEVICE, GO, HANDOFF, PENDING, SAVED, SAVED_HERE, Records
 from .._host.sysfs import boot_id
 from .._host.systemd import Services
+from .._image.huge_pages import prepare, reason_against, words
 from .._image.state_copy import DONE, failure
 from .._kernel.kexec_jump import Jump
 from .._kernel.kexec_load import Target
@@ -113,6 +114,7 @@ class Handoff:
         self.device = ""
         self.was_ram = False
         self.held = False
+        self.prepared: Dict[str, Any] = {}
         self.clock: Optional[Dict[str, Any]] = None
         self.asked: List[str] = []  # options of the command line that name another kernel than the settings
 
@@ -156,6 +158,8 @@ class Handoff:
         if target and not self.engine.kexec.is_loaded(target):
             steps.append(f"load {target.words}")
         steps += self.engine.hotplug.plan_remove(self.namespace, one.force).changes
+        if not reason_against(self.engine.sysfs, one.state_items, one.reserve, one.prepare_seconds):
+            steps.append(f"move {', '.join(kept.name for kept in one.items)} into huge pages, for at most {one.prepare_seconds:g} s")
         if self.jump.stops:
             steps.append(f"stop {', '.join(self.jump.stops)}")
         self.units.find()
@@ -303,6 +307,9 @@ class Handoff:
         move = self.engine.hotplug.hot_remove(self.namespace, one.offline_timeout, one.force)
         self.device = move.device
         self.records.note_place(self.device, move.namespace.start, self.engine.hotplug.road)
+        # After the hot-remove, which would have to move the huge pages.
+        self.prepared = prepare(self.engine.sysfs, self.engine.helper, one.state_items, one.reserve, one.prepare_seconds)
+        self.say(words(self.prepared))
         self.jump.mark = lambda: self.engine.helper.mark("jump", self.device)
         self.jump.note = lambda targets: self._write_record()
         self.units.find()
@@ -333,7 +340,7 @@ class Handoff:
             )
             if result["exit"] != DONE:
                 raise failure(f"Cannot save to {self.device}", result)
-            self.records.write_json(SAVED, saved_record(result, one.method))
+            self.records.write_json(SAVED, dict(saved_record(result, one.method), prepare=self.prepared))
         if one.items:
             # Also when all items were left out: hotpmem-save.service must not save them.
             self.records.write(SAVED_HERE, "")

@@ -64,6 +64,7 @@ class Settings:
     copy_timeout: float = 300
     stop_timeout: float = 90
     shutdown_timeout: float = 120
+    prepare_seconds: float = 10
     method: str = "systemd"
     fast_stop: List[str] = field(default_factory=list)
     kernel: str = ""
@@ -136,7 +137,8 @@ def _value(name: str, value: Any, default: Any) -> Any:
             raise ValueError(f"{name} must be true or false")
         return value
     if isinstance(default, (int, float)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        off = name == "prepare_seconds" and value == 0
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or (value <= 0 and not off):
             raise ValueError(f"{name} must be a positive number of seconds")
         return value
     if isinstance(default, list):

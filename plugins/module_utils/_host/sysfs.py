@@ -11,7 +11,7 @@ import errno
 import os
 import select
 import signal
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from .errors import HotpmemError, SystemCallError
 
@@ -160,8 +160,8 @@ def natural_key(name: str) -> List[Tuple[int, int, str]]:
 
 
 def mounted(sysfs: Sysfs) -> List[Dict[str, str]]:
-    """Return the mounts of this process: dicts of ``device`` (major:minor), ``target``, ``type``
-    and ``source``.
+    """Return the mounts of this process: dicts of ``device`` (major:minor), ``target``, ``type``,
+    ``source`` and ``options`` (those of the file system).
 
     They come from /proc/self/mountinfo; proc_pid_mountinfo(5) describes the fields. That file writes
     space, tab, newline and backslash in names as octal escapes.
@@ -171,7 +171,31 @@ def mounted(sysfs: Sysfs) -> List[Dict[str, str]]:
         left, separator, right = line.partition(" - ")
         fields, tail = left.split(" "), right.split(" ")
         if separator and len(fields) >= 6 and len(tail) >= 2:
-            found.append({"device": fields[2], "target": unescape_mount(fields[4]), "type": tail[0], "source": unescape_mount(tail[1])})
+            found.append({
+                "device": fields[2],
+                "target": unescape_mount(fields[4]),
+                "type": tail[0],
+                "source": unescape_mount(tail[1]),
+                "options": tail[2] if len(tail) > 2 else "",
+            })  # fmt: skip
+    return found
+
+
+def above(path: str, directory: str) -> bool:
+    """True when ``path`` is ``directory`` or is below it."""
+    return directory in ("/", path) or path.startswith(directory.rstrip("/") + "/")
+
+
+def mount_of(path: str, mounts: Sequence[Dict[str, str]]) -> Dict[str, str]:
+    """The mount that holds ``path``, out of those that mounted() returned.
+
+    It is empty when no mount holds the path. Of several mounts on the same directory it is the last
+    one, which covers the others.
+    """
+    found: Dict[str, str] = {}
+    for mount in mounts:
+        if above(path, mount["target"]) and len(mount["target"]) >= len(found.get("target", "")):
+            found = mount
     return found
 
 

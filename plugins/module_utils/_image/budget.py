@@ -35,7 +35,8 @@ class Host:
 
     method, jump_initrd, jump_check, early_restore: as in the settings; method is that of the last handoff. cpus: how many are online.
     initrd_seconds: how long systemd measured the initrd, 0 when unknown. lacking: jump arguments of the settings that this boot did
-    not get. small_pages: paths of items on a tmpfs without huge pages. late_units: state units that wait for basic.target.
+    not get. small_pages: paths of items on a tmpfs without huge pages. prepared: most of
+    the items were moved into huge pages before the save. late_units: state units that wait for basic.target.
     console: the serial lines that the kernel writes to, with their bits a second. console_bytes: what it wrote before userspace.
     loaded_bytes: kernel and initrd of the jump.
     """
@@ -48,6 +49,7 @@ class Host:
     initrd_seconds: float = 0.0
     lacking: Sequence[str] = ()
     small_pages: Sequence[str] = ()
+    prepared: bool = False
     late_units: Sequence[str] = ()
     console: Sequence[Tuple[str, int]] = ()
     console_bytes: int = 0
@@ -72,7 +74,7 @@ def serial_lines(arguments: Sequence[str], active: str) -> List[Tuple[str, int]]
 def _gains(mark: str, seconds: float, host: Host) -> List[Tuple[Optional[float], str]]:
     """The gains of a phase: seconds (None when only a measurement can tell) and the setting."""
     found: List[Tuple[Optional[float], str]] = []
-    if mark in ("saved", "restored") and host.small_pages:
+    if host.small_pages and (mark == "restored" or (mark == "saved" and not host.prepared)):
         found.append((seconds * _HUGE_SHARE, f"mount the tmpfs of {', '.join(host.small_pages)} with huge=within_size"))
     if mark == "jump" and host.method == "systemd":
         found.append((max(seconds - _FAST_SHUTDOWN, 0.0), "hotpmem_reboot_method: fast"))

@@ -144,6 +144,7 @@ class Helper:
         items: Sequence[Item] = (),
         *,
         capacity: int = 0,
+        seconds: float = 0,
         threads: int = 0,
         force: bool = False,
         timeout: Optional[float] = None,
@@ -152,7 +153,8 @@ class Helper:
     ) -> Dict[str, Any]:
         """Run a verb of the helper, and return its result object with the exit code as ``exit``.
 
-        capacity: bytes, for the verb ``plan`` without a device. threads: 0 leaves the number to the helper.
+        capacity: bytes, for the verb ``plan`` without a device. seconds: the limit of the verb ``prepare``, which has
+        no device. threads: 0 leaves the number to the helper.
         timeout: seconds; None waits without limit. marks: phase marks to store with a save, name -> ns of
         CLOCK_BOOTTIME. clock: the reading of clock() that converts the marks to cycles.
 
@@ -160,7 +162,10 @@ class Helper:
         prints no result. An exit code other than 0 raises nothing: see failure().
         """
         argv = [self.path, verb]
-        argv += ["--device", device] if device else ["--capacity", str(capacity)]
+        if seconds:
+            argv += ["--seconds", f"{seconds:g}"]
+        else:
+            argv += ["--device", device] if device else ["--capacity", str(capacity)]
         for item in items:
             argv += ["--item", item.word]
         if threads:

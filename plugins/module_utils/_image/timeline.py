@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional
 
+from .huge_pages import words
+
 # (the mark at the end of the phase, the name of the phase), in the order of a cycle. A phase starts
 # where the previous phase ends.
 PHASES = (
@@ -194,6 +196,8 @@ def lines(cycle: Mapping[str, Any]) -> List[str]:
     units = timeline.get("units") or []
     if len(units) > 1:
         out += [f"    {one['unit']:<{width - 2}}  {one['down_seconds']:9.3f} s" for one in units if one["down_seconds"] is not None]
+    if cycle.get("prepare"):
+        out.append(f"  before the stop: {words(cycle['prepare'])}")
     missing = [one["unit"] for one in units if not one["ready"]]
     if missing:
         out.append(f"  left out: {', '.join(missing)} {'was' if len(missing) == 1 else 'were'} not ready at the hot-add")

@@ -19,7 +19,7 @@ import shlex
 from typing import Dict, List, Mapping, Sequence
 
 from .._host.programs import Runner
-from .._host.sysfs import Sysfs, mounted
+from .._host.sysfs import Sysfs, mount_of, mounted
 from .._host.systemd import Services
 from .minimal_initrd import Cannot
 
@@ -32,24 +32,6 @@ _CREATING = "dvqQ"  # line types that create a directory when it is missing, and
 _SPECIFIER = re.compile(r"%(.)")
 _DIRECTORIES = {"t": "/run", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "h": "/root"}  # any other may stand for anything
 _NOT_FOR_KERNEL = ("auto", "nofail", "defaults", "rw")  # options of fstab(5) that the kernel does not need
-
-
-def above(path: str, directory: str) -> bool:
-    """True when ``path`` is ``directory`` or is below it."""
-    return directory in ("/", path) or path.startswith(directory.rstrip("/") + "/")
-
-
-def mount_of(path: str, mounts: Sequence[Dict[str, str]]) -> Dict[str, str]:
-    """The mount that holds ``path``, out of those that sysfs.mounted() returned.
-
-    It is empty when no mount holds the path. Of several mounts on the same directory it is the last
-    one, which covers the others.
-    """
-    found: Dict[str, str] = {}
-    for mount in mounts:
-        if above(path, mount["target"]) and len(mount["target"]) >= len(found.get("target", "")):
-            found = mount
-    return found
 
 
 def _to_root(path: str) -> List[str]:

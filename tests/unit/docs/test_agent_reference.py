@@ -35,6 +35,6 @@ def test_every_verb_has_its_section() -> None:
     reference = _reference()
     names = list(reference.helps())
     assert names[0] == "hotpmem-node"
-    assert len(names) == 13
+    assert len(names) == 14
     for name in names[1:]:
         assert f"## `{name}`\n" in reference.page()

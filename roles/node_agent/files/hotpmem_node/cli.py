@@ -25,6 +25,7 @@ VERBS: Dict[str, Verb] = {
     "preflight": memory.preflight,
     "hot-add": memory.hot_add,
     "hot-remove": memory.hot_remove,
+    "prepare": memory.prepare,
     "handoff": handoff.handoff,
     "jump-initrd": initrd.jump_initrd,
     "put-back": handoff.put_back,
@@ -74,6 +75,8 @@ def parser() -> argparse.ArgumentParser:
         if name == "hot-add":
             one.add_argument("--force", action="store_true", help="give up an image that was not restored, or other data on the namespace")
             one.add_argument("--at-boot", action="store_true", help="check this boot's restore first (for hotpmem-hot-add.service)")
+    one = verb("prepare", "move the items into huge pages, so that a save reads them faster (a handoff does this by itself)")
+    one.add_argument("--seconds", type=float, metavar="SECONDS", help="take at most this long (default: see settings)")
     one = verb("handoff", "stop the state units, save their state and jump to the next kernel; if that fails, undo everything")
     one.add_argument(
         "--method",

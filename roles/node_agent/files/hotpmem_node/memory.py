@@ -16,8 +16,9 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import HostLock
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import format_size
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image import huge_pages
 
-from .answer import REFUSED, Answer, VerbError
+from .answer import REFUSED, USAGE, Answer, VerbError
 from .boot import hot_add_at_boot, kept
 
 
@@ -67,6 +68,16 @@ def status(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answ
     lines += [f"held       {facts['owner']['words']}"] if facts["owner"] else []
     lines += [f"warning    {warning}" for warning in [*facts["warnings"], *(numbers.get("warnings") or [])]]
     return Answer(lines, {"hotpmem": facts, "ready": not reasons, "reasons": reasons, "numbers": numbers})
+
+
+def prepare(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
+    """Move the items into huge pages. It does not fail when this is not possible."""
+    seconds = settings.prepare_seconds if args.seconds is None else args.seconds
+    if seconds < 0:
+        raise VerbError(USAGE, "Cannot read the command line", f"--seconds is {seconds:g}", "Give a number of seconds above 0")
+    with HostLock(engine.sysfs).acting("moving the items into huge pages", wait=60):
+        done = huge_pages.prepare(engine.sysfs, engine.helper, settings.state_items, settings.reserve, seconds)
+    return Answer([huge_pages.words(done)], done)
 
 
 def _moved(move: Transition, checked: bool) -> Answer:

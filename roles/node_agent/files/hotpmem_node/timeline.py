@@ -55,6 +55,7 @@ def host_of(engine: Engine, settings: Settings, cycle: Mapping[str, Any]) -> of_
     services = Services(engine.runner)
     arguments = kernel_words(sysfs.get("/proc/cmdline"))
     times = (cycle.get("timeline") or {}).get("systemd") or {}
+    prepared = cycle.get("prepare") or {}
     defaults = services.show(["Id", "DefaultDependencies"], settings.units) if settings.units else []
     target = jump_target(engine, settings)
     files = [engine.kexec.identity(name) or {} for name in (target.kernel, target.initrd) if name] if target else []
@@ -67,6 +68,7 @@ def host_of(engine: Engine, settings: Settings, cycle: Mapping[str, Any]) -> of_
         initrd_seconds=float(times.get("initrd") or 0),
         lacking=[word for word in settings.jump_arguments if word not in arguments],
         small_pages=_small_pages(sysfs.get("/proc/mounts"), [kept.path for kept in settings.items]),
+        prepared=2 * (prepared.get("huge_bytes") or 0) > (prepared.get("bytes") or 0),
         late_units=[one.get("Id", "?") for one in defaults if one.get("DefaultDependencies") == "yes"],
         console=of_phases.serial_lines(arguments, sysfs.get("/sys/class/tty/console/active")),
         console_bytes=0 if "quiet" in arguments else _written(engine, float(times.get("kernel") or 0)),

@@ -7,12 +7,14 @@
 #include "image/header_verbs.h"
 #include "restore/restore.h"
 #include "restore/verify.h"
+#include "save/prepare.h"
 #include "save/save.h"
 
 static int (*const verbs[])(struct run *) = {
     [VERB_SAVE] = verb_save,       [VERB_RESTORE] = verb_restore, [VERB_PLAN] = verb_plan,
     [VERB_COMPARE] = verb_compare, [VERB_VERIFY] = verb_verify,   [VERB_INFO] = verb_info,
     [VERB_INVALIDATE] = verb_invalidate, [VERB_MARK] = verb_mark, [VERB_CYCLES] = verb_cycles,
+    [VERB_PREPARE] = verb_prepare,
 };
 
 int command_run(struct command *c, int argc, char **argv)

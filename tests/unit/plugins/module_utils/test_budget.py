@@ -23,6 +23,10 @@ def gain(mark: str, **facts) -> list:
     return [(one["seconds"], one["setting"]) for one in next(row for row in rows if row["mark"] == mark)["gains"]]
 
 
+def test_a_save_from_prepared_files_has_nothing_to_gain():
+    assert gain("saved", small_pages=["/srv/a"], prepared=True) == []
+
+
 def test_only_the_down_time_counts():
     rows = budget(CYCLE, BEST)
     assert [row["mark"] for row in rows] == [mark for mark, _name in PHASES if mark not in UP]
@@ -35,6 +39,7 @@ def test_only_the_down_time_counts():
     [
         ("saved", {"small_pages": ["/srv/a"]}, 0.1, "mount the tmpfs of /srv/a with huge=within_size"),
         ("restored", {"small_pages": ["/srv/a", "/srv/b"]}, 0.3, "mount the tmpfs of /srv/a, /srv/b with huge=within_size"),
+        ("restored", {"small_pages": ["/srv/a"], "prepared": True}, 0.3, "mount the tmpfs of /srv/a with huge=within_size"),
         ("jump", {"method": "systemd"}, 1.45, "hotpmem_reboot_method: fast"),
         ("kernel_start", {"jump_check": True, "loaded_bytes": 20_000_000}, 0.1, "hotpmem_jump_check: false"),
         ("kernel_start", {"jump_check": True, "loaded_bytes": 2_000_000_000}, 0.5, "hotpmem_jump_check: false"),

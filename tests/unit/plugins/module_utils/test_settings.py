@@ -37,6 +37,7 @@ def test_what_the_role_writes(tmp_path):
     [
         ('{"offline_timout": 3}', "the setting offline_timout does not exist. The known settings are: command_line, copy_timeout"),
         ('{"offline_timeout": 0}', "offline_timeout must be a positive number"),
+        ('{"prepare_seconds": -1}', "prepare_seconds must be a positive number"),
         ('{"offline_timeout": true}', "offline_timeout must be a positive number"),
         ('{"fast_stop": "db"}', "fast_stop must be a list of strings"),
         ('{"force": "yes"}', "force must be true or false"),
@@ -55,6 +56,10 @@ def test_refusals(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(HotpmemError, match=said.replace("[", r"\[")):
         st.load(str(path))
+
+
+def test_zero_seconds_switch_the_preparation_off():
+    assert st.from_dict({"prepare_seconds": 0}).prepare_seconds == 0
 
 
 def test_a_missing_file_is_an_error_unless_defaults_are_given(tmp_path):

@@ -125,6 +125,6 @@ def test_mounts(tmp_path):
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/mountinfo").write_text(text)
     assert mounted(Sysfs(str(tmp_path))) == [
-        {"device": "259:0", "target": "/srv/a b", "type": "ext4", "source": "/dev/pmem0"},
-        {"device": "0:44", "target": "/data", "type": "btrfs", "source": "/dev/pmem0p1"},
+        {"device": "259:0", "target": "/srv/a b", "type": "ext4", "source": "/dev/pmem0", "options": "rw"},
+        {"device": "0:44", "target": "/data", "type": "btrfs", "source": "/dev/pmem0p1", "options": "rw"},
     ]

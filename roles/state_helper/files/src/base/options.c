@@ -107,10 +107,17 @@ static int parse_threads(const char *text, int *out)
     return end != text && *end == 0 && v >= 1 && v <= MAX_THREADS;
 }
 
+static int parse_seconds(const char *text, double *out)
+{
+    char *end;
+    *out = strtod(text, &end);
+    return end != text && *end == 0 && *out > 0 && *out <= 86400;
+}
+
 static int find_verb(struct options *o, const char *word)
 {
     static const char *const names[] = {"save", "restore", "plan", "compare", "verify", "info", "invalidate",
-                                        "mark", "cycles", "help"};
+                                        "mark", "cycles", "prepare", "help"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(word, names[i]) == 0) {
             o->verb = (enum verb)i;
@@ -177,6 +184,8 @@ static int one_option(struct options *o, int argc, char **argv, int *i, struct p
         return parse_bytes(v, &o->capacity)
                    ? 0
                    : usage(p, "Reading --capacity", "the value must be a number of bytes, such as 2147483648 or 2G");
+    else if ((v = value_of("--seconds", argc, argv, i, &missing)))
+        return parse_seconds(v, &o->seconds) ? 0 : usage(p, "Reading --seconds", "the value must be a number above 0, and at most 86400");
     else if ((v = value_of("--mark", argc, argv, i, &missing)))
         return add_mark(o, v, p);
     else if ((v = value_of("--cycles-per-second", argc, argv, i, &missing)))
@@ -192,14 +201,18 @@ static int one_option(struct options *o, int argc, char **argv, int *i, struct p
 /* Checks which options each verb needs and accepts. */
 static int check(const struct options *o, struct problem *p)
 {
-    int sources = o->verb == VERB_SAVE || o->verb == VERB_PLAN || o->verb == VERB_COMPARE;
+    int sources = o->verb == VERB_SAVE || o->verb == VERB_PLAN || o->verb == VERB_COMPARE || o->verb == VERB_PREPARE;
+    if (o->seconds > 0 && o->verb != VERB_PREPARE)
+        return usage(p, "Reading the command line", "only prepare accepts --seconds");
     if (o->verb == VERB_CYCLES)
         return o->device || o->item_count ? usage(p, "Reading the command line", "cycles does not accept a device or items") : 0;
     if (o->verb == VERB_MARK && (!o->mark || !mark_id(o->mark)))
         return usage(p, "Reading the command line", "mark needs the name of a known mark");
     if ((o->mark_count || o->cycles_per_second) && o->verb != VERB_SAVE)
         return usage(p, "Reading the command line", "only save accepts --mark and --cycles-per-second");
-    if (o->verb == VERB_PLAN ? (o->device != NULL) == (o->capacity != 0) : o->device == NULL)
+    if (o->verb == VERB_PREPARE && o->device)
+        return usage(p, "Reading the command line", "prepare does not accept a device");
+    if (o->verb == VERB_PLAN ? (o->device != NULL) == (o->capacity != 0) : o->device == NULL && o->verb != VERB_PREPARE)
         return usage(p, "Reading the command line",
                      o->verb == VERB_PLAN ? "plan needs either --device or --capacity" : "--device is missing");
     if (o->capacity && o->verb != VERB_PLAN)

@@ -9,8 +9,8 @@
 #include "base/status.h"
 
 enum verb {
-    VERB_SAVE, VERB_RESTORE, VERB_PLAN, VERB_COMPARE, VERB_VERIFY, VERB_INFO, VERB_INVALIDATE, VERB_MARK, VERB_CYCLES, VERB_HELP,
-    VERB_VERSION,
+    VERB_SAVE, VERB_RESTORE, VERB_PLAN, VERB_COMPARE, VERB_VERIFY, VERB_INFO, VERB_INVALIDATE, VERB_MARK, VERB_CYCLES, VERB_PREPARE,
+    VERB_HELP, VERB_VERSION,
 };
 
 enum { MAX_OPTION_MARKS = 16 };
@@ -36,6 +36,7 @@ struct options {
     int mark_count;
     uint64_t cycles_per_second; /* of those marks */
     const char *mark;           /* the NAME of the verb mark */
+    double seconds; /* that prepare may take; 0: no limit */
     int threads; /* 0: choose */
     int force, json, progress;
 };

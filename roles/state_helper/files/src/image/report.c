@@ -191,6 +191,10 @@ static void print_json(const struct report *r, int code)
         json_int(&j, "threads", r->threads);
     if (r->has_needed)
         json_uint(&j, "needed_bytes", r->needed_bytes);
+    if (r->has_huge) {
+        json_uint(&j, "huge_bytes", r->huge_bytes);
+        json_string(&j, "stopped", r->stopped);
+    }
     if (r->capacity_bytes)
         json_uint(&j, "capacity_bytes", r->capacity_bytes);
     json_items(&j, r);
@@ -230,7 +234,10 @@ static void print_people(const struct report *r, int code)
     if (r->has_needed)
         printf("needed %" PRIu64 " bytes, capacity %" PRIu64 " bytes: %s\n", r->needed_bytes, r->capacity_bytes,
                r->needed_bytes <= r->capacity_bytes ? "fits" : "does not fit");
-    if (r->seconds > 0 && r->bytes)
+    if (r->has_huge)
+        printf("prepare: %" PRIu64 " of %" PRIu64 " bytes are in huge pages, %.3f s%s%s\n", r->huge_bytes, (uint64_t)r->bytes, r->seconds,
+               r->stopped ? ", stopped for lack of " : "", r->stopped ? r->stopped : "");
+    else if (r->seconds > 0 && r->bytes)
         printf("%s: %" PRIu64 " bytes in %.3f s, %.2f GB/s, %" PRIu64 " stored, %d threads\n", r->verb, (uint64_t)r->bytes,
                r->seconds, (double)r->bytes / r->seconds / 1e9, (uint64_t)r->stored_bytes, r->threads);
     if (code == EXIT_DONE && strcmp(r->verb, "cycles") == 0)

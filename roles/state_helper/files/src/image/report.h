@@ -54,6 +54,9 @@ struct report {
     _Atomic uint64_t chunks, zero_chunks;
     uint64_t needed_bytes, capacity_bytes;
     int has_needed;
+    uint64_t huge_bytes; /* prepare: how many of `bytes` lie in huge pages now */
+    int has_huge;
+    const char *stopped; /* why prepare ended early: "time", "memory"; NULL: it did not */
     int live; /* plan: programs still write to the items, so a change is not an error */
     double seconds;
     struct clock_reading clock; /* at the end of save, restore and cycles */

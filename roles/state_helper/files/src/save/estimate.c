@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "save/estimate.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -11,47 +10,17 @@
 #include <unistd.h>
 
 #include "image/record.h"
+#include "save/walk.h"
 
-enum { DEEP_ENOUGH = 64, LEAST_PRIORITY = 19 };
+enum { LEAST_PRIORITY = 19 };
 
-static uint64_t file_bytes(const struct stat *st)
-{
-    uint64_t allocated = (uint64_t)st->st_blocks * 512, size = (uint64_t)st->st_size;
-    return allocated < size ? allocated : size;
-}
-
-/* At most DEEP_ENOUGH levels deep. */
-static uint64_t tree_bytes(const struct estimate *e, int fd, int depth) /* NOLINT(misc-no-recursion) */
-{
-    uint64_t sum = 0;
-    DIR *d = fdopendir(fd);
-    if (!d) {
-        close(fd);
-        return 0;
-    }
-    for (struct dirent *entry; !e->stop && (entry = readdir(d));) {
-        struct stat st;
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        if (entry->d_type == DT_DIR && depth < DEEP_ENOUGH) {
-            int sub = openat(dirfd(d), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-            if (sub >= 0)
-                sum += tree_bytes(e, sub, depth + 1);
-        } else if (entry->d_type == DT_REG && fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-            sum += file_bytes(&st);
-        }
-    }
-    closedir(d);
-    return sum;
-}
-
-static uint64_t item_bytes(struct estimate *e, const struct item *it)
+static void add_file(void *sum, int dir, const char *name)
 {
     struct stat st;
-    if (it->kind == RECORD_FILE)
-        return lstat(it->path, &st) == 0 ? file_bytes(&st) : 0;
-    int fd = open(it->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return fd >= 0 ? tree_bytes(e, fd, 0) : 0;
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return;
+    uint64_t allocated = (uint64_t)st.st_blocks * 512, size = (uint64_t)st.st_size;
+    *(uint64_t *)sum += allocated < size ? allocated : size;
 }
 
 /* Waits until the first progress line is due: a shorter save needs no estimate. Returns 0 if the
@@ -81,7 +50,7 @@ static void *look(void *argument)
      * CPU. */
     (void)setpriority(PRIO_PROCESS, 0, LEAST_PRIORITY);
     for (int i = 0; i < e->report->item_count && !e->stop; i++)
-        sum += item_bytes(e, &e->report->items[i]);
+        walk_item(&e->report->items[i], &e->stop, add_file, &sum);
     if (!e->stop)
         progress_total(e->progress, sum);
     return NULL;
@@ -98,7 +67,7 @@ void estimate_start(struct estimate *e, const struct report *r, struct progress 
     int trees = 0;
     for (int i = 0; i < r->item_count; i++)
         if (r->items[i].kind == RECORD_FILE)
-            sum += item_bytes(e, &r->items[i]);
+            walk_item(&r->items[i], &e->stop, add_file, &sum);
         else
             trees++;
     if (trees == 0)

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "base/compat.h"
@@ -36,4 +38,29 @@ int item_check_root(struct item *it, struct problem *p)
         return problem_refuse(p, "mount_point", "it is a mount point, which restore can't replace by renaming a finished item to it",
                               "Save a directory inside it instead.", "Checking item %s (%s)", it->name, it->path);
     return 0;
+}
+
+int take_items(struct run *run)
+{
+    struct report *r = &run->report;
+    const struct options *o = run->options;
+    int rc = 0;
+    r->items = calloc((size_t)o->item_count, sizeof *r->items);
+    if (!r->items)
+        return problem_set(&r->problem, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Reading the list of items");
+    for (int i = 0; i < o->item_count; i++) {
+        struct item *it = &r->items[r->item_count++];
+        memcpy(it->name, o->items[i].name, sizeof it->name);
+        it->path = strdup(o->items[i].path);
+        if (!it->path)
+            return problem_set(&r->problem, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Reading the list of items");
+        struct problem bad = {0};
+        if (item_check_root(it, &bad) == 0)
+            continue;
+        item_mark(r, it, ITEM_FAILED, 0, "%s", bad.said);
+        if (rc == 0)
+            r->problem = bad;
+        rc = rc ? rc : bad.code;
+    }
+    return rc;
 }

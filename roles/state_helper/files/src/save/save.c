@@ -120,33 +120,6 @@ static int commit(struct feed *f, uint64_t sequence)
     return rc;
 }
 
-/* Fills in report.items from the command line, for save and plan. Checks every item, so that the
- * result names each bad one. */
-static int take_items(struct run *run)
-{
-    struct report *r = &run->report;
-    const struct options *o = run->options;
-    int rc = 0;
-    r->items = calloc((size_t)o->item_count, sizeof *r->items);
-    if (!r->items)
-        return problem_set(&r->problem, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Reading the list of items");
-    for (int i = 0; i < o->item_count; i++) {
-        struct item *it = &r->items[r->item_count++];
-        memcpy(it->name, o->items[i].name, sizeof it->name);
-        it->path = strdup(o->items[i].path);
-        if (!it->path)
-            return problem_set(&r->problem, EXIT_SYSTEM, ENOMEM, NULL, NULL, "Reading the list of items");
-        struct problem bad = {0};
-        if (item_check_root(it, &bad) == 0)
-            continue;
-        item_mark(r, it, ITEM_FAILED, 0, "%s", bad.said);
-        if (rc == 0)
-            r->problem = bad;
-        rc = rc ? rc : bad.code;
-    }
-    return rc;
-}
-
 /* Refuses if a save would destroy an image that another boot saved and that still waits for its
  * restore. *sequence: that of the new image. */
 static int check_old_image(struct run *run, uint64_t *sequence)

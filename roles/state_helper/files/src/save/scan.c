@@ -243,15 +243,6 @@ static void feed_file(struct scan *s, struct record *r, struct source *src, int 
     } while (more && !feed_over(s->feed));
 }
 
-/* Opens a file for reading without touching its access time where that is allowed. */
-static int open_quietly(int dir, const char *name, int flags)
-{
-    int fd = openat(dir, name, flags | O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOATIME);
-    if (fd < 0 && errno == EPERM)
-        fd = openat(dir, name, flags | O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    return fd;
-}
-
 static void scan_file(struct scan *s, int dir, const char *name, const char *record_name)
 {
     struct stat st = {0};

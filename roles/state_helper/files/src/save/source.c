@@ -2,22 +2,38 @@
 #include "save/source.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/status.h"
+#include "save/huge_pages.h"
+
+int open_quietly(int dir, const char *name, int flags)
+{
+    int fd = openat(dir, name, flags | O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOATIME);
+    if (fd < 0 && errno == EPERM)
+        fd = openat(dir, name, flags | O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    return fd;
+}
 
 /* Mapping a file saves a copy by the kernel, but needs page tables. That is faster with huge pages
- * (tmpfs shows them as its block size) and slower with small ones, unless the device is written
- * from the mapping too (docs/measurements.md). */
+ * and slower with small ones, unless the device is written from the mapping too
+ * (docs/measurements.md). A tmpfs that gives its files huge pages shows them as its block size. On
+ * any other tmpfs, a file may have got them later (verb prepare). */
 static const uint8_t *map_source(int fd, const struct stat *st, int direct)
 {
-    if (!S_ISREG(st->st_mode) || (uint64_t)st->st_size < HUGE_PAGE || (st->st_blksize < HUGE_PAGE && !direct))
+    int known = st->st_blksize >= HUGE_PAGE || direct;
+    if (!S_ISREG(st->st_mode) || (uint64_t)st->st_size < HUGE_PAGE || (!known && !on_tmpfs(fd)))
         return NULL;
-    void *m = mmap(NULL, (size_t)st->st_size, PROT_READ, MAP_SHARED, fd, 0);
-    return m == MAP_FAILED ? NULL : m;
+    const uint8_t *m = huge_map(fd, (size_t)st->st_size);
+    if (m && !known && !huge_pages_in(fd, m, (uint64_t)st->st_size)) {
+        munmap((void *)(uintptr_t)m, (size_t)st->st_size);
+        return NULL;
+    }
+    return m;
 }
 
 struct source *source_new(int fd, const struct stat *st, struct item *it, const char *path, int direct)

@@ -20,6 +20,9 @@ struct source {
     char path[]; /* for messages; may be cut short */
 };
 
+/* Opens a file or directory for reading without touching its access time where that is allowed. */
+int open_quietly(int dir, const char *name, int flags);
+
 /* Takes over fd, which st describes. direct: the device reads the bytes from the mapping, without a
  * copy through the page cache. Returns NULL if memory is exhausted; fd is then still open. */
 struct source *source_new(int fd, const struct stat *st, struct item *it, const char *path, int direct);
