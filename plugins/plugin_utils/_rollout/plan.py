@@ -90,10 +90,10 @@ def _decide(plan: Plan, settings: Settings, one: Seen, host: Host, run: str) -> 
     if one.unreachable:
         plan.unreachable[name] = one.unreachable
         return False
-    if host.lost and one.mark.get("run") == run and one.mark.get("boot_id") == one.boot_id:
+    if host.open and one.mark.get("run") == run and one.mark.get("boot_id") == one.boot_id:
         plan.recorded[name] = str(one.mark.get("outcome") or "failed")
         return False
-    if host.lost and host.boot_id and one.boot_id and host.boot_id != one.boot_id:
+    if host.open and host.boot_id and one.boot_id and host.boot_id != one.boot_id:
         plan.finish.append(name)
         return True
     if host.outcome and host.outcome != "refused" and not settings.retry_failed:

@@ -26,6 +26,7 @@ class Host:
     phase_began: str = ""  # as in the journal
     outcome: str = ""  # of the last time it was begun; empty while it is under way
     begun: bool = False
+    unfinished: bool = False  # it was lost, a later plan has looked at it, and it was not begun since
     drained: bool = False
     kernel_after: str = ""
     msg: str = ""
@@ -43,9 +44,14 @@ class Host:
         return self.begun and not self.outcome
 
     @property
+    def open(self) -> bool:
+        """True when it was begun, nobody recorded how it ended, and so it may have been rebooted."""
+        return self.lost or self.unfinished
+
+    @property
     def may_be_away(self) -> bool:
-        """True when nobody recorded how it ended, and it may be on its way to its next boot."""
-        return self.lost and self.phase not in BEFORE_HANDOFF
+        """True when it is open, and may be on its way to its next boot."""
+        return self.open and self.phase not in BEFORE_HANDOFF
 
 
 @dataclass
@@ -129,6 +135,8 @@ def _planned(run: Run, event: Mapping[str, Any]) -> None:
     # A host that was begun by the run that was killed counts as failed until it is looked at. The plan has looked at it.
     for name in [*event.get("again", []), *run.refused]:
         if name in run.hosts and not run.hosts[name].done:
+            # It stays open until it is begun again: this start may be killed before the turn of the host.
+            run.hosts[name].unfinished = run.hosts[name].open
             run.hosts[name].begun, run.hosts[name].outcome = False, ""
             run.counted.pop(name, None)
     run.counted = {host: outcome for host, outcome in run.counted.items() if outcome != "unreachable"}
@@ -169,7 +177,7 @@ def _host_undrained(run: Run, event: Mapping[str, Any]) -> None:
 
 def _host_ended(run: Run, event: Mapping[str, Any]) -> None:
     name, host = str(event.get("host")), _host(run, event)
-    host.begun = True
+    host.begun, host.unfinished = True, False
     host.outcome = str(event.get("outcome", "failed"))
     host.msg, host.next = str(event.get("msg") or ""), str(event.get("next") or "")
     host.kernel_after = str(event.get("kernel") or "")

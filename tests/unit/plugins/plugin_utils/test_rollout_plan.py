@@ -85,6 +85,23 @@ def test_a_run_that_resumes_looks_at_each_host_first(host: state.Host, seen: dic
     assert [name for name, hosts in where.items() if "a" in hosts] == [found]
 
 
+@pytest.mark.parametrize("resumes", [0, 1, 2, 3])
+@pytest.mark.parametrize("named", ["again", "refused"])
+def test_a_rebooted_host_is_never_rebooted_again_however_often_the_controller_dies(named: str, resumes: int) -> None:
+    """Each start plans to finish it, or finds it busy, and dies before its turn."""
+    looked = {"event": "run_resumed", "fleet": ["a"], "again": ["a"] if named == "again" else [], "finish": ["a"]}
+    looked["refused"] = {"a": "a restore runs"} if named == "refused" else {}
+    begun = {"event": "host_begun", "host": "a", "boot_id": "1"}
+    before = state.replay([begun, *[looked] * resumes])
+    assert make([plan.Seen("a", boot_id="2")], before).finish == ["a"]
+    marked = plan.Seen("a", boot_id="2", mark={"run": RUN, "boot_id": "2", "outcome": "kept"})
+    assert make([marked], before).recorded == {"a": "kept"}
+    # A failed host that is tried again is rebooted again, also when the first start of the retry died.
+    failed = state.replay([begun, {"event": "host_ended", "host": "a", "outcome": "failed"}, *[looked] * resumes])
+    again = make([plan.Seen("a", boot_id="2")], failed, retry_failed=True)
+    assert again.hosts == ["a"] and again.finish == []
+
+
 def test_hosts_that_are_under_way_come_first() -> None:
     before = state.Run(hosts={"c": state.Host(begun=True, boot_id="1")}, fleet=["a", "b", "c"])
     made = make([plan.Seen("a"), plan.Seen("b"), plan.Seen("c", boot_id="2")], before, batches=[(2, False)])
