@@ -23,6 +23,7 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from .._host.programs import Runner
 from .._host.sysfs import Sysfs
+from .module_signature import FASTER, signed_hash
 
 EXT = ("ext2", "ext3", "ext4")
 _PROBE = 2048  # bytes at the start of a device that show which file system it holds
@@ -111,13 +112,15 @@ def archive(entries: Sequence[Tuple[str, int, bytes]]) -> bytes:
 class MinimalInitrd:
     """The minimal initrd of one host.
 
-    ``helper`` is the path of pmem-state, a static program that becomes /init.
+    ``helper`` is the path of pmem-state, a static program that becomes /init. ``faster`` lists modules
+    that compute a hash with the CPU's own instructions (module_signature.py).
     """
 
-    def __init__(self, sysfs: Sysfs, runner: Runner, helper: str) -> None:
+    def __init__(self, sysfs: Sysfs, runner: Runner, helper: str, faster: Sequence[str]) -> None:
         self.sysfs = sysfs
         self.runner = runner
         self.helper = helper
+        self.faster = faster
 
     def contents(self, system: str, device: str, modules: Sequence[str], early: Sequence[str], scratch: str) -> bytes:
         """The archive, in bytes.
@@ -132,7 +135,7 @@ class MinimalInitrd:
         """
         plan: List[str] = []
         files: Dict[str, bytes] = {}
-        for module in self._load_order(modules):
+        for module in self._hash_first(self._load_order(modules), scratch):
             name = f"{len(files):02d}-{os.path.basename(module.path).partition('.')[0]}.ko"
             files[name] = self._unpacked(module.path, scratch)
             plan.append(f"module {name} {module.parameters}".rstrip())
@@ -169,6 +172,13 @@ class MinimalInitrd:
         if missing:
             raise Cannot(f"modprobe does not show how to load {', '.join(sorted(missing))}")
         return list(found.values())
+
+    def _hash_first(self, order: List[Module], scratch: str) -> List[Module]:
+        """The modules, after the one of ``faster`` that computes the hash of their signatures, if there is one."""
+        name = FASTER.get(signed_hash(self._unpacked(order[-1].path, scratch)), "") if order else ""
+        if name not in self.faster:
+            return order
+        return list({module.path: module for module in [*self._load_order([name]), *order]}.values())
 
     def _read(self, path: str) -> bytes:
         with open(self.sysfs.path(path), "rb") as file:
