@@ -206,10 +206,12 @@ class JumpInitrd:
         if any(mount["target"] == "/usr" for mount in mounted(self.sysfs)):
             raise _refuse("/usr is a separate file system, which a minimal initrd does not mount")
         _number, system, place = self._root()
-        modules = [*self._root_modules(), *self._pmem_modules()]
+        lines, not_early = self._early_plan
+        pmem = self._pmem_modules()
+        modules = [*self._root_modules(), *(pmem if not_early else [])]
         maker = MinimalInitrd(self.sysfs, self.runner, self.helper, self._hash_modules())
         try:
-            data = maker.contents(system, os.path.basename(place), modules, self._early_plan[0], f"{INITRD}.part")
+            data = maker.contents(system, os.path.basename(place), modules, lines, f"{INITRD}.part", later=[] if not_early else pmem)
         except Cannot as error:
             raise _refuse(str(error)) from error
         with open(self.sysfs.path(new), "wb") as file:
@@ -233,7 +235,7 @@ class JumpInitrd:
     def _pmem_modules(self) -> List[str]:
         """The loaded modules of persistent memory.
 
-        /dev/pmem0 or /dev/dax0.0 must exist when userspace starts.
+        /dev/pmem0 or /dev/dax0.0 must exist when the restore starts.
         """
         loaded = self._loaded()
         return [name for name in (*PMEM, *(DAX if self.dax else ())) if name in loaded]
