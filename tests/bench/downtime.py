@@ -35,6 +35,7 @@ UNIT = "memcached.service"
 AGENT = "/usr/local/sbin/hotpmem-node"
 INITRD = "minimal"  # of the jump
 DEADLINE = 600.0  # seconds for one way through a boot, on a busy machine that emulates
+CONNECT = 20  # seconds until sshd must answer
 TELL = 15.0  # seconds between two lines of progress
 METHODS = {"handoff": "fast", "handoff_systemd": "systemd", "handoff_dax": "fast"}
 
@@ -86,6 +87,7 @@ class Bench:
     """The machine, and what is done to it."""
 
     title = "downtime"
+    patience = 1  # times all deadlines
     more_for_memcached = ""  # a line of its configuration
 
     def __init__(self, options: argparse.Namespace, measured: Measured) -> None:
@@ -107,7 +109,9 @@ class Bench:
 
     def ssh(self, script: str, timeout: float = 120, stdin: bytes | None = None) -> str:
         """Run a script on the machine; what it printed. Raises BenchError."""
-        done = ssh.run(lab.ssh_command(self.options.name, HOST), script, timeout, stdin)
+        program, *words = lab.ssh_command(self.options.name, HOST)
+        command = [program, f"-oConnectTimeout={CONNECT * self.patience}", *words]
+        done = ssh.run(command, script, timeout * self.patience, stdin)
         out, err = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
         if done.returncode:
             raise BenchError(f"On the machine, this ended with status {done.returncode}: {script.strip().splitlines()[0]}\n{out}{err}")
@@ -117,10 +121,11 @@ class Bench:
         """Run a playbook as the demo does; its output goes to build/bench/{title}-*.log. Raises BenchError."""
         log = BUILD / f"{self.title}-{str(playbook).rpartition('/')[2].removesuffix('.yml')}.log"
         inventory = lab.folder(self.options.name) / "inventory.yml"
+        variables["deadline"] = int(DEADLINE * self.patience)
         command = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(inventory), str(playbook),
                    "--extra-vars", f"@{DEMO}/vars.yml", "--extra-vars", json.dumps(variables)]  # fmt: skip
         env = dict(os.environ, ANSIBLE_CONFIG=str(TOP / "ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(TOP / ".venv/collections"),
-                   ANSIBLE_NOCOLOR="1", PYTHONUNBUFFERED="1")  # fmt: skip
+                   ANSIBLE_NOCOLOR="1", ANSIBLE_TIMEOUT=str(CONNECT * self.patience), PYTHONUNBUFFERED="1")  # fmt: skip
         begin = told = time.monotonic()
         title = log.stem.partition("-")[2]
         say(f"{title} ...")
@@ -171,8 +176,8 @@ class Bench:
         begin = told = time.monotonic()
         while not condition():
             now = time.monotonic()
-            if now - begin > DEADLINE:
-                raise BenchError(f"This did not come within {DEADLINE:.0f} s: {what}")
+            if now - begin > DEADLINE * self.patience:
+                raise BenchError(f"This did not come within {DEADLINE * self.patience:.0f} s: {what}")
             if now - told > TELL:
                 told = now
                 say(f"waiting for {what} ({now - begin:.0f} s); console: {machine.last_line(self.node)}")
@@ -198,7 +203,7 @@ class Bench:
     def finish_boot(self) -> None:
         """Wait for whatever the boot still has to do, the hot-add above all: it is not part of the next round."""
         connection = lab.ssh_command(self.options.name, HOST)
-        machine.wait_ssh(HOST, self.node, connection, int((self.node / "port").read_text()), DEADLINE)
+        machine.wait_ssh(HOST, self.node, connection, int((self.node / "port").read_text()), DEADLINE * self.patience)
         self.ssh(f"timeout {DEADLINE:.0f} systemctl is-system-running --wait >/dev/null || test $? -ne 124", DEADLINE + 60)
 
     def handoff(self, method: str) -> None:

@@ -69,6 +69,17 @@ static void check_plan(void)
     char bad[] = "tmpfs /x";
     e = (struct early){0};
     good &= early_take(&e, bad) && e.incomplete;
+    char later[][32] = {"later a.ko", "later b.ko x=1 y=2"};
+    e = (struct early){0};
+    good &= early_take(&e, later[0]) && early_take(&e, later[1]) && e.module_count == 2;
+    good &= strcmp(e.modules[0].file, "a.ko") == 0 && strcmp(e.modules[0].parameters, "") == 0 && e.modules[0].fd == -1;
+    good &= strcmp(e.modules[1].file, "b.ko") == 0 && strcmp(e.modules[1].parameters, "x=1 y=2") == 0;
+    for (int i = 0; i < EARLY_MODULES; i++) {
+        static char more[EARLY_MODULES][16];
+        strcpy(more[i], "later c.ko");
+        good &= early_take(&e, more[i]);
+    }
+    good &= e.module_count == EARLY_MODULES;
     if (!good)
         puts("WRONG: plan");
     failed |= !good;

@@ -34,6 +34,7 @@ from .early_network import interfaces
 from .early_restore import EarlyRestore
 from .kexec_load import Kexec
 from .minimal_initrd import Cannot, MinimalInitrd, bare
+from .module_signature import FASTER
 
 INITRD = f"{LIB}/jump-initrd"
 RECORD = f"{LIB}/jump-initrd.json"
@@ -167,7 +168,7 @@ class JumpInitrd:
         made_of = {"kind": self.kind, "release": self.release, "root": self._root()}
         if self.kind == "minimal":
             files.append(self.helper)
-            made_of["modules"] = self._pmem_modules()
+            made_of["modules"], made_of["faster"] = self._pmem_modules(), self._hash_modules()
             made_of["early"], made_of["not_early"] = self._early_plan
         return {**made_of, "files": [self._identity(name) for name in files]}
 
@@ -205,10 +206,12 @@ class JumpInitrd:
         if any(mount["target"] == "/usr" for mount in mounted(self.sysfs)):
             raise _refuse("/usr is a separate file system, which a minimal initrd does not mount")
         _number, system, place = self._root()
-        modules = [*self._root_modules(), *self._pmem_modules()]
-        maker = MinimalInitrd(self.sysfs, self.runner, self.helper)
+        lines, not_early = self._early_plan
+        pmem = self._pmem_modules()
+        modules = [*self._root_modules(), *(pmem if not_early else [])]
+        maker = MinimalInitrd(self.sysfs, self.runner, self.helper, self._hash_modules())
         try:
-            data = maker.contents(system, os.path.basename(place), modules, self._early_plan[0], f"{INITRD}.part")
+            data = maker.contents(system, os.path.basename(place), modules, lines, f"{INITRD}.part", later=[] if not_early else pmem)
         except Cannot as error:
             raise _refuse(str(error)) from error
         with open(self.sysfs.path(new), "wb") as file:
@@ -232,10 +235,14 @@ class JumpInitrd:
     def _pmem_modules(self) -> List[str]:
         """The loaded modules of persistent memory.
 
-        /dev/pmem0 or /dev/dax0.0 must exist when userspace starts.
+        /dev/pmem0 or /dev/dax0.0 must exist when the restore starts.
         """
         loaded = self._loaded()
         return [name for name in (*PMEM, *(DAX if self.dax else ())) if name in loaded]
+
+    def _hash_modules(self) -> List[str]:
+        """The loaded modules that compute the hash of a module's signature with the CPU's own instructions."""
+        return sorted(self._loaded() & set(FASTER.values()))
 
     def _make_host_only(self, new: str, stock: str) -> None:
         needed = self._needed()

@@ -23,11 +23,13 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from .._host.programs import Runner
 from .._host.sysfs import Sysfs
+from .module_signature import FASTER, signed_hash
 
 EXT = ("ext2", "ext3", "ext4")
 _PROBE = 2048  # bytes at the start of a device that show which file system it holds
 _TIMEOUT = 60.0  # seconds that modprobe and zstd may take
 _DIRECTORY, _FILE, _CHARACTER = 0o040755, 0o100644, 0o020600
+MAX_LATER = 16  # modules; init/early_plan.h
 MAX_PLAN = 32000  # bytes; /init reads no longer plan
 
 
@@ -111,31 +113,41 @@ def archive(entries: Sequence[Tuple[str, int, bytes]]) -> bytes:
 class MinimalInitrd:
     """The minimal initrd of one host.
 
-    ``helper`` is the path of pmem-state, a static program that becomes /init.
+    ``helper`` is the path of pmem-state, a static program that becomes /init. ``faster`` lists modules
+    that compute a hash with the CPU's own instructions (module_signature.py).
     """
 
-    def __init__(self, sysfs: Sysfs, runner: Runner, helper: str) -> None:
+    def __init__(self, sysfs: Sysfs, runner: Runner, helper: str, faster: Sequence[str]) -> None:
         self.sysfs = sysfs
         self.runner = runner
         self.helper = helper
+        self.faster = faster
 
-    def contents(self, system: str, device: str, modules: Sequence[str], early: Sequence[str], scratch: str) -> bytes:
+    def contents(
+        self, system: str, device: str, modules: Sequence[str], early: Sequence[str], scratch: str, *, later: Sequence[str] = ()
+    ) -> bytes:
         """The archive, in bytes.
 
         ``system`` is the type of the root file system, and ``device`` the name of its block device
         in sysfs. ``modules`` are names in the order in which /init loads them, each after the
         modules that it needs. ``early`` holds the plan's lines for what runs while systemd starts
-        (early_network.py, early_restore.py). ``scratch`` is a path for a temporary file.
+        (early_network.py, early_restore.py). ``later`` names the modules that only the early restore
+        needs: its process loads them. ``scratch`` is a path for a temporary file.
 
         Raises Cannot when this machine can't use a minimal initrd, HotpmemError when modprobe or
         zstd fails, and OSError.
         """
         plan: List[str] = []
         files: Dict[str, bytes] = {}
-        for module in self._load_order(modules):
+        order = self._load_order(modules)
+        rest = [module for module in self._load_order(later, modules) if module not in order]
+        if len(rest) > MAX_LATER:
+            order, rest = [*order, *rest], []
+        order = self._hash_first(order, rest, scratch)
+        for module in [*order, *(module for module in rest if module not in order)]:
             name = f"{len(files):02d}-{os.path.basename(module.path).partition('.')[0]}.ko"
             files[name] = self._unpacked(module.path, scratch)
-            plan.append(f"module {name} {module.parameters}".rstrip())
+            plan.append(f"{'module' if module in order else 'later'} {name} {module.parameters}".rstrip())
         plan.append(f"root {system} {self._uuid(system, device).hex()}")
         plan += early
         text = ("\n".join(plan) + "\n").encode()
@@ -153,8 +165,8 @@ class MinimalInitrd:
             ]
         )
 
-    def _load_order(self, names: Sequence[str]) -> List[Module]:
-        """All modules in load order, each once.
+    def _load_order(self, names: Sequence[str], before: Sequence[str] = ()) -> List[Module]:
+        """All modules in load order, each once. ``before`` names modules that are loaded earlier.
 
         Raises Cannot when modprobe does not show how to load one.
         """
@@ -163,12 +175,20 @@ class MinimalInitrd:
             argv = ["modprobe", "--ignore-install", "--show-depends", name]
             todo = "Run depmod, then modprobe --show-depends with this name, to see the reason"
             done = self.runner.check(argv, f"Cannot find the kernel module {name}", todo, timeout=_TIMEOUT)
-            for module in insmods(done.stdout, names[:number]):
+            for module in insmods(done.stdout, [*before, *names[:number]]):
                 found.setdefault(module.path, module)
         missing = {bare(name) for name in names} - {bare(path) for path in found}
         if missing:
             raise Cannot(f"modprobe does not show how to load {', '.join(sorted(missing))}")
         return list(found.values())
+
+    def _hash_first(self, order: List[Module], rest: List[Module], scratch: str) -> List[Module]:
+        """``order``, after the module of ``faster`` that computes the hash of all signatures, if there is one."""
+        signed = [*order, *rest][-1:]
+        name = FASTER.get(signed_hash(self._unpacked(signed[0].path, scratch)), "") if signed else ""
+        if name not in self.faster:
+            return order
+        return list({module.path: module for module in [*self._load_order([name]), *order]}.values())
 
     def _read(self, path: str) -> bytes:
         with open(self.sysfs.path(path), "rb") as file:

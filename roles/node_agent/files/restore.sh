@@ -17,7 +17,7 @@
 #   due                   a restore was due
 #   restore.lock          locked during a restore
 #   early.pid             the process group of --early and the start time of its first process; empty after it has ended
-#   early.log             the output of --early
+#   early.log             the output of --early, and the CPU time that it took
 #   early                 the exit code of --early, until the unit has taken over
 #
 # Exit code: that of the helper; 0 if nothing was due and no image was found; 3 if a restore was due and no image was found.
@@ -317,6 +317,11 @@ sed 's/"name":/\n&/g' "$result.new" |
 [ "$code" -ne 3 ] || [ -n "$due" ] || code=0
 [ "$code" -eq 0 ] || echo "the restore is not complete (pmem-state ended with $code). Run hotpmem-node outcome to see which items have no state, and why"
 # Write the result last, so that a reader never finds an incomplete one.
-[ -z "$early" ] || echo "$code" >"$run/early"
+if [ -n "$early" ]; then
+    # times is part of the shell: the shell's own user and system time, then that of its programs.
+    echo "the initrd restored beside the start of systemd, in this CPU time:"
+    times
+    echo "$code" >"$run/early"
+fi
 mv -f "$result.new" "$result"
 end "$code"

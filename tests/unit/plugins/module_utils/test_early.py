@@ -9,6 +9,7 @@ import os
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel import early_restore as er
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel import jump_initrd as ji
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel import minimal_initrd as mi
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.early_network import interfaces
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_load import Kexec
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.minimal_initrd import Cannot
@@ -186,10 +187,16 @@ def test_what_the_initrd_is_told(host):
     def initrd(*paths):
         return ji.JumpInitrd(host.sysfs, host.runner, Kexec(host.sysfs, host.runner), "minimal", early=paths)
 
+    def plan_of(made):
+        with open(made.sysfs.path(ji.INITRD), "rb") as file:
+            return read_archive(file.read())["plan"][1].decode().splitlines()
+
     made = initrd(ITEM)
     assert made.build()["said"].endswith("KiB")
-    with open(host.sysfs.path(ji.INITRD), "rb") as file:
-        plan = read_archive(file.read())["plan"][1].decode().splitlines()
+    plan = plan_of(made)
+    # What the restore alone needs does not hold up the root file system.
+    assert [line.split()[0] for line in plan[:7]] == ["module"] * 5 + ["later"] * 2
+    assert plan[4:7] == ["module 04-virtio_pci.ko", "later 05-libnvdimm.ko", "later 06-nd_pmem.ko"]
     assert plan[-2:] == ["tmpfs /srv/state size=640M,mode=0755,nosuid,huge=within_size", f"restore {HELPER}"]
     assert made.ready() and initrd(ITEM).ready()
     # Made again when the mount is another one; and for items that are not for it, one that leaves them to their unit.
@@ -198,3 +205,13 @@ def test_what_the_initrd_is_told(host):
     assert (
         "hotpmem-restore.service restores the items, because the initrd can't: /var/x is not on a tmpfs" in initrd("/var/x").build()["said"]
     )
+    assert plan_of(made)[5:7] == ["module 05-libnvdimm.ko", "module 06-nd_pmem.ko"]
+
+
+def test_more_modules_than_the_initrd_can_keep_for_later(host, monkeypatch):
+    monkeypatch.setattr(mi, "MAX_LATER", 1)
+    made = ji.JumpInitrd(host.sysfs, host.runner, Kexec(host.sysfs, host.runner), "minimal", early=[ITEM])
+    made.build()
+    with open(host.sysfs.path(ji.INITRD), "rb") as file:
+        plan = read_archive(file.read())["plan"][1].decode().splitlines()
+    assert [line.split()[0] for line in plan[:7]] == ["module"] * 7 and plan[-1] == f"restore {HELPER}"

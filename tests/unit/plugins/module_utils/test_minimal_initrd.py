@@ -12,6 +12,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel import jump_
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel import minimal_initrd as mi
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.kexec_load import Kexec
 from test_jump_initrd import RELEASE, Host
+from test_module_signature import module_signature
 
 UUID = bytes(range(16))
 MODULES = f"/lib/modules/{RELEASE}/kernel"
@@ -24,6 +25,8 @@ DEPENDS = {
     "libnvdimm": f"insmod {MODULES}/libnvdimm.ko \n",
     "nd_pmem": f"builtin nd_btt\n{LOAD_KEYS}\ninsmod {MODULES}/nd_pmem.ko \n",
 }
+# Of a module that is no driver of the root file system.
+HASH = {"sha512_ssse3": f"insmod {MODULES}/sha512_generic.ko \ninsmod {MODULES}/sha512-ssse3.ko \n"}
 
 
 def superblock(system="ext4", uuid=UUID):
@@ -56,7 +59,7 @@ class Minimal(Host):
 
     def __init__(self, root, recorder):
         super().__init__(root, recorder)
-        self.runner.answers["modprobe"] = lambda: (0, DEPENDS[self.runner.calls[-1][-1]], "")
+        self.runner.answers["modprobe"] = lambda: (0, {**DEPENDS, **HASH}[self.runner.calls[-1][-1]], "")
         self.text("/proc/modules", "".join(f"{name} 1 0 - Live 0x0\n" for name in [*DEPENDS, "mbcache", "dax_pmem"]))
         self.text(self.stock_name, "s" * 100_000)
         self.data("/dev/vda", superblock())
@@ -64,7 +67,7 @@ class Minimal(Host):
         self.data("/usr/local/sbin/pmem-state", b"helper")
         for name in ("vda", "vdb"):
             self.text(f"/sys/class/block/{name}/dev", "x")
-        for text in DEPENDS.values():
+        for text in (*DEPENDS.values(), *HASH.values()):
             for module in mi.insmods(text, ["libnvdimm"]):
                 content = os.path.basename(module.path).encode()
                 self.data(module.path, lzma.compress(content) if module.path.endswith(".xz") else content)
@@ -109,6 +112,25 @@ def test_what_is_in_it(host):
     assert found["modules/03-virtio_blk.ko"] == (0o100644, b"virtio_blk.ko.xz")
     assert sorted(name for name in host.sysfs.list("/var/lib/hotpmem")) == ["jump-initrd", "jump-initrd.json"]
     assert host.initrd.build()["changed"] is False
+
+
+def plan(host):
+    with open(host.sysfs.path(ji.INITRD), "rb") as file:
+        return read_archive(file.read())["plan"][1].decode().splitlines()
+
+
+def test_what_computes_the_hash_of_signatures_comes_first(host):
+    """Only when the modules are signed with that hash, and when the CPU is known to have it, because it is loaded now."""
+    first = ["module 00-sha512_generic.ko", "module 01-sha512-ssse3.ko", "module 02-mbcache.ko"]
+    host.data(f"{MODULES}/nd_pmem.ko", module_signature("sha512"))
+    host.initrd.build()
+    assert plan(host)[0] == "module 00-mbcache.ko"
+    host.text("/proc/modules", host.sysfs.read("/proc/modules") + "\nsha512_ssse3 1 0 - Live 0x0\nsha512_generic 1 1 - Live 0x0\n")
+    assert host.initrd.build()["changed"] and plan(host)[:3] == first
+    assert "module 08-nd_pmem.ko" in plan(host) and host.initrd.build()["changed"] is False
+    host.data(f"{MODULES}/nd_pmem.ko", module_signature("sha256"))
+    host.text(Minimal.stock_name, "s" * 100_001)
+    assert host.initrd.build()["changed"] and plan(host)[0] == "module 00-mbcache.ko"
 
 
 @pytest.mark.parametrize("name", [Minimal.stock_name, "/usr/local/sbin/pmem-state", "/proc/modules"])

@@ -17,7 +17,7 @@ static char *cut(char **rest)
 
 int early_take(struct early *e, char *line)
 {
-    static const char restore[] = "restore ", tmpfs[] = "tmpfs ", interface[] = "interface ";
+    static const char restore[] = "restore ", tmpfs[] = "tmpfs ", interface[] = "interface ", later[] = "later ";
     if (strncmp(line, restore, strlen(restore)) == 0) {
         e->helper = line + strlen(restore);
         return 1;
@@ -30,6 +30,17 @@ int early_take(struct early *e, char *line)
         } else {
             e->incomplete = 1;
         }
+        return 1;
+    }
+    if (strncmp(line, later, strlen(later)) == 0) {
+        char *file = line + strlen(later), *space = strchr(file, ' ');
+        if (e->module_count < EARLY_MODULES) {
+            e->modules[e->module_count].file = file;
+            e->modules[e->module_count].fd = -1;
+            e->modules[e->module_count++].parameters = space ? space + 1 : "";
+        }
+        if (space)
+            *space = 0;
         return 1;
     }
     if (strncmp(line, interface, strlen(interface)) != 0)

@@ -11,6 +11,7 @@
 
 #include "init/init_parse.h"
 #include "init/kmsg.h"
+#include "init/module.h"
 
 #define RESTORE "/usr/local/lib/hotpmem/restore" /* roles/node_agent/files/restore.sh */
 
@@ -52,11 +53,14 @@ static void drop_capabilities(void)
 
 void early_restore(const struct early *e)
 {
-    if (!e->helper || e->incomplete || mount_all(e) != 0)
-        return;
-    pid_t pid = fork();
+    pid_t pid = -1;
+    if (e->helper && !e->incomplete && mount_all(e) == 0) {
+        pid = fork();
+        if (pid < 0)
+            kmsg("starting the restore failed: %s", strerror(errno));
+    }
     if (pid < 0)
-        kmsg("starting the restore failed: %s", strerror(errno));
+        modules_load(e); /* the unit will restore, and waits for the device */
     if (pid != 0)
         return;
     static char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
@@ -67,6 +71,7 @@ void early_restore(const struct early *e)
         dup2(null, fd);
     if (null > 2)
         close(null);
+    modules_load(e);
     drop_capabilities();
     execve(RESTORE, argv, environment);
     kmsg("running %s failed: %s", RESTORE, strerror(errno));

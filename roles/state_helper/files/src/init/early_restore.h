@@ -5,9 +5,10 @@
 
 #include "init/early_plan.h"
 
-/* Mounts /run and each tmpfs as their units would, which then find them mounted, and starts RESTORE
- * --early in its own process. Returns at once. It is called with the root file system at /, before
- * anything of it runs. It logs what it can't do, and leaves that to systemd. */
+/* Mounts /run and each tmpfs as their units would, which then find them mounted. A new process
+ * loads the modules of persistent memory and runs RESTORE --early. Returns at once. It is called
+ * with the root file system at /, before anything of it runs. It logs what it can't do, and leaves
+ * that to systemd. */
 void early_restore(const struct early *e);
 
 #endif

@@ -10,7 +10,6 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,6 +18,7 @@
 #include "init/early_restore.h"
 #include "init/init_parse.h"
 #include "init/kmsg.h"
+#include "init/module.h"
 
 /* The initrd holds these beside /init; minimal_initrd.py of the collection writes them. A line of
  * PLAN is one of `module FILE [PARAMETERS]`, in the order in which the modules are loaded, `root
@@ -52,11 +52,7 @@ static void load_module(char *line)
     char *parameters = strchr(line, ' ');
     if (parameters)
         *parameters++ = 0;
-    int fd = open(line, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || (syscall(SYS_finit_module, fd, parameters ? parameters : "", 0) != 0 && errno != EEXIST))
-        kmsg("loading the module %s failed: %s", line, strerror(errno));
-    if (fd >= 0)
-        close(fd);
+    module_load(module_open(line), line, parameters ? parameters : "");
 }
 
 /* root TYPE UUID */
@@ -169,6 +165,7 @@ void init_run(char **argv)
         else if (!early_take(&early, line))
             has_root |= take_root(line, type, uuid);
     }
+    modules_open(&early);
     errno = EINVAL;
     must(has_root, "reading", PLAN);
     find_root(device, type, uuid);
