@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Finds out whether systemd removes an item when a unit stops. Such an item would be gone before the save.
 
-Sources: systemd.exec(5), ``RuntimeDirectory=``, ``RuntimeDirectoryPreserve=`` and ``RemoveIPC=``; user-runtime-dir@.service(5).
+Sources: systemd.exec(5), ``RuntimeDirectory=``, ``RuntimeDirectoryPreserve=`` and ``RemoveIPC=``; user-runtime-dir@.service(5);
+logind.conf(5), ``RemoveIPC=``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ def removed_by(unit: str, properties: Mapping[str, str], path: str) -> str:
     manager = _USER_MANAGER.fullmatch(unit)
     if manager and _is_below(path, f"/run/user/{manager.group(1)}"):
         return f"/run/user/{manager.group(1)} ends with the user's last unit. Keep the state on another tmpfs"
+    if manager and _is_below(path, "/dev/shm"):  # noqa: S108
+        # By default, for users with a UID from 1000 on.
+        return "systemd-logind removes the shared memory of a user who is gone. Keep the state on another tmpfs"
     return ""
 
 

@@ -249,6 +249,8 @@ def test_a_socket_with_a_unit_for_each_connection_is_refused(with_more):
         ("a.service", {"RemoveIPC": "no", "User": "app"}, "/dev/shm/app", ""),
         ("user@7.service", {}, "/run/user/7/state", "/run/user/7 ends"),
         ("user@7.service", {}, "/run/user/77/state", ""),
+        ("user@7.service", {}, "/dev/shm/state", "systemd-logind removes"),
+        ("user@7.service", {}, "/srv/state", ""),
     ],
 )
 def test_what_removes_an_item(unit, properties, path, why):
