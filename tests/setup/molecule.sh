@@ -24,7 +24,8 @@ case $scenario in
     newest_kernel) HOTPMEM_KERNEL=7.3 HOTPMEM_PMEM=nfit HOTPMEM_BOOT=grub HOTPMEM_JUMP_INITRD=minimal ;;
     agent) HOTPMEM_JUMP_INITRD=minimal HOTPMEM_JUMP_CHECK=false ;;
     agent_faults) HOTPMEM_JUMP_INITRD=minimal ;;
-    applications) HOTPMEM_JUMP_INITRD=minimal HOTPMEM_VARS=extensions/molecule/applications/vars/inventory.yml ;;
+    # One cycle with the agent and one without: its plays say which.
+    applications) HOTPMEM_NODE_AGENT='{{applications_agent|default(true)}}' HOTPMEM_JUMP_INITRD=minimal HOTPMEM_VARS=extensions/molecule/applications/vars/inventory.yml ;;
     rollout) HOTPMEM_HOSTS=6 HOTPMEM_JUMP_INITRD=minimal HOTPMEM_VARS=extensions/molecule/rollout/vars/inventory.yml ;;
     agent_dax) HOTPMEM_ROAD=dax HOTPMEM_JUMP_INITRD=host_only ;;
 esac

@@ -9,11 +9,12 @@ import time
 from typing import AbstractSet, Any, Callable, Dict, List, Mapping, Sequence
 
 from .._host.errors import HotpmemError
-from .._host.open_files import file_users
+from .._host.open_files import FileUser, file_users, manager_of
 from .._host.sysfs import Sysfs
 from .._host.systemd import Services
 from .._host.unit_set import Unit, UnitSet, read_units, stops_with
 from .node_settings import Kept, Settings
+from .removed_at_stop import PROPERTIES, removed_by
 
 # How a service must not end: it may have left its files half written (systemd.exec(5), $SERVICE_RESULT).
 DIRTY = ("timeout", "exit-code", "signal", "core-dump", "watchdog", "oom-kill")
@@ -58,17 +59,25 @@ class StateUnits:
         if missing:
             return missing
         found = self.find()
-        return [*self.unguarded(), *self._other_users({unit.name for unit in found})]
+        return [*self.unguarded(), *self._accepting(), *self._removed(), *self._other_users({unit.name for unit in found})]
 
     def _missing(self) -> List[str]:
         """The reasons against units that systemd does not know."""
         units = self.settings.units
         unknown = [name for name, unit in zip(units, read_units(self.services.show, units)) if not unit.loaded]
-        return [
-            f"the unit {kept.unit} of the item {kept.name} does not exist (systemctl cat {kept.unit} shows what systemd knows)"
-            for kept in self.settings.items
-            if kept.unit in unknown
-        ]
+        reasons = []
+        for kept in self.settings.items:
+            manager = manager_of(self.sysfs, kept.unit) if kept.unit in unknown else ""
+            if manager:
+                reasons.append(
+                    f"the unit {kept.unit} of the item {kept.name} runs inside {manager}, so the systemd of the host can't stop it. "
+                    f"Name {manager} as the unit of the item instead: it stops with all that runs inside it"
+                )
+            elif kept.unit in unknown:
+                reasons.append(
+                    f"the unit {kept.unit} of the item {kept.name} does not exist (systemctl cat {kept.unit} shows what systemd knows)"
+                )
+        return reasons
 
     def unguarded(self) -> List[str]:
         """The reasons against units that would start before the restore, or stop after the save at shutdown. find() comes first.
@@ -82,6 +91,28 @@ class StateUnits:
             f"{' and '.join(self._lacks(unit))}, so at a boot it could start before its state is restored. Run the playbook provision"
             for unit in self.set
             if unit.loaded and unit.name.endswith(ORDERED) and self._lacks(unit)
+        ]
+
+    def _accepting(self) -> List[str]:
+        """The reasons against sockets that start an instance for each connection. find() comes first."""
+        return [
+            f"the socket {unit.name}, which belongs to the item {self.items_of(unit.name)[0].name}, has Accept=yes. It starts a unit for "
+            "each connection, and such a unit can't wait for its state. Use a service that accepts the connections itself (Accept=no)"
+            for unit in self.set
+            if unit.accepts
+        ]
+
+    def _removed(self) -> List[str]:
+        """The reasons against items that systemd removes when one of their units stops. find() comes first."""
+        names = [unit.name for unit in self.set if unit.loaded and unit.name.endswith(".service")]
+        found = self.services.show(PROPERTIES, names) if names else []
+        reasons = [
+            (kept, unit, removed_by(unit, properties, kept.path)) for unit, properties in zip(names, found) for kept in self.items_of(unit)
+        ]
+        return [
+            f"the item {kept.name} ({kept.path}) would be gone before the save: it is removed when {unit} stops, because {why}"
+            for kept, unit, why in reasons
+            if why
         ]
 
     def _lacks(self, unit: Unit) -> List[str]:
@@ -136,11 +167,8 @@ class StateUnits:
 
     def _other_users(self, own: AbstractSet[str]) -> List[str]:
         """The reasons against processes that have files of an item open, and that stopping the units would not end."""
-        return [
-            f"{user.words}, and does not stop with the units of the items"
-            for user in file_users(self.sysfs, self._paths())
-            if user.unit not in own
-        ]
+        users = file_users(self.sysfs, self._paths())
+        return [f"{user.words}, and does not stop with the units of the items. {_advice(user)}" for user in users if user.unit not in own]
 
     @property
     def kept(self) -> List[Kept]:
@@ -168,7 +196,9 @@ class StateUnits:
         A unit that did not end well may have left its files half written. Its items are left out when all of them have
         on_dirty_stop: cold. Otherwise, and when a unit does not stop, raises HotpmemError.
         """
-        stopped = self.services.stop(self.running)
+        # Between find() and the record that keeps the units down, a client of a socket may have started what was down.
+        down = [unit.name for unit in self.set if unit.loaded and not unit.runs and unit.name.endswith(ORDERED)]
+        stopped = self.services.stop(self.running, down)
         dirty = dirty_results(stopped.results)
         refused = [unit for unit in dirty if {kept.on_dirty_stop for kept in self.items_of(unit)} != {"cold"}]
         if refused:
@@ -221,6 +251,13 @@ class StateUnits:
             "Stop these processes, or give the item the unit that they belong to",
             users=[{"pid": user.pid, "name": user.name, "unit": user.unit, "path": user.path} for user in users],
         )
+
+
+def _advice(user: FileUser) -> str:
+    """What to do about a process that does not stop with the units of the items."""
+    if not user.unit.endswith(".service"):
+        return "End it first"
+    return f"Name {user.unit} as the unit of the item, or make it PartOf= that unit (docs/applications/units.md)"
 
 
 def dirty_results(results: Mapping[str, str]) -> Dict[str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Sequence
+from typing import Dict, List, Sequence, Tuple
 
 from .sysfs import Sysfs
 
@@ -20,17 +20,21 @@ _DELETED = " (deleted)"
 
 @dataclass(frozen=True)
 class FileUser:
-    """A process that has a file open or mapped. unit is empty for a process outside every unit, such as a kernel thread."""
+    """A process that has a file open or mapped. unit is empty for a process outside every unit, such as a kernel thread.
+
+    inner: its unit in the manager that runs inside unit, such as that of a user. Empty when no such manager started the process.
+    """
 
     pid: int
     name: str
     unit: str
     path: str
+    inner: str = ""
 
     @property
     def words(self) -> str:
         """For messages: ``process 812 (postgres) of postgresql@15-main.service has /srv/db/base/1 open``."""
-        of_unit = f" of {self.unit}" if self.unit else ""
+        of_unit = "".join(f" of {unit}" for unit in (self.inner, self.unit) if unit)
         return f"process {self.pid} ({self.name}){of_unit} has {self.path} open"
 
 
@@ -46,19 +50,32 @@ def file_users(sysfs: Sysfs, paths: Sequence[str]) -> List[FileUser]:
             continue
         path = _first_below(sysfs, entry, wanted)
         if path:
-            found.append(FileUser(int(entry), sysfs.get(f"/proc/{entry}/comm", "?"), unit_of(sysfs.get(f"/proc/{entry}/cgroup")), path))
+            unit, inner = units_of(sysfs.get(f"/proc/{entry}/cgroup"))
+            found.append(FileUser(int(entry), sysfs.get(f"/proc/{entry}/comm", "?"), unit, path, inner))
     return found
 
 
-def unit_of(cgroup: str) -> str:
-    """The innermost unit in the text of /proc/PID/cgroup, of either cgroup version; the empty string when it names none."""
+def units_of(cgroup: str) -> Tuple[str, str]:
+    """The unit in the text of /proc/PID/cgroup, of either cgroup version, and the unit of a manager inside it. Both may be empty.
+
+    The outermost unit is the one that systemd stops, as in cg_path_get_unit(). A user's manager, or a container, has units inside it.
+    """
     units: Dict[str, None] = {}
     for line in cgroup.splitlines():
         fields = line.split(":", 2)
         if len(fields) == 3 and fields[1] in ("", "name=systemd"):
             units.update(dict.fromkeys(_UNIT.findall(fields[2])))
     names = [name for name in units if not name.endswith(".slice")]
-    return names[-1] if names else ""
+    return (names[0], names[-1] if len(names) > 1 else "") if names else ("", "")
+
+
+def manager_of(sysfs: Sysfs, unit: str) -> str:
+    """The unit, such as user@1000.service, whose manager runs a unit of this name; the empty string when none does."""
+    for entry in sysfs.list("/proc"):
+        outer, inner = units_of(sysfs.get(f"/proc/{entry}/cgroup")) if entry.isdigit() else ("", "")
+        if inner == unit:
+            return outer
+    return ""
 
 
 def _first_below(sysfs: Sysfs, pid: str, wanted: Sequence[str]) -> str:

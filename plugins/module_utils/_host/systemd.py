@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Dict, List, Sequence, Tuple
 
@@ -44,24 +45,30 @@ class Services:
         self.runner = runner
         self.timeout = timeout
 
-    def stop(self, units: Sequence[str]) -> Stopped:
+    def stop(self, units: Sequence[str], down: Sequence[str] = ()) -> Stopped:
         """Stop units with one command, so that systemd keeps the order among them.
+
+        down: units that were down when the caller looked. They are stopped as well, because something may have started them since. They
+        have a result only if they ended now.
 
         Raises HotpmemError when systemctl fails or a unit still runs, and TimedOut at the deadline.
         """
-        if not units:
+        asked = [*units, *down]
+        if not asked:
             return Stopped(0, {})
-        what = f"Cannot stop {', '.join(units)}"
+        what = f"Cannot stop {', '.join(asked)}"
         todo = "See systemctl status for the reason. If the units only need more time, increase hotpmem_stop_timeout"
-        self.runner.check(["systemctl", "stop", *units], what, todo, timeout=self.timeout)
-        found = self.show(["ActiveState", "ActiveExitTimestampMonotonic", "Result"], units)
-        left = [unit for unit, one in zip(units, found) if one.get("ActiveState") not in ("inactive", "failed")]
+        since = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self.runner.check(["systemctl", "stop", *asked], what, todo, timeout=self.timeout)
+        found = self.show(["ActiveState", "ActiveExitTimestampMonotonic", "Result"], asked)
+        left = [unit for unit, one in zip(asked, found) if one.get("ActiveState") not in ("inactive", "failed")]
         if left:
             said = f"after systemctl stop, these units still run or were started again: {', '.join(left)}"
             todo = "Find out what starts them: systemctl list-dependencies --reverse shows the units that need them"
             raise HotpmemError(what, said, todo, units=left)
-        exits = [int(one.get("ActiveExitTimestampMonotonic") or 0) for one in found]
-        return Stopped(min((at for at in exits if at), default=0) * 1000, {unit: one.get("Result", "") for unit, one in zip(units, found)})
+        exits = {unit: int(one.get("ActiveExitTimestampMonotonic") or 0) for unit, one in zip(asked, found)}
+        began = min((exits[unit] for unit in units if exits[unit]), default=0) * 1000
+        return Stopped(began, {unit: one.get("Result", "") for unit, one in zip(asked, found) if unit in units or exits[unit] >= since})
 
     def start(self, units: Sequence[str]) -> None:
         """Start units. Raises HotpmemError when a unit does not start, and TimedOut at the deadline."""

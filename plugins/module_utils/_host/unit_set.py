@@ -17,9 +17,12 @@ from typing import Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 _PARTS = "ConsistsOf"  # the units that are PartOf= it: the instances of a dummy service
 # Stopping a unit stops what these properties of it name.
 PROPAGATES_STOP = ("RequiredBy", "RequisiteOf", "BoundBy", _PARTS, "PropagatesStopTo")
-# These units start it when something asks for it.
-TRIGGERS = ("TriggeredBy",)
-PROPERTIES = ("Id", "LoadState", "ActiveState", "Result", "DropInPaths", *PROPAGATES_STOP, *TRIGGERS)
+# These units start it when something asks for it, or it starts them.
+TRIGGERS = ("TriggeredBy", "Triggers")
+PROPERTIES = ("Id", "LoadState", "ActiveState", "Result", "DropInPaths", "Accept", *PROPAGATES_STOP, *TRIGGERS)
+# They stop and start before the units that they start. A socket that stops after its service could start it once more, and systemd
+# refuses to start a socket whose service runs: src/core/socket.c, socket_start().
+_TRIGGERING = (".socket", ".timer", ".path")
 # Units without processes: a stop passes through them, but to start a target would start units that were down.
 _LEFT_OUT = (".target", ".slice", ".device")
 _MAX_UNITS = 200  # a dependency on basic.target or alike would name half the machine
@@ -31,8 +34,8 @@ Show = Callable[[Sequence[str], Sequence[str]], List[Dict[str, str]]]
 class Unit:
     """A unit as systemd names it (``Id``). state is its ActiveState, result the Result of its last run (empty unless it has one).
 
-    dropins: the paths of its drop-ins that systemd has read. reaches: the units that a stop of it reaches, or that start it, parts
-    among them. parts: those that are PartOf= it.
+    dropins: the paths of its drop-ins that systemd has read. reaches: the units that a stop of it reaches, or that start it or are
+    started by it, parts among them. parts: those that are PartOf= it. accepts: it is a socket that starts an instance for each connection.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Unit:
     dropins: Tuple[str, ...] = field(default=(), compare=False)
     reaches: Tuple[str, ...] = field(default=(), compare=False)
     parts: Tuple[str, ...] = field(default=(), compare=False)
+    accepts: bool = field(default=False, compare=False)
 
     @property
     def runs(self) -> bool:
@@ -50,7 +54,9 @@ class Unit:
 
 
 class UnitSet:
-    """Units that stop and start together, in the order in which they were found. Iterating leaves out targets, slices and devices.
+    """Units that stop and start together. Iterating leaves out targets, slices and devices.
+
+    The units that start others come first. All others are in the order in which they were found.
 
     found: by the name of systemd. aliases: the names that were asked for, with the name of systemd for each.
     """
@@ -60,7 +66,8 @@ class UnitSet:
         self.aliases = aliases
 
     def __iter__(self) -> Iterator[Unit]:
-        return (unit for unit in self.found.values() if not unit.name.endswith(_LEFT_OUT))
+        units = [unit for unit in self.found.values() if not unit.name.endswith(_LEFT_OUT)]
+        return iter(sorted(units, key=lambda unit: not unit.name.endswith(_TRIGGERING)))
 
     def named(self, name: str) -> str:
         """What systemd calls the unit."""
@@ -120,7 +127,8 @@ def _unit(properties: Mapping[str, str]) -> Unit:
         properties.get("ActiveState", ""),
         properties.get("Result", ""),
         words("DropInPaths"),
-        # A trigger counts by itself, but stopping it stops nothing else.
+        # A trigger counts by itself: an item may name a socket, and stopping that stops nothing else.
         words(*PROPAGATES_STOP, *TRIGGERS),
         words(_PARTS),
+        properties.get("Accept") == "yes",
     )

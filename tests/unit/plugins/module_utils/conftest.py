@@ -15,6 +15,7 @@ import shutil
 from typing import Callable, ClassVar, Dict, Iterator, List, NoReturn
 
 import pytest
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle import removed_at_stop
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import Handoff
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import from_dict
@@ -249,6 +250,7 @@ class Machine:
     UNITS = ("cache.service", "must.service", "db.service", "hotpmem-restore.service", "multi-user.target")
     PROPERTIES = (
         *unit_set.PROPERTIES,
+        *removed_at_stop.PROPERTIES,
         "ConditionResult",
         "DefaultDependencies",
         "ConditionTimestampMonotonic",
@@ -376,7 +378,7 @@ class Machine:
         blocks = []
         for unit in units or [""]:
             values = {
-                **dict.fromkeys(unit_set.PROPERTIES, ""),
+                **dict.fromkeys((*unit_set.PROPERTIES, *removed_at_stop.PROPERTIES), ""),
                 "Id": unit,
                 "LoadState": "loaded",
                 "Result": "success",

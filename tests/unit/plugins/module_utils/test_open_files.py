@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.open_files import file_users, unit_of
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.open_files import file_users, manager_of, units_of
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs
 
 HOLDS = """
@@ -61,16 +61,25 @@ def test_the_process_itself_does_not_count(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "cgroup, unit",
+    "cgroup, units",
     [
-        ("0::/system.slice/memcached.service\n", "memcached.service"),
-        ("0::/system.slice/system-postgresql.slice/postgresql@15-main.service\n", "postgresql@15-main.service"),
-        ("0::/user.slice/user-0.slice/session-3.scope\n", "session-3.scope"),
-        ("0::/user.slice/user-0.slice/user@0.service/app.slice/job.service/sub\n", "job.service"),
-        ("4:memory:/system.slice/x.service\n1:name=systemd:/system.slice/redis.service\n", "redis.service"),
-        ("0::/\n", ""),
-        ("", ""),
+        ("0::/system.slice/memcached.service\n", ("memcached.service", "")),
+        ("0::/system.slice/system-postgresql.slice/postgresql@15-main.service\n", ("postgresql@15-main.service", "")),
+        ("0::/user.slice/user-0.slice/session-3.scope\n", ("session-3.scope", "")),
+        # The user's systemd has units inside its own, which the systemd of the host can't stop.
+        ("0::/user.slice/user-0.slice/user@0.service/app.slice/job.service/sub\n", ("user@0.service", "job.service")),
+        ("0::/system.slice/docker-4f.scope/system.slice/app.service\n", ("docker-4f.scope", "app.service")),
+        ("4:memory:/system.slice/x.service\n1:name=systemd:/system.slice/redis.service\n", ("redis.service", "")),
+        ("0::/\n", ("", "")),
+        ("", ("", "")),
     ],
 )
-def test_unit_of_a_cgroup(cgroup, unit):
-    assert unit_of(cgroup) == unit
+def test_units_of_a_cgroup(cgroup, units):
+    assert units_of(cgroup) == units
+
+
+def test_the_manager_of_a_unit(tmp_path):
+    for pid, cgroup in (("12", "system.slice/job.service"), ("34", "user.slice/user-7.slice/user@7.service/app.slice/job.service")):
+        (tmp_path / "proc" / pid).mkdir(parents=True)
+        (tmp_path / "proc" / pid / "cgroup").write_text(f"0::/{cgroup}\n")
+    assert [manager_of(Sysfs(str(tmp_path)), unit) for unit in ("job.service", "other.service")] == ["user@7.service", ""]

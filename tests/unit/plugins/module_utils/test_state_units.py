@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import PATIENCE, HandoffFailed
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import from_dict
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.removed_at_stop import removed_by
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.save_at_shutdown import ShutdownSave
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.state_units import DROPIN, ENABLED, GUARD_TIMER
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
@@ -40,7 +41,8 @@ def test_what_a_stop_reaches_is_stopped_and_started_with_it(with_more):
     one.fails["systemctl kexec"] = (1, "", "no way")
     with pytest.raises(HandoffFailed, match="as before"):
         build().run()
-    stop = "systemctl stop cache.service must.service cache@1.service cache.socket"
+    # The socket first: a client could start the service again, and systemd refuses to start a socket after its service.
+    stop = "systemctl stop cache.socket cache.service must.service cache@1.service"
     assert [act for act in one.acts if act.startswith("systemctl s")] == [stop, stop.replace("stop", "start")]
     assert one.active == {"cache.service", "must.service", "db.service", *MORE[:2]}
 
@@ -173,6 +175,98 @@ def test_a_failed_part_keeps_the_note_of_its_item(with_more):
     assert one.fake.exists(f"{COLD}/cache") and not one.fake.exists(f"{COLD}/must")
 
 
+# -- what can't be kept is refused before anything
+
+
+def started_late(one, unit, **shown):
+    """A client of the socket starts the unit after the handoff has looked which units run."""
+
+    def clock():
+        one.active.add(unit)
+        one.shown[unit] = {**one.shown.get(unit, {}), **shown}
+        return 0, json.dumps({"event": "result"}), ""
+
+    one.fails["/usr/local/sbin/pmem-state cycles"] = clock
+
+
+def test_a_service_that_a_client_starts_late_is_stopped_too(with_more):
+    one, _engine, build = with_more
+    one.active.remove("cache.service")
+    started_late(one, "cache.service")
+    build().run()
+    assert "cache.service" not in one.active and len(saves(one)) == 1
+
+
+def test_it_may_not_end_badly_either(with_more):
+    one, _engine, build = with_more
+    one.active.remove("cache.service")
+    started_late(one, "cache.service", Result="timeout", ActiveExitTimestampMonotonic=10**18)
+    with pytest.raises(HandoffFailed, match=r"cache\.service ended with the result timeout"):
+        build().run()
+    assert saves(one) == []
+
+
+def test_a_unit_of_a_user_is_refused_with_the_name_to_use(machine):
+    one, _engine, build = machine
+    one.shown["must.service"] = {"LoadState": "not-found"}
+    process(one.fake, 816, "user-7.slice/user@7.service/app.slice/must.service", "/dev/null")
+    with pytest.raises(
+        HotpmemError, match=r"must\.service of the item must runs inside user@7\.service, .*Name user@7\.service as the unit"
+    ):
+        build().run()
+    assert one.acts == []
+
+
+def test_a_process_of_a_user_belongs_to_the_manager_of_the_user(with_more, monkeypatch):
+    one, _engine, build = with_more
+    monkeypatch.setattr(type(one), "UNITS", (*one.UNITS, "user@7.service"))
+    index = os.path.realpath(one.fake.path("/srv/cache")) + "/index"
+    process(one.fake, 817, "user-7.slice/user@7.service/app.slice/job.service", index)
+    items = [dict(COLD_ITEMS[0], unit="user@7.service"), COLD_ITEMS[1]]
+    assert build(items=items).units.problems() == []
+    (reason,) = build().units.problems()
+    assert "process 817 (writer) of job.service of user@7.service has" in reason and "Name user@7.service as the unit of the item" in reason
+
+
+def test_a_socket_with_a_unit_for_each_connection_is_refused(with_more):
+    one, _engine, build = with_more
+    one.shown["cache.socket"] = {"Accept": "yes"}
+    with pytest.raises(HotpmemError, match=r"the socket cache\.socket, which belongs to the item cache, has Accept=yes"):
+        build().run()
+    assert one.acts == []
+
+
+@pytest.mark.parametrize(
+    "unit, properties, path, why",
+    [
+        ("a.service", {"RuntimeDirectory": "b app", "RuntimeDirectoryPreserve": "no"}, "/run/app/state", "RuntimeDirectory=app"),
+        ("a.service", {"RuntimeDirectory": "app", "RuntimeDirectoryPreserve": "restart"}, "/run/app", "RuntimeDirectory=app"),
+        ("a.service", {"RuntimeDirectory": "app", "RuntimeDirectoryPreserve": "yes"}, "/run/app", ""),
+        ("a.service", {"RuntimeDirectory": "app"}, "/run/application", ""),
+        ("a.service", {"RemoveIPC": "yes", "User": "app"}, "/dev/shm/app", "RemoveIPC=yes"),
+        ("a.service", {"RemoveIPC": "yes", "DynamicUser": "yes"}, "/dev/shm/app", "RemoveIPC=yes"),
+        ("a.service", {"RemoveIPC": "yes", "User": ""}, "/dev/shm/app", ""),
+        ("a.service", {"RemoveIPC": "no", "User": "app"}, "/dev/shm/app", ""),
+        ("user@7.service", {}, "/run/user/7/state", "/run/user/7 ends"),
+        ("user@7.service", {}, "/run/user/77/state", ""),
+        ("user@7.service", {}, "/dev/shm/state", "systemd-logind removes"),
+        ("user@7.service", {}, "/srv/state", ""),
+    ],
+)
+def test_what_removes_an_item(unit, properties, path, why):
+    said = removed_by(unit, properties, path)
+    assert said == "" if not why else why in said
+
+
+def test_an_item_that_its_unit_takes_away_is_refused(machine):
+    one, _engine, build = machine
+    one.shown["cache.service"] = {"RemoveIPC": "yes", "User": "cache"}
+    os.makedirs(one.fake.path("/dev/shm/cache"))
+    with pytest.raises(HotpmemError, match=r"cache \(/dev/shm/cache\) would be gone before the save: .*cache\.service stops.*RemoveIPC=no"):
+        build(items=[dict(COLD_ITEMS[0], path="/dev/shm/cache")]).run()
+    assert one.acts == []
+
+
 # -- at shutdown
 
 
@@ -276,11 +370,11 @@ def test_description(installed):
     one.shown["alias.service"] = dict(one.shown["cache.service"], Id="cache.service")
     units.find()
     found = {row.pop("name"): row for row in units.describe()}
-    assert list(found) == ["cache.service", "must.service", "cache@1.service", "cache.socket"]
-    assert [[one["name"] for one in row["kept"]] for row in found.values()] == [["cache"], ["must"], ["cache"], ["cache"]]
-    assert [row["named"] for row in found.values()] == [["cache"], ["must"], [], []]
-    assert [row["parts"] for row in found.values()] == [["cache"], ["must"], ["cache"], []]
-    assert [row["guarded"] for row in found.values()] == [True, True, False, True]
+    assert list(found) == ["cache.socket", "cache.service", "must.service", "cache@1.service"]
+    assert [[one["name"] for one in row["kept"]] for row in found.values()] == [["cache"], ["cache"], ["must"], ["cache"]]
+    assert [row["named"] for row in found.values()] == [[], ["cache"], ["must"], []]
+    assert [row["parts"] for row in found.values()] == [[], ["cache"], ["must"], ["cache"]]
+    assert [row["guarded"] for row in found.values()] == [True, True, True, False]
 
 
 def verb(engine, *words):
@@ -292,7 +386,7 @@ def verb(engine, *words):
 def test_the_verb_lists_and_checks(installed):
     one, engine, _build = installed
     answer = verb(engine, "units")
-    assert [row["name"] for row in answer.facts["units"]] == ["cache.service", "must.service", "cache@1.service", "cache.socket"]
+    assert [row["name"] for row in answer.facts["units"]] == ["cache.socket", "cache.service", "must.service", "cache@1.service"]
     assert "cache@1.service  cache  (lacks a drop-in)" in answer.lines
     with pytest.raises(HotpmemError, match=r"for cache@1\.service \(60-hotpmem-node\.conf\)\. Run the playbook") as caught:
         verb(engine, "units", "--check")
@@ -309,5 +403,5 @@ def test_what_a_condition_kept_down_is_started_with_its_unit(installed):
     one.shown["must.service"].update(skipped)
     build().records.write(f"{HOLD}/cache", "not restored")
     assert verb(engine, "cold-start", "cache").facts["started"] == ["cache"]
-    assert one.active == {"cache.service", "cache.socket"}
+    assert one.active == {"cache.service", "cache.socket"} and one.acts[-1] == "systemctl start cache.socket cache.service"
     assert verb(engine, "units", "--start").facts["started"] == ["cache.service", "must.service"]

@@ -38,7 +38,7 @@ def test_names_become_what_systemd_calls_them():
 def test_everything_that_a_stop_reaches(name):
     found = stops_with(show, [name])
     assert [unit.name for unit in found] == [
-        "postgresql.service", "postgresql@15-main.service", "app.service", "app.socket", "app.timer",
+        "app.socket", "app.timer", "postgresql.service", "postgresql@15-main.service", "app.service",
     ]  # fmt: skip
     assert [unit.name for unit in found if not unit.runs] == ["app.timer"]
 
@@ -54,6 +54,13 @@ def test_which_units_belong_to_which():
     assert set(found.of("app.timer")) == {"app.timer", "app.service", "app.socket"}
     # app.service only depends on it, so its failures say nothing about the state.
     assert found.parts("pg.service") == ["postgresql.service", "postgresql@15-main.service"]
+
+
+def test_a_socket_that_is_named_brings_its_service():
+    """Stopping the socket alone would leave the service running while its state is saved."""
+    units = {"web.socket": {"Triggers": "web.service", "Accept": "yes"}, "web.service": {}}
+    found = stops_with(lambda names, asked: [{"Id": unit, **units[unit]} for unit in asked], ["web.socket"])
+    assert [(unit.name, unit.accepts) for unit in found] == [("web.socket", True), ("web.service", False)]
 
 
 def test_names_with_a_backslash():

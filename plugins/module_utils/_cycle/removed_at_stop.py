@@ -1,0 +1,40 @@
+# SPDX-FileCopyrightText: The hotpmem.fleet authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finds out whether systemd removes an item when a unit stops. Such an item would be gone before the save.
+
+Sources: systemd.exec(5), ``RuntimeDirectory=``, ``RuntimeDirectoryPreserve=`` and ``RemoveIPC=``; user-runtime-dir@.service(5);
+logind.conf(5), ``RemoveIPC=``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Mapping
+
+PROPERTIES = ("RuntimeDirectory", "RuntimeDirectoryPreserve", "RemoveIPC", "User", "DynamicUser")
+_USER_MANAGER = re.compile(r"user@(\d+)\.service")
+
+
+def removed_by(unit: str, properties: Mapping[str, str], path: str) -> str:
+    """Why a path is removed when the unit stops, and what to do about it, as words. Empty when it is not removed.
+
+    properties: those of the unit that PROPERTIES names.
+    """
+    if properties.get("RuntimeDirectoryPreserve", "no") != "yes":
+        for name in properties.get("RuntimeDirectory", "").split():
+            if _is_below(path, f"/run/{name}"):
+                return f"it has RuntimeDirectory={name}. Set RuntimeDirectoryPreserve=yes, or keep the state in another directory"
+    of_user = properties.get("DynamicUser") == "yes" or properties.get("User", "") not in ("", "root", "0")
+    if of_user and properties.get("RemoveIPC") == "yes" and _is_below(path, "/dev/shm"):  # noqa: S108
+        return "it has RemoveIPC=yes. Set RemoveIPC=no"
+    manager = _USER_MANAGER.fullmatch(unit)
+    if manager and _is_below(path, f"/run/user/{manager.group(1)}"):
+        return f"/run/user/{manager.group(1)} ends with the user's last unit. Keep the state on another tmpfs"
+    if manager and _is_below(path, "/dev/shm"):  # noqa: S108
+        # By default, for users with a UID from 1000 on.
+        return "systemd-logind removes the shared memory of a user who is gone. Keep the state on another tmpfs"
+    return ""
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return path.rstrip("/") == directory or path.startswith(directory + "/")
