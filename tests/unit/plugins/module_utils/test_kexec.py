@@ -48,7 +48,7 @@ def host(tree, recorder):
         return answer
 
     loaded(0)()
-    runner = recorder({"kexec -s -l": loaded(1), "kexec -s -u": loaded(0)})
+    runner = recorder({"kexec -s -l": loaded(1), "kexec -a -u": loaded(0)})
     return root, release, runner, kx.Kexec(Sysfs(root), runner)
 
 
@@ -93,7 +93,7 @@ def test_load_fails(host, answer, said):
 def test_a_kernel_that_can_not_be_unloaded_is_an_error(host):
     kexec, runner = host[3], host[2]
     kexec.load(kexec.target(None, None, None))
-    runner.answers["kexec -s -u"] = (1, "", "kexec_file_load failed: Operation not permitted")
+    runner.answers["kexec -a -u"] = (1, "", "kexec_file_load failed: Operation not permitted")
     with pytest.raises(HotpmemError, match=r"Cannot unload the kernel that is loaded for kexec: kexec exited with code 1: .*not permitted"):
         kexec.unload()
 
@@ -153,8 +153,8 @@ def test_without_the_check_at_the_jump(host):
 )
 def test_what_lies_outside_of_system_ram_is_unloaded(host, place, where):
     said, calls, loaded, _other = unchecked(host, (0, place))
-    assert where in said and calls == [["kexec", "-c"], ["kexec", "-s"], ["kexec", "-s"]] and loaded
-    assert host[2].calls[1] == ["kexec", "-s", "-u"]
+    assert where in said and calls == [["kexec", "-c"], ["kexec", "-a"], ["kexec", "-s"]] and loaded
+    assert host[2].calls[1] == ["kexec", "-a", "-u"]
 
 
 def test_a_kernel_that_only_takes_the_checked_one(host):
@@ -168,6 +168,53 @@ def test_without_a_map_it_is_checked(host):
         file.write(IOMEM.replace("Persistent", "Reserved").replace("kmem", "x"))
     assert "does not show where persistent memory is" in kexec.load(replace(kexec.target(None, None, None), check=False))
     assert [call[:2] for call in runner.calls] == [["kexec", "-s"]]
+
+
+def only_the_older_call(host, place, rc=0):
+    """A running kernel without kexec_file_load, as Debian's for arm64. kexec -c puts the second part at ``place``."""
+    root, _release, runner, kexec = host
+    with open(f"{root}/proc/iomem", "w", encoding="utf-8") as file:
+        file.write(IOMEM)
+    loaded = runner.answers["kexec -s -l"]
+
+    def load():
+        if not rc:
+            loaded()
+        return rc, "", SAID.format(place) if not rc else "kexec_load failed: Operation not permitted"
+
+    runner.answers["kexec -s -l"] = (1, "", "syscall kexec_file_load not available.")
+    runner.answers["kexec -c -d --mem-max=0x3fdfffff -l"] = load
+    return kexec.target(None, None, None)
+
+
+def test_a_kernel_that_only_has_the_older_call(host):
+    target = only_the_older_call(host, "0x3cae1000")
+    kexec = host[3]
+    assert kexec.load(target) == "" and kexec.is_loaded(target)
+    assert [call[:2] for call in host[2].calls] == [["kexec", "-s"], ["kexec", "-c"]]
+
+
+@pytest.mark.parametrize(
+    "place, rc, where",
+    [
+        ("0x3fdff000", 0, "0x3fe00000-0x3ff1dfff"),
+        ("0x48000000", 0, "0x48000000-0x4811efff"),
+        ("", 255, "Operation not permitted"),
+    ],
+)
+def test_the_older_call_that_would_overwrite_the_image_loads_nothing(host, place, rc, where):
+    target = only_the_older_call(host, place, rc)
+    kexec = host[3]
+    with pytest.raises(HotpmemError, match=f"kexec_file_load not available.*With the older system call: .*{where}"):
+        kexec.load(target)
+    assert (kexec.loaded, kexec.record()) == (False, None)
+
+
+def test_the_older_call_is_not_tried_when_the_kernel_was_refused(host):
+    host[2].answers["kexec -s -l"] = (255, "", "kexec_file_load failed: Key was rejected by service")
+    with pytest.raises(HotpmemError, match="Key was rejected"):
+        host[3].load(host[3].target(None, None, None))
+    assert [call[:2] for call in host[2].calls] == [["kexec", "-s"]]
 
 
 def test_all_problems_at_once(tmp_path, recorder):
@@ -265,8 +312,9 @@ def test_each_errno_has_its_own_hint(host, said, lockdown, told):
     with open(f"{root}/sys/kernel/security/lockdown", "w", encoding="utf-8") as file:
         file.write(f"{lockdown}\n")
     runner.answers["kexec -s -l"] = (255, "", said)
+    runner.answers["kexec -c -d"] = (1, "", "Cannot load it either")
     with pytest.raises(HotpmemError) as caught:
         kexec.load(kexec.target(None, None, None))
     assert said in caught.value.said and told in caught.value.todo
     assert (SIGNED in caught.value.todo) == (told == SIGNED or "Lockdown" in told)
-    assert caught.value.todo.endswith("Don't use kexec -c instead, because it may overwrite the saved image")
+    assert caught.value.todo.endswith("Don't use kexec -c by hand, because it may overwrite the saved image")
