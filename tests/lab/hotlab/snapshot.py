@@ -15,8 +15,8 @@ from .errors import LabError
 from .machine import Spec
 from .qmp import Qmp
 
-BOOT_DEADLINE = 300.0
-"""Seconds for a cold boot under emulation on a busy machine; a quiet one takes 30 to 60."""
+BOOT_DEADLINE = 600.0
+"""Seconds for a cold boot under emulation on a busy machine; a quiet one takes 30 to 60, and longer for another architecture."""
 KVM_DEADLINE = 90.0
 STATE_FORMAT = 1
 """Count up when what _build() keeps changes in a way its commands don't show."""
