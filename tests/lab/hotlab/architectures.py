@@ -59,7 +59,7 @@ ARCHITECTURES = {
         program="qemu-system-aarch64",
         emulator=("qemu-system-arm", "qemu-efi-aarch64"),
         firmware=("usr/share/qemu", "usr/share/qemu-efi-aarch64"),
-        # The second serial port of this machine is there from QEMU 9.1 on, and its firmware is a package of its own.
+        # The second serial port of this machine is there from QEMU 9.1 on, and its firmware comes as another package.
         installed=False,
         machine="virt,nvdimm=on,gic-version=3",
         # A server's CPU without what emulation pays dearly for: pointer authentication, scalable vectors.
