@@ -11,8 +11,11 @@ short_description: Load the next kernel with kexec, without endangering persiste
 version_added: 0.1.0
 description:
   - Runs C(kexec -s -l). The system call C(kexec_file_load) places the next kernel only in System RAM.
-  - The module never uses the older system call C(kexec_load), because that may place the kernel over
-    the saved image. C(kexec) uses it with C(-c), and also as a silent fallback without C(-s).
+  - The older system call C(kexec_load) may place the kernel over the saved image. C(kexec) uses it with C(-c), and also as a
+    silent fallback without C(-s).
+  - If the running kernel has only the older call, as Debian's kernels for arm64, the module runs C(kexec -c -l) and tells it to stay
+    below all persistent memory. Then it compares the addresses that kexec prints with System RAM. If any part lies outside, the
+    module unloads the kernel and fails.
   - The module records what it loaded in F(/run/hotpmem/kexec.json). It does not load the same files with
     the same command line again.
 extends_documentation_fragment:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from hotlab import image, kernels, lab, machine, packages
+from hotlab import architectures, image, kernels, lab, machine, packages
 from hotlab.errors import LabError
 
 
@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--hosts", type=int, default=2)
     for sub in (up, verb("image", _image, "build the image (and keep it in the cache) without starting anything")):
         sub.add_argument("--kernel", default="6.1", choices=list(kernels.KERNELS))
+        sub.add_argument("--arch", default="amd64", choices=list(architectures.ARCHITECTURES))
     up.add_argument("--pmem", default="e820", choices=["e820", "nfit", "labels", "none"])
     up.add_argument("--boot", default="snapshot", choices=["snapshot", "grub"], help="grub: boot the machine's own disk")
     up.add_argument("--memory", default="2G")
@@ -68,13 +69,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(args: argparse.Namespace) -> None:
-    spec = machine.Spec(args.kernel, args.pmem, args.boot, args.memory, args.cpus, args.accel)
+    spec = machine.Spec(args.kernel, args.pmem, args.boot, args.memory, args.cpus, args.accel, args.arch)
     home = lab.up(args.name, args.hosts, spec)
     print(f"{home}/inventory.yml")
 
 
 def _image(args: argparse.Namespace) -> None:
-    print(image.ensure(args.kernel))
+    print(image.ensure(architectures.find(args.arch), args.kernel))
 
 
 def _down(args: argparse.Namespace) -> None:

@@ -3,27 +3,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hotlab import emulator
+from hotlab.architectures import ARCHITECTURES, Architecture
+
+AMD64 = ARCHITECTURES["amd64"]
 
 
 @pytest.fixture
 def qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The installed QEMU, which says what its file's second line says; and a builder whose QEMU needs its module folder."""
-    program = tmp_path / "installed"
-    monkeypatch.setattr(emulator, "INSTALLED", str(program))
+    """The installed QEMU, which says what its file's second line says; and packages whose QEMU needs its module folder."""
 
-    def build(new: Path) -> None:
-        libraries = new / "tree" / emulator.LIBRARIES
+    def unpack(packages: tuple[str, ...], tree: Path, log: Path) -> None:
+        libraries = tree / emulator.LIBRARIES
         libraries.mkdir(parents=True)
         loader = libraries / "ld-linux-x86-64.so.2"
         loader.write_text('#!/bin/sh\n[ -n "$QEMU_MODULE_DIR" ] && echo "QEMU emulator version 10.0.13 (Debian)"\n')
         loader.chmod(0o755)
 
-    monkeypatch.setattr(emulator, "_build", build)
-    return program
+    monkeypatch.setattr(emulator, "unpack", unpack)
+    return tmp_path / "installed"
+
+
+def machine(program: Path) -> Architecture:
+    return replace(AMD64, program=str(program))
 
 
 def say(program: Path, version: str) -> None:
@@ -37,7 +43,7 @@ def say(program: Path, version: str) -> None:
 )
 def test_the_installed_emulator_does(qemu: Path, cache_home: Path, kernel: str, accel: str, installed: str) -> None:
     say(qemu, installed)
-    found = emulator.choose(kernel, accel)
+    found = emulator.choose(machine(qemu), kernel, accel)
     assert (found.argv, f"version {installed}" in found.version) == ((str(qemu),), True)
     assert not (cache_home / "emulators").exists()
 
@@ -45,7 +51,7 @@ def test_the_installed_emulator_does(qemu: Path, cache_home: Path, kernel: str, 
 @pytest.mark.parametrize(("kernel", "installed"), [("6.12", "7.2.22"), ("7.3", "8.2.2"), ("7.3", "9.2.4")])
 def test_a_newer_emulator_is_fetched(qemu: Path, cache_home: Path, kernel: str, installed: str) -> None:
     say(qemu, installed)
-    found = emulator.choose(kernel, "tcg")
+    found = emulator.choose(machine(qemu), kernel, "tcg")
     assert found.major == 10
     assert found.argv[0].startswith(str(cache_home / "emulators"))
     # The libraries are told to the loader, not to the environment: what QEMU starts (sh, cat) is this machine's.
@@ -54,4 +60,11 @@ def test_a_newer_emulator_is_fetched(qemu: Path, cache_home: Path, kernel: str, 
 
 def test_a_version_that_cannot_be_read_is_old(qemu: Path) -> None:
     say(qemu, "unknown")
-    assert emulator.choose("6.1", "kvm").major == 0
+    assert emulator.choose(machine(qemu), "6.1", "kvm").major == 0
+
+
+def test_another_architecture_gets_a_qemu_with_its_firmware(qemu: Path, cache_home: Path) -> None:
+    """Nothing is asked whether it is installed: the test would fail there, because no program of that name exists."""
+    found = emulator.choose(replace(ARCHITECTURES["arm64"], program=str(qemu)), "6.12", "tcg")
+    assert found.argv[0].startswith(str(cache_home / "emulators"))
+    assert any(word.endswith("/usr/share/qemu-efi-aarch64") for word in found.argv)

@@ -50,6 +50,37 @@ def test_the_command_line_of_e820_machines_reserves_the_region() -> None:
     assert "memmap" not in Spec(pmem="nfit").command_line()
 
 
+def test_an_arm64_machine_differs_in_its_row_only() -> None:
+    spec = Spec("6.12", "nfit", arch="arm64")
+    spec.check()
+    here, there = (machine.options(one, Path("/m"), Path("/i"), Path("/r"), template=True, port=1) for one in (Spec("6.12", "nfit"), spec))
+    assert [word for word in there if word not in here] == [
+        "virt,nvdimm=on,gic-version=3,memory-backend=ram0",
+        "neoverse-n1",
+        "-bios",
+        "QEMU_EFI.fd",
+        spec.command_line(),
+    ]
+    assert spec.command_line() == Spec("6.12", "nfit").command_line().replace("ttyS0", "ttyAMA0")
+    assert not machine.proves_kvm(spec.architecture)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kernel": "6.1"}, "without CONFIG_ZONE_DEVICE.*\n.*6.12, 7.3"),
+        ({"kernel": "6.6"}, "not in the lab's table"),
+        ({"pmem": "e820"}, "have no e820 memory\n.*--pmem nfit"),
+        ({"boot": "grub"}, "can't boot with grub"),
+        ({"accel": "kvm"}, "with KVM"),
+        ({"arch": "riscv64"}, "Use one of: amd64, arm64"),
+    ],
+)
+def test_what_an_arm64_machine_cannot_be_is_refused(change: dict[str, str], words: str) -> None:
+    with pytest.raises(LabError, match=words):
+        dataclasses.replace(Spec("6.12", "nfit", arch="arm64"), **change).check()  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

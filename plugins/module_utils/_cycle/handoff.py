@@ -23,7 +23,7 @@ from .._host.systemd import Services
 from .._image.huge_pages import prepare, reason_against, words
 from .._image.state_copy import DONE, failure
 from .._kernel.kexec_jump import Jump
-from .._kernel.kexec_load import Target
+from .._kernel.kexec_load import UNLOAD, Target
 from .._memory.namespace import Namespace
 from .after_boot import clear_cold
 from .engine import Engine
@@ -384,7 +384,7 @@ class Handoff:
             lambda: self.services.start(units), f"{', '.join(units)} did not start", "systemctl start " + " ".join(map(shlex.quote, units))
         )
         down = (self.now() - self.marks["stopping"]) / 1e9 if "stopping" in self.marks else 0.0
-        attempt(self._unload, "the kernel is still loaded for kexec", "kexec -s -u")
+        attempt(self._unload, "the kernel is still loaded for kexec", " ".join(UNLOAD))
         # While the host is held, a module of the controller removes the memory.
         if STAGES.index(self.stage) >= STAGES.index("hot_remove") or (self.held and self.was_ram):
             # force, because an image of this handoff is older than the state that the units use now. Data from before this handoff

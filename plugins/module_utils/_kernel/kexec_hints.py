@@ -44,6 +44,7 @@ _HINTS = {
     errno.ETXTBSY: "A program is writing the kernel or the initrd. Try again when it has finished",
     errno.ENOSYS: "The running kernel lacks kexec_file_load (CONFIG_KEXEC_FILE)",
 }
+UNAVAILABLE = "kexec_file_load not available"  # how kexec-tools says it
 _UNAVAILABLE = (
     "The running kernel lacks kexec_file_load (CONFIG_KEXEC_FILE), or rejected the image: kexec prints the same for both. "
     f"{DMESG}. The file must be an uncompressed or self-extracting kernel image of this architecture"
@@ -55,7 +56,7 @@ def hint(said: str, sysfs: Sysfs) -> str:
 
     ``said`` is what kexec printed.
     """
-    if "kexec_file_load not available" in said:
+    if UNAVAILABLE in said:
         return _UNAVAILABLE
     number = next((one for one in (errno.EPERM, *_HINTS) if os.strerror(one) in said), None)
     if number == errno.EPERM:

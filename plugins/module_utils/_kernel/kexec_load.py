@@ -3,15 +3,18 @@
 """Loads the next kernel with kexec, and tells which kernel is loaded.
 
 It runs ``kexec -s``, because the system call kexec_file_load places its segments only in System
-RAM. The older call, kexec_load, uses the firmware's memory map, in which the reserved memory is
-ordinary RAM. It may put the next kernel on top of the saved image. Without -s, kexec falls back to
-it silently. The next kernel gets the firmware's map too, so its command line must repeat
-``memmap=``.
+RAM. With the older call, kexec_load, the program kexec chooses the addresses, on x86 from the
+firmware's memory map, in which the reserved memory is ordinary RAM. It may put the next kernel on
+top of the saved image, and the kernel would not object. Without -s, kexec falls back to that call
+silently. The next kernel gets the firmware's map too, so its command line must repeat ``memmap=``.
 
-At the jump the purgatory (arch/x86/purgatory/purgatory.c) hashes everything that kexec_file_load
-loaded. Only kexec_load can omit that check (``kexec -c -i``; kexec(8), --no-checks). When the
-settings omit it, kexec is told to load below all persistent memory. Then the addresses that kexec
-prints are compared with System RAM, and a kernel that lies outside is unloaded.
+So kexec_load is used only with a guard: kexec is told to load below all persistent memory. Then the
+addresses that it prints are compared with System RAM, and a kernel that lies outside is unloaded.
+There are two reasons to use it:
+
+- The running kernel has no kexec_file_load, as Debian's kernels for arm64.
+- The settings omit the check at the jump, in which the purgatory hashes everything that was loaded
+  (arch/x86/purgatory/purgatory.c). Only kexec_load can omit it (``-i``; kexec(8), --no-checks).
 """
 
 from __future__ import annotations
@@ -32,11 +35,13 @@ from .command_line import kexec_limit, lost_memmaps, too_long
 from .jump_command_line import next_command_line, with_jump_arguments
 from .kernel_choice import check_input, choose
 from .kernel_files import KernelFiles
-from .kexec_hints import hint
+from .kexec_hints import UNAVAILABLE, hint
 
 LOADED = "/sys/kernel/kexec_loaded"
 DISABLED = "/proc/sys/kernel/kexec_load_disabled"
 RECORD = "/run/hotpmem/kexec.json"
+UNLOAD = ("kexec", "-a", "-u")
+_BY_HAND = "Don't use kexec -c by hand, because it may overwrite the saved image"
 _SEGMENTS = re.compile(r"^nr_segments = (\d+)$", re.MULTILINE)
 _SEGMENT = re.compile(r"^segment\[\d+\]\.mem\s*= 0x([0-9a-f]+)\nsegment\[\d+\]\.memsz\s*= 0x([0-9a-f]+)$", re.MULTILINE)
 
@@ -136,7 +141,7 @@ class Kexec:
         found = []
         release = self.sysfs.get("/proc/sys/kernel/osrelease") or "?"
         if not self.sysfs.exists(LOADED):
-            found.append(f"the running kernel has no kexec support ({LOADED} does not exist; CONFIG_KEXEC_FILE is needed)")
+            found.append(f"the running kernel has no kexec support ({LOADED} does not exist; CONFIG_KEXEC or CONFIG_KEXEC_FILE is needed)")
         if self.sysfs.get(DISABLED) == "1":
             found.append("kexec can't load a kernel until the next reboot, because the sysctl kernel.kexec_load_disabled is 1")
         if self.runner.which("kexec") is None:
@@ -194,15 +199,27 @@ class Kexec:
         # Remove the record before the attempt: a failed load leaves the old kernel loaded, and an
         # old record would be wrong.
         self._forget()
-        said = "" if target.check else self._load_unchecked(target)
+        said = "" if target.check else self._load_guarded(target, ["-i"])
         if said or target.check:
-            self._load(target, ["-s"], "Don't use kexec -c instead, because it may overwrite the saved image")
+            self._load_checked(target)
         path = self.sysfs.path(RECORD)
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with open(path + ".new", "w", encoding="utf-8") as file:
             json.dump(self._describe(target), file)
         os.replace(path + ".new", path)
         return f"the loaded kernel is checked at the jump, although jump_check is false: {said}" if said else ""
+
+    def _load_checked(self, target: Target) -> None:
+        """Load the target with the check at the jump. Raises HotpmemError."""
+        try:
+            self._load(target, ["-s"], _BY_HAND)
+        except HotpmemError as error:
+            # kexec says the same for some images that the kernel refuses. The guard makes another attempt harmless.
+            if UNAVAILABLE not in error.said:
+                raise
+            said = self._load_guarded(target, [])
+            if said:
+                raise HotpmemError(error.what, f"{error.said}. With the older system call: {said}", error.todo) from error
 
     def _load(self, target: Target, options: List[str], todo: str) -> str:
         """Run kexec and return its output. Raises HotpmemError, whose last sentence is ``todo``."""
@@ -217,10 +234,10 @@ class Kexec:
             raise HotpmemError(what, said, f"{hint(said, self.sysfs)}. {todo}", argv=argv, rc=done.rc)
         return f"{done.stdout}\n{done.stderr}"
 
-    def _load_unchecked(self, target: Target) -> str:
-        """Load the target with kexec_load and without the check.
+    def _load_guarded(self, target: Target, options: List[str]) -> str:
+        """Load the target with kexec_load, below persistent memory. ``options`` are further options of kexec.
 
-        Returns the reason when that failed, else the empty string.
+        Returns the reason when that failed, else the empty string. After a failure nothing is loaded by this call.
         """
         places = physical_map(self.sysfs.get("/proc/iomem"))
         ram = [(one["start"], one["start"] + one["size"]) for one in places if one["kind"] == "ram"]
@@ -229,7 +246,7 @@ class Kexec:
             return "/proc/iomem does not show where persistent memory is"
         try:
             # With -d, kexec prints the address of each segment.
-            said = self._load(target, ["-c", "-i", "-d", f"--mem-max={min(kept) - 1:#x}"], "")
+            said = self._load(target, ["-c", *options, "-d", f"--mem-max={min(kept) - 1:#x}"], "")
         except HotpmemError as error:
             return error.said.splitlines()[-1]
         loaded = segments(said)
@@ -244,7 +261,8 @@ class Kexec:
         """Unload the loaded kernel. Raises HotpmemError."""
         self._forget()
         what, todo = "Cannot unload the kernel that is loaded for kexec", "Look for the reason in the output of dmesg"
-        self.runner.check(["kexec", "-s", "-u"], what, todo, timeout=60)
+        # -a: with kexec_file_load, and with kexec_load where the running kernel lacks that. Unloading overwrites nothing.
+        self.runner.check(UNLOAD, what, todo, timeout=60)
         if self.loaded:
             raise HotpmemError(what, f"kexec reported success, but {LOADED} is still 1", todo)
 

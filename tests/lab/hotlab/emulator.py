@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import cache, kernels, mirror, progress, step
+from .architectures import Architecture
 
-INSTALLED = "qemu-system-x86_64"
 SUITE = "trixie"
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
-FIRMWARE = ("usr/share/qemu", "usr/share/seabios")
 
 
 @dataclass(frozen=True)
@@ -40,30 +39,38 @@ class Emulator:
         return {**os.environ, **dict(self.environ)}
 
 
-def choose(kernel: str, accel: str) -> Emulator:
+def choose(architecture: Architecture, kernel: str, accel: str) -> Emulator:
     """Return the QEMU for this kernel. Only emulation may need a newer one, which is built when it does not exist yet."""
-    installed = _ask((INSTALLED,))
-    if accel == "kvm" or installed.major >= kernels.find(kernel).qemu:
-        return installed
-    return _from(cache.entry("emulators", f"{SUITE}-{cache.digest(_unpack(Path('tree')))}", _build) / "tree")
+    if architecture.installed:
+        installed = _ask((architecture.program,))
+        if accel == "kvm" or installed.major >= kernels.find(kernel, architecture.debian).qemu:
+            return installed
+    key = f"{SUITE}-{cache.digest(_command(architecture.emulator, Path('tree')))}"
+    return _from(architecture, cache.entry("emulators", key, lambda new: _build(architecture, new)) / "tree")
 
 
-def _unpack(tree: Path) -> list[str]:
+def _command(packages: tuple[str, ...], tree: Path) -> list[str]:
     """The mmdebstrap command without its mirror lines: the packages' files as they are, no package's script is run."""
     # Newer mmdebstraps refuse chrootless to root, who could be harmed by packages' scripts.
     how = ["--mode=chrootless", "--skip=check/chrootless", "--variant=extract"]
-    return ["mmdebstrap", *how, "--include=qemu-system-x86", SUITE, str(tree)]
+    return ["mmdebstrap", *how, "--include=" + ",".join(packages), SUITE, str(tree)]
 
 
-def _build(new: Path) -> None:
-    progress.say(f"emulator: fetching {SUITE}'s QEMU, because the installed one crashes this kernel (about ten seconds)")
-    step.run("emulator", [*_unpack(new / "tree"), *mirror.lines([SUITE])], new / "mmdebstrap.log")
+def unpack(packages: tuple[str, ...], tree: Path, log: Path) -> None:
+    """Fetch packages with what they need, and unpack them into `tree`."""
+    step.run("emulator", [*_command(packages, tree), *mirror.lines([SUITE])], log)
 
 
-def _from(tree: Path) -> Emulator:
+def _build(architecture: Architecture, new: Path) -> None:
+    why = "the installed one crashes this kernel" if architecture.installed else f"it comes with the firmware for {architecture.debian}"
+    progress.say(f"emulator: fetching {SUITE}'s QEMU, because {why} (10 seconds to 3 minutes)")
+    unpack(architecture.emulator, new / "tree", new / "mmdebstrap.log")
+
+
+def _from(architecture: Architecture, tree: Path) -> Emulator:
     libraries = tree / LIBRARIES
-    argv = [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries), str(tree / "usr/bin" / INSTALLED)]
-    for folder in FIRMWARE:
+    argv = [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries), str(tree / "usr/bin" / architecture.program)]
+    for folder in architecture.firmware:
         argv += ["-L", str(tree / folder)]
     return _ask(tuple(argv), (("QEMU_MODULE_DIR", str(libraries / "qemu")),))
 

@@ -15,14 +15,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import image, process, progress, ssh
+from . import architectures, image, kernels, process, progress, ssh
+from .architectures import Architecture
 from .emulator import Emulator
 from .errors import LabError
 from .qmp import Qmp
 
 MIB = 1 << 20
 BLOCK = 128 * MIB
-"""The x86 memory block (block_size_bytes) of machines up to 64 GiB."""
+"""The memory block (block_size_bytes): of x86 machines up to 64 GiB, and of arm64 with pages of 4 KiB."""
 PMEM_BYTES = 514 * MIB
 """512 MiB to gain, and the 2 MiB that a devdax namespace's info block and alignment take in front."""
 E820_START = 8 * BLOCK - 2 * MIB
@@ -52,9 +53,17 @@ class Spec:
     memory: str = "2G"
     cpus: int = 2
     accel: str = "tcg"
+    arch: str = "amd64"
 
     def check(self) -> None:
         """Refuse combinations that could not work, before anything is started."""
+        kernels.find(self.kernel, self.arch)
+        if self.pmem not in self.architecture.pmem:
+            raise LabError(f"{self.arch} machines have no {self.pmem} memory", "", f"Add --pmem {self.architecture.pmem[0]}.")
+        if self.boot not in self.architecture.boots:
+            raise LabError(f"{self.arch} machines can't boot with {self.boot}", "", f"Use --boot {self.architecture.boots[0]}.")
+        if self.accel == "kvm" and self.architecture.binfmt:
+            raise LabError(f"This computer can't run {self.arch} machines with KVM", "", "Use --accel tcg.")
         size = parse_size(self.memory)
         if size < 1 << 30 or (self.pmem == "e820" and size < E820_START + PMEM_BYTES + 256 * MIB):
             raise LabError(f"--memory {self.memory} is too little", "", "A lab machine needs 1G, and 2G with --pmem e820.")
@@ -72,7 +81,12 @@ class Spec:
     def command_line(self) -> str:
         """The kernel command line given from outside (boot=snapshot)."""
         reserve = f" memmap={PMEM_BYTES // MIB}M!{E820_START // MIB}M" if self.pmem == "e820" else ""
-        return f"root=/dev/vda rw {image.COMMAND_LINE}{reserve}"
+        return f"root=/dev/vda rw {image.command_line(self.architecture)}{reserve}"
+
+    @property
+    def architecture(self) -> Architecture:
+        """The row of its architecture."""
+        return architectures.find(self.arch)
 
     @property
     def dimm(self) -> Dimm | None:
@@ -135,7 +149,7 @@ def options(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, 
     """
     size = parse_size(spec.memory)
     argv = ["-name", folder.name, "-nodefaults", "-display", "none", "-vga", "none"]
-    argv += ["-machine", "q35,nvdimm=on,memory-backend=ram0", "-smp", str(spec.cpus)]
+    argv += ["-machine", f"{spec.architecture.machine},memory-backend=ram0", "-smp", str(spec.cpus)]
     # A write to guest memory drops what was translated of that page, at some 50 us a block: kexec's copy over the old kernel above
     # all. A full buffer drops everything at once, so it should not be too large; a smaller one than this translates too much anew
     # (measured: README.md).
@@ -144,11 +158,8 @@ def options(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, 
         # The guest's clocks count instructions, 1 ns each. While the machine is idle they follow the host's clock: with sleep=off an idle
         # machine would run through the time-outs of its sshd in no time.
         argv += ["-icount", "shift=0,sleep=on"]
-    # Five-level page tables cost an emulated boot a tenth of its time. (svm=off looks as harmless and isn't: with it,
-    # QEMU 7.2 machines failed in mount namespaces with EBUSY, four boots of four.)
-    # Without "fast" string instructions the kernel copies and clears with rep movsq and stosq: eight bytes at a step of the
-    # emulator instead of one, so that copying is 10 to 20 times as fast.
-    argv += ["-cpu", "host" if spec.accel == "kvm" else "max,la57=off,erms=off,fsrm=off"]
+    argv += ["-cpu", "host" if spec.accel == "kvm" else spec.architecture.cpu]
+    argv += ["-bios", spec.architecture.bios] if spec.architecture.bios else []
     argv += ["-m", f"{size // MIB}M,slots=4,maxmem=16G"]
     argv += ["-object", f"memory-backend-file,id=ram0,size={size},mem-path={ram},share={'on' if template else 'off'}"]
     argv += ["-drive", f"file={folder}/disk.qcow2,format=qcow2,if=none,id=root,cache=unsafe,discard=unmap"]
@@ -334,7 +345,9 @@ def interrupt_as_exception() -> None:
         signal.signal(number, raise_interrupt)
 
 
-def proves_kvm() -> bool:
-    """Whether KVM is worth an attempt here: the CPU says so and the device opens. Booting is the proof."""
+def proves_kvm(architecture: Architecture) -> bool:
+    """Whether KVM is worth an attempt here: this computer's architecture, the CPU says so and the device opens. Booting is the proof."""
+    if architecture.binfmt:
+        return False
     flags = set(Path("/proc/cpuinfo").read_text().split())
     return bool(flags & {"svm", "vmx"}) and os.access("/dev/kvm", os.R_OK | os.W_OK)

@@ -15,8 +15,8 @@ from .errors import LabError
 from .machine import Spec
 from .qmp import Qmp
 
-BOOT_DEADLINE = 300.0
-"""Seconds for a cold boot under emulation on a busy machine; a quiet one takes 30 to 60."""
+BOOT_DEADLINE = 600.0
+"""Seconds for a cold boot under emulation on a busy machine; a quiet one takes 30 to 60, and longer for another architecture."""
 KVM_DEADLINE = 90.0
 STATE_FORMAT = 1
 """Count up when what _build() keeps changes in a way its commands don't show."""
@@ -34,11 +34,11 @@ class Snapshot:
 
 def ensure(spec: Spec) -> Snapshot:
     """Return the snapshot for `spec`. The snapshot, the image and the emulator are built when they do not exist."""
-    base = image.ensure(spec.kernel)
+    base = image.ensure(spec.architecture, spec.kernel)
     if spec.accel != "auto":
         return _entry(spec, base)
     decision = cache.root() / "accel"
-    if not machine.proves_kvm() or (decision.exists() and decision.read_text().strip() == "tcg"):
+    if not machine.proves_kvm(spec.architecture) or (decision.exists() and decision.read_text().strip() == "tcg"):
         return _entry(dataclasses.replace(spec, accel="tcg"), base)
     try:
         return _entry(dataclasses.replace(spec, accel="kvm"), base)
@@ -50,16 +50,17 @@ def ensure(spec: Spec) -> Snapshot:
 
 
 def _entry(spec: Spec, base: Path) -> Snapshot:
-    qemu = emulator.choose(spec.kernel, spec.accel)
-    argv = [emulator.INSTALLED, *machine.options(spec, Path("machine"), Path("image"), Path("ram"), template=True, port=0)]
+    qemu = emulator.choose(spec.architecture, spec.kernel, spec.accel)
+    argv = [spec.architecture.program, *machine.options(spec, Path("machine"), Path("image"), Path("ram"), template=True, port=0)]
     # A saved state belongs to the QEMU that wrote it.
     key = cache.digest([argv, _settled(spec), base.name, qemu.version, STATE_FORMAT])
-    name = f"{spec.kernel}-{spec.pmem}-{spec.boot}-{key}"
+    name = f"{spec.arch}-{spec.kernel}-{spec.pmem}-{spec.boot}-{key}"
     return Snapshot(spec, qemu, base, cache.entry("snapshots", name, lambda new: _build(spec, qemu, base, new)))
 
 
 def _build(spec: Spec, qemu: Emulator, base: Path, new: Path) -> None:
-    progress.say(f"snapshot: booting a {spec.kernel} machine, {spec.pmem}, {spec.boot}, {spec.accel}, QEMU {qemu.major} (about a minute)")
+    words = f"{spec.arch}, {spec.kernel}, {spec.pmem}, {spec.boot}, {spec.accel}, QEMU {qemu.major}"
+    progress.say(f"snapshot: booting a machine: {words} (about a minute)")
     overlay(base / "root.raw", "raw", new / "disk.qcow2")
     if spec.dimm:
         with open(new / f"{spec.dimm.name}.img", "wb") as handle:

@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Finishes the lab's root file system; mmdebstrap runs it on the builder, outside the new root.
-#   customize.sh ROOT SSH_PUBLIC_KEY_FILE HOST_PRIVATE_KEY_FILE COMMAND_LINE
+#   customize.sh ROOT SSH_PUBLIC_KEY_FILE HOST_PRIVATE_KEY_FILE COMMAND_LINE JOURNAL_PORT
 # (mmdebstrap leaves /etc/machine-id empty afterwards: the first boot makes one, and the lab gives each machine its own.)
 set -eu
-root=$1 pubkey=$2 hostkey=$3 command_line=$4
+root=$1 pubkey=$2 hostkey=$3 command_line=$4 journal=$5
 
+sed -i "s|^TTYPath=.*|TTYPath=/dev/$journal|" "$root/etc/systemd/journald.conf.d/lab.conf"
 echo lab >"$root/etc/hostname"
 echo '127.0.0.1 localhost' >"$root/etc/hosts"
 
@@ -36,6 +37,8 @@ done
 # Without them the first boot believes that /usr was updated and rebuilds the linker's and the journal's caches: minutes.
 touch "$root/etc/.updated" "$root/var/.updated"
 
+# Where GRUB for a BIOS was not installed, the machine always gets its kernel from outside.
+[ -d "$root/usr/lib/grub/i386-pc" ] || exit 0
 # For --boot grub: a disk whose GRUB reads the root disk's own grub.cfg. boot.img loads from sector 1, diskboot.img
 # from sector 2 unless an installer patches them, so the two files one after the other are a bootable disk.
 cat >"$root/etc/default/grub" <<GRUB

@@ -238,7 +238,7 @@ class Machine:
         "daxctl --version": "_version",
         "kexec --version": "_version",
         "kexec -s -l": "_kexec_load",
-        "kexec -s -u": "_kexec_unload",
+        "kexec -a -u": "_kexec_unload",
         "kexec -e": "_kexec_jump",
         "sync": "_done",
         "mount -o remount,rw": "_done",

@@ -152,11 +152,11 @@ def test_what_fails_while_it_is_put_back_keeps_nothing_else_from_it(machine, kin
     """Services are up again although nothing after them works, and each thing that is left to do is said with its command."""
     one, engine, build = machine
     one.fails["systemctl kexec"] = (1, "", "no way")
-    one.fails["kexec -s -u"] = one.fails["ndctl create-namespace --mode devdax"] = RAISED[kind]()
+    one.fails["kexec -a -u"] = one.fails["ndctl create-namespace --mode devdax"] = RAISED[kind]()
     with pytest.raises(HandoffFailed, match="NOT put back: ") as caught:
         build().run()
     assert one.active == {"cache.service", "must.service", "db.service"}
-    assert [command for _sentence, command in caught.value.stuck] == ["kexec -s -u", "hotpmem-node hot-add --force"]
+    assert [command for _sentence, command in caught.value.stuck] == ["kexec -a -u", "hotpmem-node hot-add --force"]
     assert not one.fake.exists(PENDING) and not one.fake.exists(SAVED_HERE) and online(engine) == []
 
 

@@ -48,7 +48,7 @@ def host(tree, recorder):
         return answer
 
     loaded(0)()
-    runner = recorder({"kexec -s -l": loaded(1), "kexec -s -u": loaded(0)})
+    runner = recorder({"kexec -s -l": loaded(1), "kexec -a -u": loaded(0)})
     return root, release, runner, kx.Kexec(Sysfs(root), runner)
 
 
@@ -93,7 +93,7 @@ def test_load_fails(host, answer, said):
 def test_a_kernel_that_can_not_be_unloaded_is_an_error(host):
     kexec, runner = host[3], host[2]
     kexec.load(kexec.target(None, None, None))
-    runner.answers["kexec -s -u"] = (1, "", "kexec_file_load failed: Operation not permitted")
+    runner.answers["kexec -a -u"] = (1, "", "kexec_file_load failed: Operation not permitted")
     with pytest.raises(HotpmemError, match=r"Cannot unload the kernel that is loaded for kexec: kexec exited with code 1: .*not permitted"):
         kexec.unload()
 
@@ -153,8 +153,8 @@ def test_without_the_check_at_the_jump(host):
 )
 def test_what_lies_outside_of_system_ram_is_unloaded(host, place, where):
     said, calls, loaded, _other = unchecked(host, (0, place))
-    assert where in said and calls == [["kexec", "-c"], ["kexec", "-s"], ["kexec", "-s"]] and loaded
-    assert host[2].calls[1] == ["kexec", "-s", "-u"]
+    assert where in said and calls == [["kexec", "-c"], ["kexec", "-a"], ["kexec", "-s"]] and loaded
+    assert host[2].calls[1] == ["kexec", "-a", "-u"]
 
 
 def test_a_kernel_that_only_takes_the_checked_one(host):
@@ -168,6 +168,108 @@ def test_without_a_map_it_is_checked(host):
         file.write(IOMEM.replace("Persistent", "Reserved").replace("kmem", "x"))
     assert "does not show where persistent memory is" in kexec.load(replace(kexec.target(None, None, None), check=False))
     assert [call[:2] for call in runner.calls] == [["kexec", "-s"]]
+
+
+# An arm64 machine with an NVDIMM that is System RAM now.
+ARM64_IOMEM = """40000000-bb5cffff : System RAM
+  40210000-41e1ffff : Kernel code
+  bab00000-bb5cffff : reserved
+bb5d0000-bbc1ffff : reserved
+bbc20000-bbffffff : System RAM
+bc000000-bc21ffff : reserved
+bc220000-bfffffff : System RAM
+147e00000-167ffffff : Persistent Memory
+  147e00000-147ffffff : namespace0.0
+  148000000-167ffffff : dax0.0
+    148000000-167ffffff : System RAM (kmem)
+"""
+# kexec-tools 2.0.29 for arm64, the end of what `kexec -c -d -l` says of the kernel 6.12.117 and an initrd of 9 MB. First on that map;
+# then, without --mem-max, on one that calls the range of the NVDIMM System RAM, and nothing else.
+ARM64_SAID = """kexec_load: entry = 0x44b08660 flags = 0xb70000
+nr_segments = 4
+segment[0].buf   = 0x7fcbfa289010
+segment[0].bufsz = 0x1d767c0
+segment[0].mem   = 0x42400000
+segment[0].memsz = 0x1e70000
+segment[1].buf   = 0x7fcc00c38010
+segment[1].bufsz = 0x895440
+segment[1].mem   = 0x44270000
+segment[1].memsz = 0x896000
+segment[2].buf   = 0x7fcc016d38c0
+segment[2].bufsz = 0x1d5b
+segment[2].mem   = 0x44b06000
+segment[2].memsz = 0x2000
+segment[3].buf   = 0x7fcc016d5640
+segment[3].bufsz = 0x3580
+segment[3].mem   = 0x44b08000
+segment[3].memsz = 0x4000
+"""
+ARM64_OVER_THE_IMAGE = """kexec_load: entry = 0x14a508660 flags = 0xb70000
+nr_segments = 4
+segment[0].buf   = 0x7fda00e99010
+segment[0].bufsz = 0x1d767c0
+segment[0].mem   = 0x147e00000
+segment[0].memsz = 0x1e70000
+segment[1].buf   = 0x7fda00401010
+segment[1].bufsz = 0x895440
+segment[1].mem   = 0x149c70000
+segment[1].memsz = 0x896000
+segment[2].buf   = 0x7fda02c138c0
+segment[2].bufsz = 0x1d5b
+segment[2].mem   = 0x14a506000
+segment[2].memsz = 0x2000
+segment[3].buf   = 0x7fda02c15640
+segment[3].bufsz = 0x3580
+segment[3].mem   = 0x14a508000
+segment[3].memsz = 0x4000
+"""
+
+
+def only_the_older_call(host, rc, said):
+    """A running kernel without kexec_file_load, as Debian's for arm64. kexec -c ends with ``rc`` and says this."""
+    root, _release, runner, kexec = host
+    with open(f"{root}/proc/iomem", "w", encoding="utf-8") as file:
+        file.write(ARM64_IOMEM)
+    loaded = runner.answers["kexec -s -l"]
+    runner.answers["kexec -s -l"] = (253, "", "syscall kexec_file_load not available.")
+    runner.answers["kexec -c -d --mem-max=0x147dfffff -l"] = lambda: (rc, "", said) if rc else (*loaded()[:2], said)
+    return kexec.target(None, None, None)
+
+
+def test_a_kernel_that_only_has_the_older_call(host):
+    target = only_the_older_call(host, 0, ARM64_SAID)
+    kexec = host[3]
+    assert kexec.load(target) == "" and kexec.is_loaded(target)
+    assert [call[:2] for call in host[2].calls] == [["kexec", "-s"], ["kexec", "-c"]]
+
+
+@pytest.mark.parametrize(
+    "rc, said, words",
+    [
+        (0, ARM64_OVER_THE_IMAGE, r"outside of System RAM \(0x147e00000-0x14a50bfff\)"),
+        (0, ARM64_OVER_THE_IMAGE.partition("segment[3]")[0], "did not print where"),
+        # As kexec says it when it finds no place below --mem-max.
+        (
+            255,
+            "arm64_locate_kernel_segment: locate_hole failed\nkexec: load failed.\nCannot load /boot/vmlinuz",
+            "Cannot load /boot/vmlinuz",
+        ),
+        (1, "kexec_load failed: Operation not permitted", "Operation not permitted"),
+    ],
+)
+def test_the_older_call_that_would_overwrite_the_image_loads_nothing(host, rc, said, words):
+    target = only_the_older_call(host, rc, said)
+    kexec = host[3]
+    with pytest.raises(HotpmemError, match=f"kexec_file_load not available.*With the older system call: .*{words}"):
+        kexec.load(target)
+    assert (kexec.loaded, kexec.record()) == (False, None)
+
+
+def test_the_older_call_is_not_tried_when_the_kernel_was_refused(host):
+    host[2].answers["kexec -s -l"] = (255, "", "kexec_file_load failed: Key was rejected by service")
+    with pytest.raises(HotpmemError, match="Key was rejected"):
+        host[3].load(host[3].target(None, None, None))
+    assert [call[:2] for call in host[2].calls] == [["kexec", "-s"]]
 
 
 def test_all_problems_at_once(tmp_path, recorder):
@@ -265,8 +367,9 @@ def test_each_errno_has_its_own_hint(host, said, lockdown, told):
     with open(f"{root}/sys/kernel/security/lockdown", "w", encoding="utf-8") as file:
         file.write(f"{lockdown}\n")
     runner.answers["kexec -s -l"] = (255, "", said)
+    runner.answers["kexec -c -d"] = (1, "", "Cannot load it either")
     with pytest.raises(HotpmemError) as caught:
         kexec.load(kexec.target(None, None, None))
     assert said in caught.value.said and told in caught.value.todo
     assert (SIGNED in caught.value.todo) == (told == SIGNED or "Lockdown" in told)
-    assert caught.value.todo.endswith("Don't use kexec -c instead, because it may overwrite the saved image")
+    assert caught.value.todo.endswith("Don't use kexec -c by hand, because it may overwrite the saved image")
