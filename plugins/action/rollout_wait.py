@@ -3,8 +3,8 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Wait for a host that a dead controller left in its handoff: until it answers, and nothing hands it over any more.
 
-Such a host goes on alone. For a moment it still answers, then it is down, and then its new boot answers. Whoever asks it once meanwhile
-takes it for unreachable, or for held by somebody else.
+Such a host goes on alone. For a moment it still answers, then it is down, and then its new boot answers. A play that asks it once
+meanwhile takes it for unreachable, or for held by somebody else.
 """
 
 from __future__ import annotations

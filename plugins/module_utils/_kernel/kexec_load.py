@@ -214,12 +214,17 @@ class Kexec:
         try:
             self._load(target, ["-s"], _BY_HAND)
         except HotpmemError as error:
-            # kexec says the same for some images that the kernel refuses. The guard makes another attempt harmless.
-            if UNAVAILABLE not in error.said:
+            # kexec says the same for some images that the kernel refuses. Such an image must not get in by another call.
+            if UNAVAILABLE not in error.said or not self._has_only_the_older_call():
                 raise
             said = self._load_guarded(target, [])
             if said:
                 raise HotpmemError(error.what, f"{error.said}. With the older system call: {said}", error.todo) from error
+
+    def _has_only_the_older_call(self) -> bool:
+        """True when the running kernel was built without kexec_file_load. Distributions install this file with the kernel."""
+        release = self.sysfs.get("/proc/sys/kernel/osrelease")
+        return "# CONFIG_KEXEC_FILE is not set" in self.sysfs.get(f"/boot/config-{release}").splitlines()
 
     def _load(self, target: Target, options: List[str], todo: str) -> str:
         """Run kexec and return its output. Raises HotpmemError, whose last sentence is ``todo``."""

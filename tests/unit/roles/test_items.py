@@ -43,11 +43,11 @@ TASK = re.compile(r"^TASK \[hotpmem\.fleet\.(\w+) : (.*)\]", re.MULTILINE)
 
 
 def keys_of_an_item(node: object) -> list[set[str]]:
-    """All sets of options in an argument spec that contain a key of an item."""
+    """All sets of options in an argument spec that contain a key of an item. A path alone belongs to many things."""
     if not isinstance(node, dict):
         return []
     options = node.get("options")
-    mine = [set(options)] if isinstance(options, dict) and KEYS & set(options) else []
+    mine = [set(options)] if isinstance(options, dict) and (KEYS - {"path"}) & set(options) else []
     return mine + [found for value in node.values() for found in keys_of_an_item(value)]
 
 

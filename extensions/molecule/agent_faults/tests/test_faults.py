@@ -52,6 +52,8 @@ def test_two_controllers(node):
     node.wait_state("hotpmem-handoff", "inactive", "failed")
     assert node.agent("preflight")["exit"] == 0 and node.is_ram() and node.kept()
     assert node.agent("handoff --check")["exit"] == 0
+    prepared = node.agent("prepare")
+    assert prepared["exit"] == 0, prepared
 
 
 def test_the_controller_is_lost(node):

@@ -230,6 +230,8 @@ def only_the_older_call(host, rc, said):
     root, _release, runner, kexec = host
     with open(f"{root}/proc/iomem", "w", encoding="utf-8") as file:
         file.write(ARM64_IOMEM)
+    with open(f"{root}/boot/config-{_release}", "w", encoding="utf-8") as file:
+        file.write("CONFIG_KEXEC=y\n# CONFIG_KEXEC_FILE is not set\n")
     loaded = runner.answers["kexec -s -l"]
     runner.answers["kexec -s -l"] = (253, "", "syscall kexec_file_load not available.")
     runner.answers["kexec -c -d --mem-max=0x147dfffff -l"] = lambda: (rc, "", said) if rc else (*loaded()[:2], said)
@@ -265,9 +267,11 @@ def test_the_older_call_that_would_overwrite_the_image_loads_nothing(host, rc, s
     assert (kexec.loaded, kexec.record()) == (False, None)
 
 
-def test_the_older_call_is_not_tried_when_the_kernel_was_refused(host):
-    host[2].answers["kexec -s -l"] = (255, "", "kexec_file_load failed: Key was rejected by service")
-    with pytest.raises(HotpmemError, match="Key was rejected"):
+@pytest.mark.parametrize("said", ["kexec_file_load failed: Key was rejected by service", "syscall kexec_file_load not available."])
+def test_the_older_call_is_not_tried_when_the_kernel_was_refused(host, said):
+    """The second is what kexec prints for an image that it takes for damaged. This kernel has kexec_file_load."""
+    host[2].answers["kexec -s -l"] = (255, "", said)
+    with pytest.raises(HotpmemError, match=said):
         host[3].load(host[3].target(None, None, None))
     assert [call[:2] for call in host[2].calls] == [["kexec", "-s"]]
 
