@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ansible-test sanity, without docker. It wants to stand in ansible_collections/hotpmem/fleet, so it gets a copy of what git has, but
-# for what no collection ships: the lab, the helper's tests (ruff and mypy see to them), and captured sysfs trees.
+# for what no collection ships: the lab, the helper's tests (ruff and mypy see to them), the programs that scenarios put on machines, and
+# captured sysfs trees.
 # Usage: [VENV=.venv] sanity.sh [argument of ansible-test …]. VENV is the virtual environment whose ansible-core and Python it runs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -12,7 +13,7 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 copy=$PWD/build/sanity/$version/ansible_collections/hotpmem/fleet
 rm -rf "$copy"
 mkdir -p "$copy"
-git ls-files -z --cached --others --exclude-standard | grep -zEv '^(\.ci|tests/(bench|demo|fleet|helper|lab|setup|unit/fixtures))/' | rsync -a --from0 --files-from=- ./ "$copy/"
+git ls-files -z --cached --others --exclude-standard | grep -zEv '^(\.ci|extensions/molecule/[a-z_]+/files|tests/(bench|demo|fleet|helper|lab|setup|unit/fixtures))/' | rsync -a --from0 --files-from=- ./ "$copy/"
 git -C "$copy" init --quiet
 git -C "$copy" add --all
 
