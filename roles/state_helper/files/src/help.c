@@ -44,7 +44,7 @@ void help_print(void)
 "  cycles      Shows the cycle counter, the clock (CLOCK_BOOTTIME) at the same moment, and the\n"
 "              frequency of the counter.\n"
 "  prepare     Moves the items' files on a tmpfs into huge pages, so that a save reads them faster.\n"
-"              Programs may go on using the files. Their contents do not change, and no hole is filled.\n"
+"              Programs may go on using the files, which do not change. Holes are not filled.\n"
 "              Needs Linux 6.1. Where the kernel can't move a part of a file, it stays as it is.\n"
 "\n"
 "OPTIONS\n"
