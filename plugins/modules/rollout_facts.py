@@ -78,7 +78,9 @@ needs:
       type: list
       elements: str
 history:
-  description: The last cycles of this host, at most 20, the newest last. What a record does not hold is null.
+  description:
+    - The last cycles of this host, at most 20, the newest last. What a record does not hold is null.
+    - C(items) of a record is a list with C(name) and C(status) of each item (V(restored), V(cold), V(down) or V(running)).
   type: list
   elements: dict
   returned: when O(gather) has V(history)
@@ -104,10 +106,6 @@ history:
     save_seconds:
       description: Seconds that the save took.
       type: float
-    items:
-      description: C(name) and C(status) of each item (V(restored), V(cold), V(down) or V(running)).
-      type: list
-      elements: dict
     kernel:
       description: The release of the kernel that the cycle led to.
       type: str

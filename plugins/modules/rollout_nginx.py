@@ -81,18 +81,20 @@ warnings_text:
 import contextlib
 import os
 import stat
-import subprocess
 import tempfile
 import time
-from typing import Any, Dict, List, Set
+from typing import Any, Dict, Set
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._host.errors import HotpmemError, from_os_error
+from ..module_utils._host.errors import HotpmemError
+from ..module_utils._host.programs import Runner
 from ..module_utils._module import run
 from ..module_utils._rollout.nginx_upstream import edit, servers
 
 INTERVAL = 0.2
+_TIMEOUT = 60.0  # seconds for a command of nginx
+_PUT_BACK = "The file was put back as it was. Check nginx on the load balancer, and the keys test and reload of the hook"
 
 
 def write(path: str, text: str) -> None:
@@ -110,19 +112,6 @@ def write(path: str, text: str) -> None:
     except BaseException:
         os.unlink(name)
         raise
-
-
-def command(argv: List[str], what: str) -> None:
-    """Run a command of nginx."""
-    try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
-    except OSError as error:
-        raise from_os_error(f"Cannot {what}", error, "Set the keys test and reload of the hook") from None
-    except subprocess.TimeoutExpired:
-        raise HotpmemError(f"Cannot {what}", f"{' '.join(argv)} did not end within 60 s", "Check nginx on the load balancer") from None
-    if done.returncode:
-        said = " ".join((done.stderr.strip() or done.stdout.strip()).split())[-300:]
-        raise HotpmemError(f"Cannot {what}", f"{' '.join(argv)} ended with {done.returncode}: {said}", "The file was put back as it was")
 
 
 def workers(pid_file: str) -> Set[int]:
@@ -168,12 +157,13 @@ def act(module: AnsibleModule) -> Dict[str, Any]:
         )
     notes = [f"{server} was already down in {path}, and was left so"] if edited.down else []
     changed = edited.text != before
+    runner = Runner()
     if changed and not module.check_mode:
         old = workers(params["pid_file"])
         write(path, edited.text)
         try:
-            command(params["test"], "test the configuration of nginx")
-            command(params["reload"], "reload nginx")
+            runner.check(params["test"], "Cannot test the configuration of nginx", _PUT_BACK, timeout=_TIMEOUT)
+            runner.check(params["reload"], "Cannot reload nginx", _PUT_BACK, timeout=_TIMEOUT)
         except BaseException:
             write(path, before)
             raise

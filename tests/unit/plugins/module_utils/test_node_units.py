@@ -178,6 +178,16 @@ exit $(cat {root}/code)
 """
 
 
+def holding(path):
+    """A process that holds a lock."""
+    child = subprocess.Popen(["flock", "--no-fork", str(path), "sleep", "60"], start_new_session=True)
+    deadline = time.monotonic() + 30
+    while subprocess.run(["flock", "--nonblock", str(path), "true"], check=False).returncode == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return child
+
+
 class Host:
     """A directory that stands in for a machine, with a raw namespace and a helper that answers what the test says."""
 
@@ -540,7 +550,7 @@ def test_at_the_deadline_a_stranger_with_the_same_number_lives_on(host):
     run = host.root / "run/hotpmem"
     run.mkdir(parents=True)
     stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    holder = subprocess.Popen(["flock", "--no-fork", str(run / "restore.lock"), "sleep", "60"], start_new_session=True)
+    holder = holding(run / "restore.lock")
     try:
         for written in (f"{stranger.pid}\n", f"{stranger.pid} 1\n", "\n"):
             (run / "early.pid").write_text(written)
@@ -561,7 +571,7 @@ def test_a_restore_that_is_over_waits_for_nobody(host, how):
     run = host.root / "run/hotpmem"
     run.mkdir(parents=True)
     (run / "restore.json").write_text("{}")
-    holder = subprocess.Popen(["flock", "--no-fork", str(run / "restore.lock"), "sleep", "60"], start_new_session=True)
+    holder = holding(run / "restore.lock")
     try:
         unit = host.start(how)
         assert unit.wait(5) == 0 and holder.poll() is None

@@ -16,20 +16,30 @@ import pytest
 
 MODULE = "ansible_collections.hotpmem.fleet.plugins.modules.host_files"
 # The arguments of a module are one JSON text on standard input when it is run by hand.
-RUN = "import sys, importlib; sys.path.insert(0, sys.argv.pop()); importlib.import_module(sys.argv.pop()).main()"
+RUN = "import sys, importlib; importlib.import_module(sys.argv.pop()).main()"
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the module gives files to root")
 
 
 TOP = Path(__file__).resolve().parents[4]
-# ansible-test has a copy of the checkout below ansible_collections.
-COLLECTIONS = TOP.parents[2] if TOP.parents[1].name == "ansible_collections" else TOP / ".venv/collections"
+
+
+@pytest.fixture(scope="module")
+def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A collections path with this checkout: neither the newest core's environment nor ansible-test has one of its own."""
+    path = tmp_path_factory.mktemp("collections")
+    (path / "ansible_collections/hotpmem").mkdir(parents=True)
+    (path / "ansible_collections/hotpmem/fleet").symlink_to(TOP)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _collections_path(collections: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(collections))
 
 
 def call(check: bool = False, **options: Any) -> dict[str, Any]:
     text = json.dumps({"ANSIBLE_MODULE_ARGS": {**options, "_ansible_check_mode": check, "_ansible_diff": True}})
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, MODULE, str(COLLECTIONS)], input=text, capture_output=True, text=True, check=False, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", RUN, MODULE], input=text, capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout, done.stderr
     return json.loads(done.stdout)
 
