@@ -17,10 +17,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.hotpmem.fleet.plugins.action import kexec_jump as jump
 
 # The unit starts a Python before it claims the host, so both are asked.
-REST = (
-    "cat /proc/sys/kernel/random/boot_id; systemctl is-system-running 2>/dev/null; "
-    f"systemctl is-active hotpmem-handoff.service 2>/dev/null; {jump.CLAIM}; true"
-)
+REST = f"cat /proc/sys/kernel/random/boot_id; {jump.STOPPING}; systemctl is-active hotpmem-handoff.service 2>/dev/null; {jump.CLAIM}; true"
 AT_WORK = ("active", "activating", "deactivating", "reloading")
 PAUSE = 0.5  # seconds between two questions
 

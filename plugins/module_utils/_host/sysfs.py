@@ -15,6 +15,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from .errors import HotpmemError, SystemCallError
 
+SHMEM_ENABLED = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 _KILL_AFTER = 2.0  # seconds that the parent waits after the child's alarm before it sends SIGKILL
 
 _HINTS = {

@@ -18,13 +18,12 @@ from .errors import HotpmemError
 from .programs import Runner
 from .size import align_up, format_size
 from .small_files import read
-from .sysfs import Sysfs, mounted
+from .sysfs import SHMEM_ENABLED, Sysfs, mounted
 from .systemd import Services
 
 HUGE = ("never", "within_size", "always", "advise")
 UNITS = "/etc/systemd/system"
 MARK = "# Role hotpmem.fleet.state_tmpfs."
-SHMEM_ENABLED = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 _PATH = re.compile(r"(/[A-Za-z0-9_:@+][A-Za-z0-9._:@+-]*)+")  # no text that a unit or the kernel would read in another way
 _TIMEOUT = 60.0
 

@@ -13,11 +13,10 @@ from typing import Any, Dict, Mapping, Sequence
 
 from .._host.errors import HotpmemError
 from .._host.size import format_size
-from .._host.sysfs import Sysfs, mount_of, mounted
+from .._host.sysfs import SHMEM_ENABLED, Sysfs, mount_of, mounted
 from .._memory.memory_map import meminfo
 from .state_copy import DONE, Helper, Item, failure
 
-SHMEM_ENABLED = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 _GRACE = 60.0  # seconds beyond its own limit that the helper may take: one huge page, and the list of the files
 _STOPPED = {"time": "the time was over", "memory": "no free memory was left in pieces of that size"}
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Sequence
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.after_boot import CYCLES
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import jump_target
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import Records
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import boot_id, unescape_mount
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import boot_id, mount_of, mounted
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import Services
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image import budget as of_phases
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image.timeline import lines, systemd_times
@@ -67,7 +67,7 @@ def host_of(engine: Engine, settings: Settings, cycle: Mapping[str, Any]) -> of_
         early_restore=settings.early_restore,
         initrd_seconds=float(times.get("initrd") or 0),
         lacking=[word for word in settings.jump_arguments if word not in arguments],
-        small_pages=_small_pages(sysfs.get("/proc/mounts"), [kept.path for kept in settings.items]),
+        small_pages=_small_pages(mounted(sysfs), [kept.path for kept in settings.items]),
         prepared=2 * (prepared.get("huge_bytes") or 0) > (prepared.get("bytes") or 0),
         late_units=[one.get("Id", "?") for one in defaults if one.get("DefaultDependencies") == "yes"],
         console=of_phases.serial_lines(arguments, sysfs.get("/sys/class/tty/console/active")),
@@ -83,15 +83,11 @@ def _written(engine: Engine, seconds: float) -> int:
     return sum(len(line.encode()) + 1 for match, line in found if match and float(match[1]) <= seconds)
 
 
-def _small_pages(mounts: str, paths: List[str]) -> List[str]:
-    """The paths that lie on a tmpfs without huge pages. mounts: of /proc/mounts (proc_pid_mounts(5))."""
-    tmpfs: Dict[str, str] = {}
-    for fields in (line.split(" ") for line in mounts.splitlines()):
-        if len(fields) >= 4:
-            tmpfs[unescape_mount(fields[1])] = fields[3] if fields[2] == "tmpfs" else ""
-    found = []
-    for path in paths:
-        place = max((one for one in tmpfs if f"{path}/".startswith(one.rstrip("/") + "/")), key=len, default="")
-        if tmpfs.get(place) and not any(option.startswith(_HUGE) for option in tmpfs[place].split(",")):
-            found.append(path)
-    return found
+def _small_pages(mounts: Sequence[Dict[str, str]], paths: List[str]) -> List[str]:
+    """The paths that lie on a tmpfs without huge pages. mounts: what mounted() returned."""
+    holders = {path: mount_of(path, mounts) for path in paths}
+    return [
+        path
+        for path, mount in holders.items()
+        if mount.get("type") == "tmpfs" and not any(option.startswith(_HUGE) for option in mount["options"].split(","))
+    ]

@@ -373,7 +373,11 @@ def test_budget_by_command(booted, machine, tmp_path, monkeypatch):
     for name, text in (
         ("/proc/cmdline", "ro console=ttyS0,115200"),
         ("/sys/class/tty/console/active", "ttyS0"),
-        ("/proc/mounts", "root / ext4 rw 0 0\ntmpfs /srv/cache tmpfs rw,size=1G 0 0\ntmpfs /srv/must tmpfs rw,huge=within_size 0 0\n"),
+        (
+            "/proc/self/mountinfo",
+            "1 0 254:1 / / rw - ext4 root rw\n2 1 0:40 / /srv/cache rw - tmpfs tmpfs rw,size=1G\n"
+            "3 1 0:41 / /srv/must rw - tmpfs tmpfs rw,huge=within_size\n",
+        ),
     ):
         os.makedirs(os.path.dirname(engine.sysfs.path(name)), exist_ok=True)
         Path(engine.sysfs.path(name)).write_text(text)
