@@ -39,6 +39,9 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
 class Fleet:
     """A directory with the hosts, their inventory and the journals."""
 
+    # The stdout callback that the playbooks run with.
+    callback = "ansible.builtin.default"
+
     def __init__(self, where: Path, names: list[str], **script: Mapping[str, Any]) -> None:
         self.where, self.names = where, names
         self.hosts = where / "hosts"
@@ -95,6 +98,7 @@ class Fleet:
             "ANSIBLE_HOME": str(self.where / "home"),
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+            "ANSIBLE_STDOUT_CALLBACK": self.callback,
             "LC_ALL": "C.UTF-8",
             "PYTHONDONTWRITEBYTECODE": "1",
         }

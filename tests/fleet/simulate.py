@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Takes fleets of stand-in hosts through a rollout, and measures the controller: time, memory and journal for each host.
 
-The hosts answer at once and reboot in no time, so what is measured is the controller's own work. Memory is the largest sum of the
-proportional set sizes (PSS) of ansible-playbook and its workers, which counts a page that they share only once.
+The hosts answer at once and reboot in no time, so what is measured is the controller's own work, with the callback hotpmem.fleet.rollout
+or another one. Memory is the largest sum of the proportional set sizes (PSS) of ansible-playbook and its workers, which counts a page that
+they share only once.
 
-Usage: simulate.py [--hosts 10,100,300,1000] [--forks 20] [--budget-mib 1536]
+Usage: simulate.py [--hosts 10,100,300,1000] [--forks 20] [--callback hotpmem.fleet.rollout] [--budget-mib 1536]
 """
 
 from __future__ import annotations
@@ -50,11 +51,12 @@ class Watch(threading.Thread):
             time.sleep(0.5)
 
 
-def measure(count: int, forks: int) -> dict[str, float]:
+def measure(count: int, forks: int, callback: str) -> dict[str, float]:
     """Take a fleet of this size through a rollout."""
     where = Path(tempfile.mkdtemp(prefix="hotpmem-fleet-"))
     try:
         fleet = Fleet(where / "fleet", [f"node{number:04}" for number in range(1, count + 1)])
+        fleet.callback = callback
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         begin = time.monotonic()
         log = where / "log"
@@ -88,6 +90,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--hosts", default="10,100,300,1000")
     parser.add_argument("--forks", type=int, default=20)
+    parser.add_argument("--callback", default="hotpmem.fleet.rollout", help="the stdout callback")
     parser.add_argument("--budget-mib", type=int, default=1536, help="the most memory that is allowed")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     args = parser.parse_args()
@@ -95,7 +98,7 @@ def main() -> int:
     print("| hosts | seconds | a host | CPU seconds a host | peak MiB | journal bytes a host | output bytes a host | calls a host |")
     print("|---|---|---|---|---|---|---|---|")
     for count in (int(word) for word in args.hosts.split(",")):
-        one = measure(count, args.forks)
+        one = measure(count, args.forks, args.callback)
         found.append(one)
         print(
             f"| {count} | {one['seconds']:.0f} | {one['seconds'] / count:.2f} | {one['cpu_seconds'] / count:.2f} | {one['peak_mib']:.0f} "

@@ -26,6 +26,14 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         return {"changed": False, "rollout_event": self._task.args["event"], "rollout": self._task.args.get("state")}
 """
+COUNT_FROZEN = """
+import gc
+from ansible.plugins.action import ActionBase
+
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        return {"changed": False, "objects": gc.get_freeze_count()}
+"""
 
 
 def step(event, state=None, **more):
@@ -233,3 +241,16 @@ def test_verbose_shows_what_the_default_callback_shows(command):
         "next: retry it",
     ):
         assert text in done.stdout, text
+
+
+def test_a_worker_collects_no_garbage_of_the_controller(command, tmp_path):
+    """It would write to each page of the controller's memory, and have copies of them."""
+    words, environment = command
+    (tmp_path / "action_plugins/count_frozen.py").write_text(COUNT_FROZEN)
+    (tmp_path / "library/count_frozen.py").write_text("")
+    tasks = [{"count_frozen": {}, "register": "frozen"}, {"ansible.builtin.debug": {"msg": "frozen={{ frozen.objects }}"}}]
+    (tmp_path / "play.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    counts = [int(count) for count in re.findall(r"frozen=(\d+)", done.stdout)]
+    # ansible-core alone has some 100,000 objects.
+    assert len(counts) == 3 and min(counts) > 50_000, done.stdout + done.stderr
