@@ -126,6 +126,11 @@ def kept_items(entries: Any) -> List[Kept]:
     ]
 
 
+def items_with_units(entries: Sequence[Dict[str, Any]]) -> List[Kept]:
+    """The items of the option ``items`` of a module, where all other keys may hold anything. Raises HotpmemError."""
+    return kept_items([{key: entry.get(key) for key in ("name", "path", "unit")} for entry in entries])
+
+
 def _value(name: str, value: Any, default: Any) -> Any:
     """Convert value to the type of default. Raises ValueError when the value does not fit."""
     if name == "reserve":
