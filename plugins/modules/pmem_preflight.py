@@ -122,11 +122,11 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     target = engine.kexec.target(params["kernel"], params["initrd"], params["command_line"])
     settings = Settings(items=items_with_units(params["items"]))
     units = StateUnits(engine.sysfs, Services(engine.runner, settings.stop_timeout), settings)
-    numbers = engine.preflight.require(
+    found = engine.preflight.check(
         params["namespace"] or "", settings.state_items, parse_size(params["reserve"]), params["kexec"], target, of_units=units.problems
     )
-    found = {"kernel": target.kernel or None, "initrd": target.initrd or None, "chosen": target.chosen}
-    return {"ok": True, "reasons": [], "numbers": numbers, **found}
+    jump = {"kernel": target.kernel or None, "initrd": target.initrd or None, "chosen": target.chosen}
+    return {"ok": True, "reasons": [], "numbers": found.require(), **jump}
 
 
 def main() -> None:

@@ -130,9 +130,9 @@ class Handoff:
     def preflight(self) -> Dict[str, Any]:
         """Check that a handoff can succeed, and return the numbers. Changes nothing. Raises HotpmemError with every reason against it."""
         one, target = self.settings, self.target()
-        numbers = self.engine.preflight.require(
+        numbers = self.engine.preflight.check(
             one.namespace, one.state_items, one.reserve, target is not None, target, of_units=self.units.problems
-        )
+        ).require()
         found = self.namespace
         device = self.engine.hotplug.device_of(found)
         image = self.engine.converter.image_of(device) if device and not one.force else ""
