@@ -9,9 +9,9 @@ import contextlib
 from typing import List
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import jump_target
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.host_report import HostReport
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.hotplug import Transition
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.jump_target import jump_target
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.preflight import Readiness
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
