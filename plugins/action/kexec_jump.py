@@ -22,6 +22,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.text.converters import to_text
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.words import visible
 
 display = Display()
 
@@ -150,7 +151,7 @@ def _doing(answer: Answer | None) -> str:
     if answer is None:
         return "waiting for its new boot, it does not answer"
     said = answer.log.strip().splitlines()
-    return "waiting for its jump, it still runs its old boot" + (f" and says: {said[-1]}" if said else "")
+    return "waiting for its jump, it still runs its old boot" + (f" and says: {visible(said[-1])}" if said else "")
 
 
 class ActionModule(ActionBase):

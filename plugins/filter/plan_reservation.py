@@ -10,7 +10,8 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import parse_size
-from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.reservation import Machine, Planner, Wish
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.free_memory import Machine, Wish
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.reservation import Planner
 from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.memory_map import usable_ram
 
 DOCUMENTATION = r"""

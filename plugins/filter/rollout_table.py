@@ -30,8 +30,8 @@ options:
 
 EXAMPLES = r"""
 - name: Show how the run ended
-  ansible.builtin.debug:
-    msg: "{{ (journal | hotpmem.fleet.rollout_table).splitlines() }}"
+  hotpmem.fleet.print_lines:
+    lines: "{{ (journal | hotpmem.fleet.rollout_table).splitlines() }}"
 """
 
 RETURN = r"""

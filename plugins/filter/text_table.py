@@ -31,8 +31,8 @@ options:
 
 EXAMPLES = r"""
 - name: Show a table
-  ansible.builtin.debug:
-    msg: "{{ [['node1', '2.0 GiB'], ['node2', '1.5 GiB']] | hotpmem.fleet.text_table(['host', 'memory']) }}"
+  hotpmem.fleet.print_lines:
+    lines: "{{ ([['node1', '2.0 GiB'], ['node2', '1.5 GiB']] | hotpmem.fleet.text_table(['host', 'memory'])).splitlines() }}"
 """
 
 RETURN = r"""

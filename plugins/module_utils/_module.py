@@ -45,11 +45,13 @@ def run(module: AnsibleModule, act: Callable[[AnsibleModule], Dict[str, Any]], h
 
 
 def write_file(module: AnsibleModule, path: str, content: str) -> None:
-    """Replace a file. atomic_move() keeps what SELinux wants of the name."""
+    """Replace a file as a whole. An existing one keeps its owner, mode and SELinux context, which is why Ansible moves it."""
     handle, name = tempfile.mkstemp(prefix=".hotpmem-", dir=os.path.dirname(path))
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content.encode())
+            file.flush()
+            os.fsync(file.fileno())
         module.atomic_move(name, path)
     finally:
         if os.path.exists(name):

@@ -108,7 +108,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.hotplug import ROADS
-from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings, kept_items
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings, items_with_units
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.state_units import StateUnits
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import parse_size
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import Services
@@ -120,13 +120,13 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     engine = Engine(helper=params["helper"], road=params["road"])
     target = engine.kexec.target(params["kernel"], params["initrd"], params["command_line"])
-    settings = Settings(items=kept_items([{key: one.get(key) for key in ("name", "path", "unit")} for one in params["items"]]))
+    settings = Settings(items=items_with_units(params["items"]))
     units = StateUnits(engine.sysfs, Services(engine.runner, settings.stop_timeout), settings)
-    numbers = engine.preflight.require(
+    found = engine.preflight.check(
         params["namespace"] or "", settings.state_items, parse_size(params["reserve"]), params["kexec"], target, of_units=units.problems
     )
-    found = {"kernel": target.kernel or None, "initrd": target.initrd or None, "chosen": target.chosen}
-    return {"ok": True, "reasons": [], "numbers": numbers, **found}
+    jump = {"kernel": target.kernel or None, "initrd": target.initrd or None, "chosen": target.chosen}
+    return {"ok": True, "reasons": [], "numbers": found.require(), **jump}
 
 
 def main() -> None:

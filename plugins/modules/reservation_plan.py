@@ -92,7 +92,8 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._host.programs impor
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import parse_size
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs, require_root
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.boot_loader import BootLoader
-from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.reservation import Planner, Wish
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.free_memory import Wish
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.reservation import Planner
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.reservation_input import read_machine
 from ansible_collections.hotpmem.fleet.plugins.module_utils._module import run
 

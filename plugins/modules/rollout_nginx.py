@@ -80,8 +80,6 @@ warnings_text:
 
 import contextlib
 import os
-import stat
-import tempfile
 import time
 from typing import Any, Dict, Set
 
@@ -89,29 +87,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._host.errors import HotpmemError
 from ..module_utils._host.programs import Runner
-from ..module_utils._module import run
+from ..module_utils._module import run, write_file
 from ..module_utils._rollout.nginx_upstream import edit, servers
 
 INTERVAL = 0.2
 _TIMEOUT = 60.0  # seconds for a command of nginx
 _PUT_BACK = "The file was put back as it was. Check nginx on the load balancer, and the keys test and reload of the hook"
-
-
-def write(path: str, text: str) -> None:
-    """Replace a file in one step, with the same owner and mode."""
-    known = os.stat(path)
-    handle, name = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".hotpmem-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            os.fchmod(file.fileno(), stat.S_IMODE(known.st_mode))
-            os.fchown(file.fileno(), known.st_uid, known.st_gid)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def workers(pid_file: str) -> Set[int]:
@@ -145,7 +126,7 @@ def act(module: AnsibleModule) -> Dict[str, Any]:
     """Plan; unless in check mode, change the file, reload and wait."""
     params = module.params
     path, server, drained = os.path.realpath(params["file"]), params["server"], params["state"] == "drained"
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         before = file.read()
     edited = edit(before, server, drained)
     if not edited.found:
@@ -160,12 +141,12 @@ def act(module: AnsibleModule) -> Dict[str, Any]:
     runner = Runner()
     if changed and not module.check_mode:
         old = workers(params["pid_file"])
-        write(path, edited.text)
+        write_file(module, path, edited.text)
         try:
             runner.check(params["test"], "Cannot test the configuration of nginx", _PUT_BACK, timeout=_TIMEOUT)
             runner.check(params["reload"], "Cannot reload nginx", _PUT_BACK, timeout=_TIMEOUT)
         except BaseException:
-            write(path, before)
+            write_file(module, path, before)
             raise
         # The reload is a signal, so the old workers still run when the command ends.
         left = wait(params["pid_file"], old, params["timeout"]) if drained else set()

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).parents[2]
-sys.path[:0] = [str(Path(__file__).parent), str(TOP / "tests/lab")]
+sys.path[:0] = [str(Path(__file__).parent), str(TOP / "tests/lab"), str(TOP / "tests/demo")]
 
+import lab_play
 from client import Client, Gap, longest_gap, store
 from downtime_report import Handoff, Measured, as_json, exchanges, goals, own_seconds, table
 from hotlab import lab, machine, ssh
@@ -120,12 +121,9 @@ class Bench:
     def play(self, playbook: str | Path, **variables: object) -> None:
         """Run a playbook as the demo does; its output goes to build/bench/{title}-*.log. Raises BenchError."""
         log = BUILD / f"{self.title}-{str(playbook).rpartition('/')[2].removesuffix('.yml')}.log"
-        inventory = lab.folder(self.options.name) / "inventory.yml"
         variables["deadline"] = int(DEADLINE * self.patience)
-        command = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(inventory), str(playbook),
-                   "--extra-vars", f"@{DEMO}/vars.yml", "--extra-vars", json.dumps(variables)]  # fmt: skip
-        env = dict(os.environ, ANSIBLE_CONFIG=str(TOP / "ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(TOP / ".venv/collections"),
-                   ANSIBLE_NOCOLOR="1", ANSIBLE_TIMEOUT=str(CONNECT * self.patience), PYTHONUNBUFFERED="1")  # fmt: skip
+        command = lab_play.command(lab.folder(self.options.name) / "inventory.yml", playbook, **variables)
+        env = lab_play.environment(ANSIBLE_TIMEOUT=str(CONNECT * self.patience), PYTHONUNBUFFERED="1")
         begin = told = time.monotonic()
         title = log.stem.partition("-")[2]
         say(f"{title} ...")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import resource
 import stat
@@ -23,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).parents[2]
-sys.path.insert(0, str(TOP / "tests/lab"))
+sys.path[:0] = [str(TOP / "tests/lab"), str(TOP / "tests/demo")]
+import lab_play
 from hotlab import lab, machine
 
 NAME = "fleet"
@@ -78,18 +78,8 @@ class Bench:
 
     def play(self, playbook: str, log: str, limit: str = "all", **variables: Any) -> float:
         """Run a play with the wrapper. Returns its seconds. Raises RuntimeError."""
-        command = [
-            str(Path(sys.executable).with_name("ansible-playbook")), "--inventory", str(self.inventory), playbook, "--limit", limit,
-            "--extra-vars", f"@{TOP}/tests/demo/vars.yml", "--extra-vars", json.dumps(variables),
-        ]  # fmt: skip
-        env = {
-            **os.environ,
-            "ANSIBLE_CONFIG": str(TOP / "ansible.cfg"),
-            "ANSIBLE_COLLECTIONS_PATH": str(TOP / ".venv/collections"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_SSH_EXECUTABLE": str(self.wrapper),
-            "HOTPMEM_SSH_LOG": str(BUILD / f"{log}.ssh"),
-        }
+        command = lab_play.command(self.inventory, playbook, "--limit", limit, **variables)
+        env = lab_play.environment(ANSIBLE_SSH_EXECUTABLE=str(self.wrapper), HOTPMEM_SSH_LOG=str(BUILD / f"{log}.ssh"))
         (BUILD / f"{log}.ssh").write_text("")
         begin = time.monotonic()
         with (BUILD / f"{log}.log").open("w") as file:

@@ -17,6 +17,7 @@ import sys
 import time
 from pathlib import Path
 
+import lab_play
 from rich.console import Console
 from rich.table import Table
 
@@ -49,12 +50,8 @@ class Demo:
     def play(self, title: str, playbook: str, **variables: str) -> None:
         """Run a playbook; show the task it is at, and the tail of its log when it fails."""
         log = BUILD / f"{title.replace(' ', '-')}.log"
-        command = [str(Path(sys.executable).with_name("ansible-playbook")), "--inventory", str(self.inventory), playbook,
-                   "--extra-vars", f"@{CHECKOUT}/tests/demo/vars.yml"]  # fmt: skip
-        for name, value in variables.items():
-            command += ["--extra-vars", f"{name}={value}"]
-        env = dict(os.environ, ANSIBLE_CONFIG=str(CHECKOUT / "ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(CHECKOUT / ".venv/collections"),
-                   ANSIBLE_NOCOLOR="1", PYTHONUNBUFFERED="1")  # fmt: skip
+        command = lab_play.command(self.inventory, playbook, **variables)
+        env = lab_play.environment(PYTHONUNBUFFERED="1")
         start = time.monotonic()
         with log.open("w") as file, console.status(title) as status:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)

@@ -24,7 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TOP = Path(__file__).parents[2]
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(TOP / "tests/demo")]
+import lab_play
 from hotlab import lab, machine
 
 NAME = "kills"
@@ -60,19 +61,21 @@ class Node:
             return ""
         return done.stdout.decode(errors="replace")
 
-    def start(self, playbook: str, **variables: object) -> subprocess.Popen[bytes]:
+    def start(self, playbook: str) -> subprocess.Popen[bytes]:
         """Start a play in a new process group."""
-        command = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(lab.folder(NAME) / "inventory.yml"), playbook]
-        given = {
-            "hotpmem_node_agent": False,
-            "hotpmem_lease": self.args.lease,
-            "demo_mib": self.args.mib,
+        variables = {
+            "confirm": False,
             "demo_manifests": str(BUILD),
+            "demo_mib": self.args.mib,
+            "hotpmem_journal_dir": str(BUILD / "rollouts"),
+            "hotpmem_lease": self.args.lease,
+            "hotpmem_node_agent": False,
+            "hotpmem_rollout": self.host,
+            "resume": False,
         }
-        rollout = {"confirm": False, "hotpmem_rollout": self.host, "resume": False, "hotpmem_journal_dir": str(BUILD / "rollouts")}
-        command += ["--limit", f"{self.host},localhost", "--extra-vars", f"@{TOP}/tests/demo/vars.yml"]
-        command += ["--extra-vars", json.dumps({**given, **rollout, **variables})]
-        env = dict(os.environ, ANSIBLE_CONFIG=str(TOP / "ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(TOP / ".venv/collections"))
+        inventory = lab.folder(NAME) / "inventory.yml"
+        command = lab_play.command(inventory, playbook, "--limit", f"{self.host},localhost", **variables)
+        env = lab_play.environment()
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env, start_new_session=True

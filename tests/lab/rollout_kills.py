@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).parents[2]
-sys.path[:0] = [str(Path(__file__).parent), str(TOP / "tests/fleet")]
+sys.path[:0] = [str(Path(__file__).parent), str(TOP / "tests/fleet"), str(TOP / "tests/demo")]
+import lab_play
 from fleet import family
 from hotlab import lab, machine
 
@@ -63,11 +64,8 @@ class Rollout:
             "hotpmem_journal_dir": str(BUILD / "journal"),
             "hotpmem_rollout": self.name,
         }
-        command = [
-            str(Path(sys.executable).with_name("ansible-playbook")), "--inventory", str(lab.folder(NAME) / "inventory.yml"), playbook,
-            "--extra-vars", f"@{TOP}/tests/demo/vars.yml", "--extra-vars", json.dumps(variables),
-        ]  # fmt: skip
-        env = dict(os.environ, ANSIBLE_CONFIG=str(TOP / "ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(TOP / ".venv/collections"))
+        command = lab_play.command(lab.folder(NAME) / "inventory.yml", playbook, **variables)
+        env = lab_play.environment()
         with self.log.open("ab") as log:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env)
 

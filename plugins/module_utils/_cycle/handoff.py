@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from dataclasses import replace
 from functools import partial
 from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple, Union
 
@@ -27,6 +26,7 @@ from .._kernel.kexec_load import UNLOAD, Target
 from .._memory.namespace import Namespace
 from .after_boot import clear_cold
 from .engine import Engine
+from .jump_target import jump_target, uses_own_initrd
 from .node_settings import Settings, items_of
 from .state_units import StateUnits
 
@@ -55,26 +55,6 @@ class HandoffFailed(HotpmemError):
 def boottime_ns() -> int:
     """CLOCK_BOOTTIME in nanoseconds (clock_gettime(2))."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-
-def jump_target(engine: Engine, settings: Settings) -> Optional[Target]:
-    """The kernel, initrd and command line that a handoff jumps to. None: it reboots through firmware.
-
-    The running kernel's stand in for those that the settings omit.
-
-    The handoff loads this target, and preflight and status check the same one. An initrd that the collection builds counts once
-    it exists. It has the modules of the running kernel, so another kernel gets its own initrd.
-    """
-    if settings.method == "firmware":
-        return None
-    target = engine.kexec.target(settings.kernel or None, settings.initrd or None, settings.command_line or None, settings.jump_arguments)
-    own = engine.jump_initrd.ready() if uses_own_initrd(engine, settings, target) else ""
-    return replace(target, check=settings.jump_check, initrd=own or target.initrd)
-
-
-def uses_own_initrd(engine: Engine, settings: Settings, target: Optional[Target]) -> bool:
-    """True when a handoff to this target uses the initrd that the collection builds, if it can be built."""
-    return target is not None and settings.own_initrd and bool(target.kernel) and target.kernel == engine.kexec.stock()[0]
 
 
 class Handoff:
@@ -130,9 +110,9 @@ class Handoff:
     def preflight(self) -> Dict[str, Any]:
         """Check that a handoff can succeed, and return the numbers. Changes nothing. Raises HotpmemError with every reason against it."""
         one, target = self.settings, self.target()
-        numbers = self.engine.preflight.require(
+        numbers = self.engine.preflight.check(
             one.namespace, one.state_items, one.reserve, target is not None, target, of_units=self.units.problems
-        )
+        ).require()
         found = self.namespace
         device = self.engine.hotplug.device_of(found)
         image = self.engine.converter.image_of(device) if device and not one.force else ""

@@ -7,13 +7,11 @@ The format: https://prometheus.io/docs/instrumenting/exposition_formats/ and doc
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from statistics import median
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from .._host.errors import HotpmemError
+from .._host.replace_file import replace_file
 from .._host.sysfs import Sysfs
 
 NAME = "hotpmem.prom"  # the collector reads only files whose names end in .prom
@@ -113,21 +111,12 @@ def text_of(found: Mapping[str, Sequence[Sample]]) -> str:
 def write(sysfs: Sysfs, directory: str, text: str) -> str:
     """Replace the file in directory, so that a reader sees the old content or the new. Returns its path. Raises HotpmemError.
 
-    Another user may own the directory. So the file is created under a new name, and no symbolic link there is followed.
+    Another user may own the directory.
     """
-    folder = sysfs.path(directory)
     name = f"{directory.rstrip('/')}/{NAME}"
-    temporary = ""
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=".hotpmem-", suffix=".new", dir=folder)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o644)  # node_exporter runs as another user
-            file.write(text)
-        os.replace(temporary, os.path.join(folder, NAME))
+        replace_file(sysfs.path(name), text, 0o644, shared=True)  # node_exporter runs as another user
     except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
         raise HotpmemError(
             f"Cannot write the metrics to {name}",
             error.strerror or str(error),

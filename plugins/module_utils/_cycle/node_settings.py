@@ -89,7 +89,7 @@ class Settings:
 
         An operator who names the file of a kernel or an initrd gets that one. A minimal initrd knows only the root file system that is
         mounted now, so it is not used with another command line. It has the modules of the running kernel, so a handoff uses it only when
-        ``newest`` or a release turns out to be that kernel (handoff.uses_own_initrd).
+        ``newest`` or a release turns out to be that kernel (jump_target.uses_own_initrd).
         """
         named = self.initrd or self.kernel.startswith("/") or (self.jump_initrd == "minimal" and self.command_line)
         return self.jump_initrd != "default" and not named
@@ -124,6 +124,11 @@ def kept_items(entries: Any) -> List[Kept]:
         )
         for entry in entries
     ]
+
+
+def items_with_units(entries: Sequence[Dict[str, Any]]) -> List[Kept]:
+    """The items of the option ``items`` of a module, where all other keys may hold anything. Raises HotpmemError."""
+    return kept_items([{key: entry.get(key) for key in ("name", "path", "unit")} for entry in entries])
 
 
 def _value(name: str, value: Any, default: Any) -> Any:

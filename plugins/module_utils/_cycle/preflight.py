@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from .._host.errors import HotpmemError
 from .._host.host_lock import HostLock
@@ -102,6 +102,26 @@ def _reason_of(error: HotpmemError) -> str:
     return f"{error.what}: {error.said}. {error.todo}"
 
 
+class Readiness(NamedTuple):
+    """The reasons against a cycle, and the numbers. Under ``warnings`` the numbers have sentences about what may go wrong."""
+
+    reasons: List[str]
+    numbers: Dict[str, Any]
+
+    def require(self) -> Dict[str, Any]:
+        """Return the numbers. Raises HotpmemError with all reasons when there are any."""
+        if self.reasons:
+            raise HotpmemError(
+                "This host is not ready",
+                "; ".join(self.reasons),
+                "Nothing was changed. Fix each of these, then try again",
+                ok=False,
+                reasons=self.reasons,
+                numbers=self.numbers,
+            )
+        return self.numbers
+
+
 class Preflight:
     """Gathers the numbers, and the reasons of each part of the engine. Changes nothing.
 
@@ -137,8 +157,8 @@ class Preflight:
         target: Optional[Target] = None,
         *,
         of_units: Callable[[], List[str]] = list,
-    ) -> Tuple[List[str], Dict[str, Any]]:
-        """Return the reasons against a cycle, and the numbers. Under ``warnings`` they have sentences about what may go wrong.
+    ) -> Readiness:
+        """Look at everything that a cycle needs.
 
         wanted: the namespace, as Namespaces.find() takes it. reserve: bytes that must stay available. with_kexec: also check that the
         kernel can be loaded. target: what to jump to; None means the running kernel. of_units: returns the reasons against stopping the
@@ -184,30 +204,7 @@ class Preflight:
             reasons += of_units()
         except HotpmemError as error:
             reasons.append(_reason_of(error))
-        return reasons, numbers
-
-    def require(
-        self,
-        wanted: str,
-        items: Sequence[Item],
-        reserve: int,
-        with_kexec: bool,
-        target: Optional[Target] = None,
-        *,
-        of_units: Callable[[], List[str]] = list,
-    ) -> Dict[str, Any]:
-        """Like check(), but raises HotpmemError with all reasons when there are any. Returns the numbers."""
-        reasons, numbers = self.check(wanted, items, reserve, with_kexec, target, of_units=of_units)
-        if reasons:
-            raise HotpmemError(
-                "This host is not ready",
-                "; ".join(reasons),
-                "Nothing was changed. Fix each of these, then try again",
-                ok=False,
-                reasons=reasons,
-                numbers=numbers,
-            )
-        return numbers
+        return Readiness(reasons, numbers)
 
     def _memory(self, namespace: Namespace, reserve: int, numbers: Dict[str, Any]) -> List[str]:
         if not namespace.chardev:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Mapping
 
-from .._host.sysfs import above
+from .._host.sysfs import is_below
 
 PROPERTIES = ("RuntimeDirectory", "RuntimeDirectoryPreserve", "RemoveIPC", "User", "DynamicUser")
 _USER_MANAGER = re.compile(r"user@(\d+)\.service")
@@ -24,15 +24,15 @@ def removed_by(unit: str, properties: Mapping[str, str], path: str) -> str:
     """
     if properties.get("RuntimeDirectoryPreserve", "no") != "yes":
         for name in properties.get("RuntimeDirectory", "").split():
-            if above(path, f"/run/{name}"):
+            if is_below(path, f"/run/{name}"):
                 return f"it has RuntimeDirectory={name}. Set RuntimeDirectoryPreserve=yes, or keep the state in another directory"
     of_user = properties.get("DynamicUser") == "yes" or properties.get("User", "") not in ("", "root", "0")
-    if of_user and properties.get("RemoveIPC") == "yes" and above(path, "/dev/shm"):  # noqa: S108
+    if of_user and properties.get("RemoveIPC") == "yes" and is_below(path, "/dev/shm"):  # noqa: S108
         return "it has RemoveIPC=yes. Set RemoveIPC=no"
     manager = _USER_MANAGER.fullmatch(unit)
-    if manager and above(path, f"/run/user/{manager.group(1)}"):
+    if manager and is_below(path, f"/run/user/{manager.group(1)}"):
         return f"/run/user/{manager.group(1)} ends with the user's last unit. Keep the state on another tmpfs"
-    if manager and above(path, "/dev/shm"):  # noqa: S108
+    if manager and is_below(path, "/dev/shm"):  # noqa: S108
         # By default, for users with a UID from 1000 on.
         return "systemd-logind removes the shared memory of a user who is gone. Keep the state on another tmpfs"
     return ""

@@ -165,6 +165,16 @@ class StateUnits:
             if one.get("ConditionResult") == "no" and one.get("ConditionTimestampMonotonic") not in (None, "", "0")
         ]
 
+    def to_start(self, names: Sequence[str]) -> List[str]:
+        """These units, and those of their sets whose start a condition has prevented, in the order in which they start. find() comes first.
+
+        names: units of items. A socket comes before its service: systemd refuses to start it afterwards (UnitSet).
+        """
+        wanted = [self.set.named(name) for name in names] + self.skipped(names)
+        ordered = [unit.name for unit in self.set if unit.name in wanted]
+        # The set leaves out targets, but an item may name one.
+        return ordered + [name for name in dict.fromkeys(wanted) if name not in ordered]
+
     def _other_users(self, own: AbstractSet[str]) -> List[str]:
         """The reasons against processes that have files of an item open, and that stopping the units would not end."""
         users = file_users(self.sysfs, self._paths())

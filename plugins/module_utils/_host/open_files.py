@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Dict, List, Sequence, Tuple
 
-from .sysfs import Sysfs
+from .sysfs import Sysfs, is_below
 
 _UNIT = re.compile(r"/([^/]+\.(?:service|scope|socket|mount|slice))(?=/|$)")
 _DELETED = " (deleted)"
@@ -43,12 +43,11 @@ def file_users(sysfs: Sysfs, paths: Sequence[str]) -> List[FileUser]:
 
     Paths are absolute and without symbolic links: the kernel shows the real path of a file.
     """
-    wanted = [path.rstrip("/") for path in paths]
     found: List[FileUser] = []
     for entry in sysfs.list("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
-        path = _first_below(sysfs, entry, wanted)
+        path = _first_below(sysfs, entry, paths)
         if path:
             unit, inner = units_of(sysfs.get(f"/proc/{entry}/cgroup"))
             found.append(FileUser(int(entry), sysfs.get(f"/proc/{entry}/comm", "?"), unit, path, inner))
@@ -82,18 +81,16 @@ def _first_below(sysfs: Sysfs, pid: str, wanted: Sequence[str]) -> str:
     """The first file of the process at or below a wanted path, or the empty string."""
     for descriptor in sysfs.list(f"/proc/{pid}/fd"):
         path = sysfs.link(f"/proc/{pid}/fd/{descriptor}")
-        if _is_below(path, wanted):
+        if _counts(path, wanted):
             return path
     # address perms offset dev inode path; anonymous memory has no path.
     for line in sysfs.get(f"/proc/{pid}/maps").splitlines():
         fields = line.split(None, 5)
-        if len(fields) == 6 and _is_below(fields[5], wanted):
+        if len(fields) == 6 and _counts(fields[5], wanted):
             return fields[5]
     return ""
 
 
-def _is_below(path: str, wanted: Sequence[str]) -> bool:
-    if path.endswith(_DELETED):
-        # A deleted file is not saved. Whoever has it open does not change the item.
-        return False
-    return any(path == one or path.startswith(one + "/") for one in wanted)
+def _counts(path: str, wanted: Sequence[str]) -> bool:
+    # A deleted file is not saved. Whoever has it open does not change the item.
+    return not path.endswith(_DELETED) and any(is_below(path, one) for one in wanted)

@@ -106,21 +106,7 @@ class Runner:
                 f"Install the package {package}" if package else f"Install {argv[0]}, or give its path",
                 missing=argv[0],
             )
-        env = dict(os.environ, LC_ALL="C", LANGUAGE="C", PATH=SEARCH_PATH)
-        try:
-            # Not as a context manager: its exit would wait forever for a child that ignores SIGTERM.
-            # Not with run_command() of AnsibleModule: the agent runs this code on hosts that have no Ansible.
-            child = subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function
-                [program, *argv[1:]],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=env,
-                start_new_session=True,
-                pass_fds=tuple(KEPT_OPEN),
-            )
-        except OSError as error:
-            raise _not_run(program, argv, error) from error
+        child = _start(program, argv)
         # Popen has both pipes, because both were asked for.
         pipes = cast("IO[bytes]", child.stdout), cast("IO[bytes]", child.stderr)
         ended = False
@@ -139,17 +125,7 @@ class Runner:
                 pipe.close()
         completed = Completed(tuple(argv), child.returncode, out, err)
         if not ended:
-            text = err.strip() or out.strip()
-            printed = f"its last output was: {text[-500:]}" if text else "it had printed nothing"
-            late = TimedOut(
-                f"Cannot complete the command {' '.join(argv)}",
-                f"it was still running after {timeout:g} s and was stopped; {printed}",
-                "If the command was making progress, increase the timeout",
-                timeout=timeout,
-                argv=list(argv),
-            )
-            late.completed = completed
-            raise late
+            raise _late(completed, timeout)
         return completed
 
     def check(self, argv: Sequence[str], what: str, todo: str, timeout: Optional[float] = None) -> Completed:
@@ -160,6 +136,39 @@ class Runner:
         if done.rc != 0:
             raise HotpmemError(what, done.words, todo, argv=list(argv), rc=done.rc, stdout=done.stdout, stderr=done.stderr)
         return done
+
+
+def _start(program: str, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a program in its own session. Raises HotpmemError when the system cannot execute it."""
+    try:
+        # Not as a context manager: its exit would wait forever for a child that ignores SIGTERM.
+        # Not with run_command() of AnsibleModule: the agent runs this code on hosts that have no Ansible.
+        return subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function
+            [program, *argv[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(os.environ, LC_ALL="C", LANGUAGE="C", PATH=SEARCH_PATH),
+            start_new_session=True,
+            pass_fds=tuple(KEPT_OPEN),
+        )
+    except OSError as error:
+        raise _not_run(program, argv, error) from error
+
+
+def _late(completed: Completed, timeout: Optional[float]) -> TimedOut:
+    """The error for a program that was stopped at its deadline. completed: what it printed until then."""
+    text = completed.stderr.strip() or completed.stdout.strip()
+    printed = f"its last output was: {text[-500:]}" if text else "it had printed nothing"
+    late = TimedOut(
+        f"Cannot complete the command {' '.join(completed.argv)}",
+        f"it was still running after {timeout:g} s and was stopped; {printed}",
+        "If the command was making progress, increase the timeout",
+        timeout=timeout,
+        argv=list(completed.argv),
+    )
+    late.completed = completed
+    return late
 
 
 def _not_run(program: str, argv: Sequence[str], error: OSError) -> HotpmemError:

@@ -13,6 +13,7 @@ import os
 from typing import Any, Dict, Optional
 
 from .errors import HotpmemError
+from .replace_file import replace_file, sync_directory
 from .sysfs import Sysfs
 
 RUN = "/run/hotpmem"
@@ -48,15 +49,6 @@ COLD = f"{LIB}/cold"
 HOLD = f"{RUN}/hold"
 
 
-def sync_directory(path: str) -> None:
-    """Flush the directory entry of path to the disk: fsync(2) of the directory."""
-    descriptor = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class Records:
     """Reads and writes the records below a root directory.
 
@@ -74,15 +66,7 @@ class Records:
         path = self.sysfs.path(name)
         try:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                if sync:
-                    file.flush()
-                    os.fsync(file.fileno())
-            os.replace(path + ".new", path)
-            if sync:
-                sync_directory(path)
+            replace_file(path, text, sync=sync)
         except OSError as error:
             todo = "Free space on the file system, or make the directory writable for root"
             raise HotpmemError(f"Cannot write {name}", error.strerror or str(error), todo) from error

@@ -182,9 +182,9 @@ def mounted(sysfs: Sysfs) -> List[Dict[str, str]]:
     return found
 
 
-def above(path: str, directory: str) -> bool:
+def is_below(path: str, directory: str) -> bool:
     """True when ``path`` is ``directory`` or is below it."""
-    return directory in ("/", path) or path.startswith(directory.rstrip("/") + "/")
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def mount_of(path: str, mounts: Sequence[Dict[str, str]]) -> Dict[str, str]:
@@ -195,7 +195,7 @@ def mount_of(path: str, mounts: Sequence[Dict[str, str]]) -> Dict[str, str]:
     """
     found: Dict[str, str] = {}
     for mount in mounts:
-        if above(path, mount["target"]) and len(mount["target"]) >= len(found.get("target", "")):
+        if is_below(path, mount["target"]) and len(mount["target"]) >= len(found.get("target", "")):
             found = mount
     return found
 

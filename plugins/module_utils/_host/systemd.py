@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from .errors import HotpmemError
 from .programs import Runner
@@ -38,10 +38,10 @@ class Stopped:
 class Services:
     """Starts, stops and queries units by name.
 
-    timeout: seconds that one start or stop of all units may take.
+    timeout: seconds that one start or stop of all units may take. None waits without limit.
     """
 
-    def __init__(self, runner: Runner, timeout: float = 90.0) -> None:
+    def __init__(self, runner: Runner, timeout: Optional[float] = 90.0) -> None:
         self.runner = runner
         self.timeout = timeout
 

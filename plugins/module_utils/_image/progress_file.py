@@ -10,6 +10,8 @@ import os
 import time
 from typing import Callable
 
+from .._host.replace_file import replace_file
+
 PROGRESS = "/run/hotpmem/progress.json"
 _PROGRESS_STEP = 1.0  # seconds between two writes of the progress file
 
@@ -36,9 +38,7 @@ class ProgressFile:
             if not isinstance(value, dict) or value.get("event") != "progress":
                 return
             os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-            with open(self.path + ".new", "w", encoding="utf-8") as file:
-                json.dump(dict(value, verb=verb, pid=os.getpid()), file)
-            os.replace(self.path + ".new", self.path)
+            replace_file(self.path, json.dumps(dict(value, verb=verb, pid=os.getpid())))
             self.written = self.clock()
         except (OSError, ValueError):
             return

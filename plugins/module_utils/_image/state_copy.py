@@ -153,8 +153,8 @@ class Helper:
     ) -> Dict[str, Any]:
         """Run a verb of the helper, and return its result object with the exit code as ``exit``.
 
-        capacity: bytes, for the verb ``plan`` without a device. seconds: the limit of the verb ``prepare``, which has
-        no device. threads: 0 leaves the number to the helper.
+        device: for all verbs but ``prepare``, and ``plan`` with a capacity. capacity: in bytes, for ``plan``. seconds: the limit of
+        ``prepare``. threads: 0 leaves the number to the helper.
         timeout: seconds; None waits without limit. marks: phase marks to store with a save, name -> ns of
         CLOCK_BOOTTIME. clock: the reading of clock() that converts the marks to cycles.
 
@@ -162,10 +162,12 @@ class Helper:
         prints no result. An exit code other than 0 raises nothing: see failure().
         """
         argv = [self.path, verb]
+        if device:
+            argv += ["--device", device]
+        if capacity:
+            argv += ["--capacity", str(capacity)]
         if seconds:
             argv += ["--seconds", f"{seconds:g}"]
-        else:
-            argv += ["--device", device] if device else ["--capacity", str(capacity)]
         for item in items:
             argv += ["--item", item.word]
         if threads:

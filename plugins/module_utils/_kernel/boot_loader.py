@@ -22,6 +22,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from .._host.errors import HotpmemError
 from .._host.programs import Runner
+from .._host.replace_file import replace_file
 from .._host.sysfs import Sysfs
 from . import boot_entries, booted_by, grub
 from .booted_by import Booted
@@ -371,11 +372,7 @@ class BootLoader:
                 os.unlink(path)
             return
         os.makedirs(os.path.dirname(path), mode=0o700 if name == RECORD else 0o755, exist_ok=True)
-        with open(path + ".new", "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(path + ".new", path)
+        replace_file(path, text, 0o644, sync=True)
 
 
 def summary(change: Change) -> Dict[str, Any]:

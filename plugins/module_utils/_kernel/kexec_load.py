@@ -29,6 +29,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from .._host.errors import HotpmemError
 from .._host.programs import Runner
+from .._host.records import Records
 from .._host.sysfs import Sysfs
 from .._memory.memory_map import Range, physical_map, without
 from .command_line import kexec_limit, lost_memmaps, too_long
@@ -202,11 +203,7 @@ class Kexec:
         said = "" if target.check else self._load_guarded(target, ["-i"])
         if said or target.check:
             self._load_checked(target)
-        path = self.sysfs.path(RECORD)
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with open(path + ".new", "w", encoding="utf-8") as file:
-            json.dump(self._describe(target), file)
-        os.replace(path + ".new", path)
+        Records(self.sysfs).write_json(RECORD, self._describe(target))
         return f"the loaded kernel is checked at the jump, although jump_check is false: {said}" if said else ""
 
     def _load_checked(self, target: Target) -> None:

@@ -143,10 +143,14 @@ class MinimalInitrd:
         rest = [module for module in self._load_order(later, modules) if module not in order]
         if len(rest) > MAX_LATER:
             order, rest = [*order, *rest], []
-        order = self._hash_first(order, rest, scratch)
+        unpacked = {module.path: self._unpacked(module.path, scratch) for module in [*order, *rest]}
+        # The modules of a kernel are signed alike, so one of them shows the hash.
+        hashing = self._hash_modules(list(unpacked.values())[-1]) if unpacked else []
+        unpacked.update((module.path, self._unpacked(module.path, scratch)) for module in hashing if module.path not in unpacked)
+        order = list({module.path: module for module in [*hashing, *order]}.values())
         for module in [*order, *(module for module in rest if module not in order)]:
             name = f"{len(files):02d}-{os.path.basename(module.path).partition('.')[0]}.ko"
-            files[name] = self._unpacked(module.path, scratch)
+            files[name] = unpacked[module.path]
             plan.append(f"{'module' if module in order else 'later'} {name} {module.parameters}".rstrip())
         plan.append(f"root {system} {self._uuid(system, device).hex()}")
         plan += early
@@ -182,13 +186,13 @@ class MinimalInitrd:
             raise Cannot(f"modprobe does not show how to load {', '.join(sorted(missing))}")
         return list(found.values())
 
-    def _hash_first(self, order: List[Module], rest: List[Module], scratch: str) -> List[Module]:
-        """``order``, after the module of ``faster`` that computes the hash of all signatures, if there is one."""
-        signed = [*order, *rest][-1:]
-        name = FASTER.get(signed_hash(self._unpacked(signed[0].path, scratch)), "") if signed else ""
-        if name not in self.faster:
-            return order
-        return list({module.path: module for module in [*self._load_order([name]), *order]}.values())
+    def _hash_modules(self, signed: bytes) -> List[Module]:
+        """The module of ``faster`` that computes the hash of a module's signature, and those that it needs; empty without such a module.
+
+        They are loaded first, so that the kernel checks the signatures of all others faster.
+        """
+        name = FASTER.get(signed_hash(signed), "")
+        return self._load_order([name]) if name in self.faster else []
 
     def _read(self, path: str) -> bytes:
         with open(self.sysfs.path(path), "rb") as file:

@@ -7,92 +7,22 @@ All of a reservation except a small lead can become System RAM again.
 With map=mem, the info block takes the first 2 MiB of a region, and kmem adds only whole memory
 blocks. Therefore a region starts 2 MiB before a memory block boundary and ends on one.
 
-Sources: drivers/nvdimm/pfn_devs.c (the info block), drivers/dax/kmem.c (whole blocks),
-arch/x86/kernel/e820.c (memmap=), arch/x86/boot/compressed/kaslr.c (four entries).
+Sources: drivers/nvdimm/pfn_devs.c (the info block), drivers/dax/kmem.c (whole blocks).
 docs/architecture.md has the measurements.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, List, Sequence, Tuple
 
 from .._host.errors import HotpmemError
-from .._host.size import GIB, MIB, align_down, align_up, format_range, format_size
-from .._memory.memory_map import Range, common, total, without
+from .._host.size import MIB, align_up, format_range, format_size
 from .._memory.namespace import LEAD
-from .command_line import Crash, MemoryWords, crash_requests, memmap_word, memory_words, merge
+from .command_line import memory_words, merge
+from .free_memory import ENTRIES, HIGH, LOW_END, FreeMemory, Machine, Place, Wish
 
 LEADS = (LEAD, 16 * MIB)  # with 16 MiB, ndctl accepts the region without a change of its align attribute
-SHARE = 50  # percent of RAM
-ENTRIES = 4  # memmap= entries that KASLR can avoid; with more, the kernel turns KASLR off
-_LOW_END = 16 * MIB  # below are firmware data, real mode code and ZONE_DMA; the kernel image starts here
-_HIGH = 4 * GIB
-_INITRD = 256 * MIB  # left free at the top of low memory, where boot loaders put the initrd
-_CRASH_ALIGN = 16 * MIB
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The machine to plan for. Addresses and sizes are in bytes.
-
-    ``ram`` holds the usable ranges of the firmware's memory map, and ``nodes`` the ranges of each
-    NUMA node. ``command_line`` is that of the running kernel.
-    """
-
-    ram: Sequence[Range]
-    block_size: int
-    command_line: str = ""
-    nodes: Dict[int, List[Range]] = field(default_factory=dict)
-    architecture: str = "x86_64"
-
-
-@dataclass(frozen=True)
-class Wish:
-    """The operator's request.
-
-    ``size`` is in bytes. ``lead`` is the distance in bytes from the start of a region to the block
-    boundary, one of LEADS. ``regions`` and ``share`` (percent of RAM) are limits.
-    """
-
-    size: int
-    node: Optional[int] = None
-    lead: int = LEAD
-    regions: int = 1
-    share: int = SHARE
-
-
-@dataclass(frozen=True)
-class Place:
-    """One region to reserve, in bytes. Its first ``lead`` bytes do not become System RAM."""
-
-    start: int
-    size: int
-    lead: int
-
-    @property
-    def end(self) -> int:
-        """The address of the first byte after the region."""
-        return self.start + self.size
-
-    @property
-    def word(self) -> str:
-        """The kernel argument that reserves the region."""
-        return memmap_word(self.start, self.size)
-
-    def to_dict(self, block_size: int) -> Dict[str, Any]:
-        """The region as module results. ``block_size`` is in bytes."""
-        first = (self.start + self.lead) // block_size
-        return {
-            "memmap": self.word.partition("=")[2],
-            "start": self.start,
-            "size": self.size,
-            "range": format_range(self.start, self.size),
-            "gained_bytes": self.size - self.lead,
-            "lost_bytes": self.lead,
-            "first_block": first,
-            "last_block": first + (self.size - self.lead) // block_size - 1,
-        }
 
 
 @dataclass(frozen=True)
@@ -156,7 +86,7 @@ class Planner:
                 "Choose the address range yourself and set it in hotpmem_reserve",
                 nearest=None,
             )
-        memory = _FreeMemory(self.machine, wish, arguments)
+        memory = FreeMemory(self.machine, wish, arguments)
         wanted = align_up(wish.size, self.machine.block_size)
         if wish.size < self.machine.block_size:
             reason = (
@@ -188,7 +118,7 @@ class Planner:
         for bad, said, todo in (
             (wish.size <= 0, f"{wish.size} bytes is not a valid size", "Request at least one memory block"),
             (
-                size < _LOW_END or size & (size - 1),
+                size < LOW_END or size & (size - 1),
                 f"{size} bytes is not a valid memory block size",
                 "Use the value in /sys/devices/system/memory/block_size_bytes",
             ),
@@ -216,7 +146,7 @@ class Planner:
             if bad:
                 raise HotpmemError(what, said, todo, nearest=None)
 
-    def _present(self, wish: Wish, memory: _FreeMemory, wanted: int) -> Tuple[Place, ...]:
+    def _present(self, wish: Wish, memory: FreeMemory, wanted: int) -> Tuple[Place, ...]:
         """The places of an earlier plan, if they still fulfil the request.
 
         They are kept then, because a new plan would need a reboot. Empty otherwise.
@@ -236,7 +166,7 @@ class Planner:
         )
         return tuple(sorted(places, key=lambda place: place.start)) if good else ()
 
-    def _refusal(self, what: str, said: str, wish: Wish, memory: _FreeMemory) -> HotpmemError:
+    def _refusal(self, what: str, said: str, wish: Wish, memory: FreeMemory) -> HotpmemError:
         """The error to raise, with the nearest plan that works.
 
         That plan has one memory block when less was requested, else the largest size that has a
@@ -246,7 +176,7 @@ class Planner:
         limit = max(align_up(wish.size, size), size)
         largest = memory.largest(limit)
         if not largest and wish.node is not None:
-            memory = _FreeMemory(self.machine, Wish(wish.size, None, wish.lead, wish.regions, wish.share), memory.arguments)
+            memory = FreeMemory(self.machine, Wish(wish.size, None, wish.lead, wish.regions, wish.share), memory.arguments)
             largest = memory.largest(limit)
         if not largest:
             return HotpmemError(
@@ -266,144 +196,6 @@ class Planner:
         )
 
 
-class _FreeMemory:
-    """The memory that may be reserved, and the limits that the rest of the memory must still meet.
-
-    ``arguments`` are the memory arguments of the command line without the collection's own.
-    """
-
-    def __init__(self, machine: Machine, wish: Wish, arguments: MemoryWords) -> None:
-        self.machine, self.wish, self.arguments = machine, wish, arguments
-        ram = common(machine.ram, [(0, arguments.limit)]) if arguments.limit is not None else list(machine.ram)
-        self.ram_bytes = total(ram)
-        # The size that crashkernel= asks for depends on the amount of RAM, and the plan itself
-        # reduces that. Assume the larger size.
-        requests = [crash_requests(machine.command_line, self.ram_bytes), crash_requests(machine.command_line, self.ram_bytes - wish.size)]
-        self.crashes: List[Crash] = max(requests, key=lambda found: sum(one.size for one in found))
-        fixed = [(one.start, one.start + one.size) for one in self.crashes if one.start is not None]
-        self.rest = without(ram, [(0, _LOW_END), *arguments.taken, *fixed])
-        self.free = common(self.rest, machine.nodes[wish.node]) if wish.node is not None else self.rest
-        self.crash_room = self._crash_room(self.rest)
-
-    def accepts(self, places: Sequence[Place]) -> bool:
-        """True when the places meet every limit except the alignment, which this does not check."""
-        ranges = [(place.start, place.end) for place in places]
-        return (
-            not without(ranges, self.free)
-            and total(ranges) * 100 <= self.ram_bytes * self.wish.share
-            and len(places) + self.arguments.kaslr_entries <= ENTRIES
-            and all(now >= before for now, before in zip(self._crash_room(without(self.rest, ranges)), self.crash_room))
-        )
-
-    def places(self, wanted: int) -> Tuple[Place, ...]:
-        """Where ``wanted`` bytes (whole blocks) can be reserved; empty when there is no place.
-
-        It uses as few regions as possible, because each region loses its lead.
-        """
-        chosen: List[Place] = []
-        if (wanted + self.wish.lead) * 100 > self.ram_bytes * self.wish.share:
-            return ()  # the share forbids it anyway; on a machine with terabytes, trying every place would take long
-        while wanted and len(chosen) < self.wish.regions:
-            last = len(chosen) + 1 == self.wish.regions
-            place = self._best(wanted, chosen)
-            if not place and not last:
-                size = _highest(wanted - self.machine.block_size, self.machine.block_size, lambda one: self._best(one, chosen) is not None)
-                place = self._best(size, chosen) if size else None
-            if not place:
-                return ()
-            chosen.append(place)
-            wanted -= place.size - place.lead
-        return tuple(sorted(chosen, key=lambda place: place.start))
-
-    def largest(self, limit: int) -> int:
-        """The largest size in bytes, up to ``limit``, that has a place."""
-        return _highest(limit, self.machine.block_size, lambda size: bool(self.places(size)))
-
-    def objection(self, wanted: int) -> str:
-        """The reason why ``wanted`` bytes have no place."""
-        size = wanted + self.wish.lead
-        where = f" on NUMA node {self.wish.node}" if self.wish.node is not None else ""
-        if size * 100 > self.ram_bytes * self.wish.share:
-            return f"{format_size(size)} is more than {self.wish.share} percent of the {format_size(self.ram_bytes)} of RAM"
-        if self.arguments.kaslr_entries >= ENTRIES:
-            count = self.arguments.kaslr_entries
-            return f"the kernel command line has {count} memmap= entries already, and with more than {ENTRIES} the kernel turns KASLR off"
-        if any(True for _start in self._starts(wanted, self.free)):
-            return "no room would be left for the memory that crashkernel= asks for"
-        largest = max((end - start for start, end in self.free), default=0)
-        return (
-            f"no usable range{where} has room for {format_size(wanted)} in whole memory blocks of "
-            f"{format_size(self.machine.block_size)} and for {format_size(self.wish.lead)} before them; "
-            f"the largest free range has {format_size(largest)}"
-        )
-
-    def _best(self, wanted: int, chosen: Sequence[Place]) -> Optional[Place]:
-        free = without(self.free, [(place.start, place.end) for place in chosen])
-        for start in self._starts(wanted, free):
-            place = Place(start, wanted + self.wish.lead, self.wish.lead)
-            if self.accepts([*chosen, place]):
-                return place
-        return None
-
-    def _starts(self, wanted: int, free: Sequence[Range]) -> Iterator[int]:
-        """Possible start addresses of a region, the best first."""
-        step, lead = self.machine.block_size, self.wish.lead
-        # Upwards from 4 GiB. A region at the very top of RAM would lower the end of RAM that the
-        # kernel sees. On large machines the size of a memory block depends on that end
-        # (probe_memory_block_size), so the next plan would differ from this one.
-        for low, high in common(free, [(_HIGH, 1 << 64)]):
-            yield from (boundary - lead for boundary in range(align_up(low + lead, step), high - wanted + 1, step))
-        # Then downwards from 4 GiB, because the kernel image is at the bottom. Places where boot
-        # loaders put the initrd come last.
-        later: List[int] = []
-        for low, high in reversed(common(free, [(0, _HIGH)])):
-            for boundary in range(align_down(high - wanted, step), align_up(low + lead, step) - 1, -step):
-                if boundary + wanted <= high - _INITRD:
-                    yield boundary - lead
-                else:
-                    later.append(boundary - lead)
-        yield from later
-
-    def _crash_room(self, free: Sequence[Range]) -> List[int]:
-        """Whether each request of crashkernel= fits into ``free``.
-
-        Each number is 2 in the zone that it asks for, 1 only elsewhere, or 0 for not at all. Like
-        the kernel, it takes the memory from the top.
-        """
-        left = list(free)
-        marks = []
-        for crash in self.crashes:
-            if crash.start is not None:
-                continue
-            zones = {"low": [(_LOW_END, _HIGH)], "high": [(_HIGH, 1 << 64)]}.get(crash.place, [(_LOW_END, 1 << 64)])
-            mark = 0
-            for grade, zone in ((2, zones), (1, [(_LOW_END, 1 << 64)])):
-                fits = [
-                    align_down(high - crash.size, _CRASH_ALIGN)
-                    for low, high in common(left, zone)
-                    if align_down(high - crash.size, _CRASH_ALIGN) >= low
-                ]
-                if fits:
-                    mark = grade
-                    left = without(left, [(max(fits), max(fits) + crash.size)])
-                    break
-            marks.append(mark)
-        return marks
-
-
-def _highest(limit: int, step: int, works: Any) -> int:
-    """The highest multiple of ``step``, up to ``limit``, for which works() is true.
-
-    0 when it is true for no multiple. When works() is true for a multiple, it must be true for all
-    smaller ones.
-    """
-    low, high = 0, max(limit, 0) // step
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if works(middle * step) else (low, middle - 1)
-    return low * step
-
-
 def elsewhere(wish: Wish, block_size: int) -> str:
     """What the operator can do where memmap= does not work: use the device tree, or an NVDIMM."""
     step = format_size(block_size) if block_size else "one memory block"
@@ -415,7 +207,7 @@ def elsewhere(wish: Wish, block_size: int) -> str:
     )
 
 
-def _explain(machine: Machine, wish: Wish, places: Sequence[Place], memory: _FreeMemory, kept: bool) -> List[str]:
+def _explain(machine: Machine, wish: Wish, places: Sequence[Place], memory: FreeMemory, kept: bool) -> List[str]:
     """The plan in sentences for the operator."""
     sentences = []
     gained = sum(place.size - place.lead for place in places)
@@ -433,7 +225,7 @@ def _explain(machine: Machine, wish: Wish, places: Sequence[Place], memory: _Fre
         sentences.append(f"The request of {format_size(wish.size)} is not a whole number of memory blocks, so it was rounded up.")
     if kept:
         sentences.append("This memory is reserved already and fulfils the request, so the reservation stays as it is.")
-    elif all(place.start >= _HIGH for place in places):
+    elif all(place.start >= HIGH for place in places):
         sentences.append("It is above 4 GiB. Memory below 4 GiB is scarce (ZONE_DMA32), and the kernel image and the initrd are there.")
     else:
         sentences.append("It is below 4 GiB, because no place above 4 GiB is large enough. It is between the kernel image and the initrd.")

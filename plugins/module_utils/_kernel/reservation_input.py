@@ -10,7 +10,7 @@ from .._host.errors import HotpmemError
 from .._host.sysfs import Sysfs
 from .._memory.memory_blocks import MemoryBlocks
 from .._memory.memory_map import read_firmware_map, read_nodes, usable_ram
-from .reservation import Machine
+from .free_memory import Machine
 
 
 def read_machine(sysfs: Sysfs, architecture: str = "") -> Machine:

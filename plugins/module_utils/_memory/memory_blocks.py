@@ -48,11 +48,6 @@ def whole_blocks(start: int, size: int, block_size: int) -> range:
     )
 
 
-def touched_blocks(start: int, size: int, block_size: int) -> range:
-    """Return the numbers of all blocks that contain at least one byte of [start, start+size), in bytes."""
-    return range(start // block_size, align_up(start + size, block_size) // block_size)
-
-
 @dataclass(frozen=True)
 class Block:
     """A memory block as sysfs shows it. start, size: bytes. zones: the content of ``valid_zones``."""

@@ -9,11 +9,10 @@ import datetime
 import fcntl
 import json
 import os
-import tempfile
 from typing import Any, Dict, Iterator, NamedTuple, Optional
 
 from .._host.errors import HotpmemError
-from .._host.records import sync_directory
+from .._host.replace_file import replace_file, sync_directory
 
 TEXTS = ("owner", "rollout", "run", "since", "renewed", "expires")
 
@@ -128,19 +127,9 @@ class LeaseFile:
 
     def write(self, content: Optional[Dict[str, Any]]) -> None:
         """Replace the file in one step, or remove it. Afterwards a power cut no longer brings the old lease back."""
-        directory = os.path.dirname(self.path)
-        if content is None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path)
-        else:
-            handle, name = tempfile.mkstemp(dir=directory, prefix=".fleet-lease-")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    file.write(json.dumps(content, indent=2, sort_keys=True) + "\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(name, self.path)
-            except BaseException:
-                os.unlink(name)
-                raise
+        if content is not None:
+            replace_file(self.path, json.dumps(content, indent=2, sort_keys=True) + "\n", sync=True, shared=True)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
         sync_directory(self.path)

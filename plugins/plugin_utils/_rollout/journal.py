@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import sync_directory
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.replace_file import sync_directory
 
 from .state import DONE
 

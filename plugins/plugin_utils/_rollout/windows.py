@@ -125,11 +125,6 @@ def openings(windows: Sequence[Window], now: datetime) -> Iterator[tuple[datetim
         yield current
 
 
-def closes_at(windows: Sequence[Window], now: datetime) -> datetime | None:
-    """When the opening that contains now ends. None when no window is open."""
-    return next((end for begin, end in openings(windows, now) if begin <= now), None)
-
-
 def next_opening(windows: Sequence[Window], now: datetime, seconds: float = 0) -> datetime | None:
     """The first moment, now or later, at which something that takes so many seconds may begin. None when no opening is long enough."""
     if not windows:
@@ -139,8 +134,3 @@ def next_opening(windows: Sequence[Window], now: datetime, seconds: float = 0) -
         if start + timedelta(seconds=seconds) <= end:
             return start
     return None
-
-
-def may_begin(windows: Sequence[Window], now: datetime, seconds: float) -> bool:
-    """True when a window is open and stays open for so many seconds, or when no windows are set."""
-    return next_opening(windows, now, seconds) == now

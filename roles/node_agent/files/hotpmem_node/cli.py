@@ -77,7 +77,35 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument("--at-boot", action="store_true", help="check this boot's restore first (for hotpmem-hot-add.service)")
     one = verb("prepare", "move the items into huge pages, so that a save reads them faster (a handoff does this by itself)")
     one.add_argument("--seconds", type=float, metavar="SECONDS", help="take at most this long (default: see settings)")
-    one = verb("handoff", "stop the state units, save their state and jump to the next kernel; if that fails, undo everything")
+    _handoff_options(verb("handoff", "stop the state units, save their state and jump to the next kernel; if that fails, undo everything"))
+    one = verb(
+        "jump-initrd",
+        "build an initrd for the jump (host-only or minimal), unless the existing one still fits this kernel and its initrd",
+    )
+    one.add_argument("--again", action="store_true", help="try again, even if the same build has failed before")
+    one = verb("put-back", "after a killed handoff: start the services and add the memory again")
+    one.add_argument("--run", default="", metavar="ID", help="end the handoff of this run, which puts everything back")
+    one = verb("save-at-shutdown", "save when the machine reboots without a handoff (for hotpmem-save.service)")
+    one.add_argument("--deadline", type=float, default=0.0, metavar="SECONDS", help="limit for the whole save (default: see settings)")
+    verb("outcome", "show the outcome of each item in this boot, and why")
+    one = verb("cold-start", "start units that are held down because their state was not restored")
+    one.add_argument("item", nargs="*", help="name of an item (default: all items that are held down)")
+    one = verb("timeline", "show how long each phase of the last cycle took, across kexec")
+    one.add_argument("--last", type=int, default=1, metavar="N", help="show the last N cycles (default 1; the machine keeps 20)")
+    one.add_argument(
+        "--budget", action="store_true", help="show for each phase of this boot's cycle what is left to gain, and by which setting"
+    )
+    one = verb("units", "list the units that start and stop with the items")
+    how = one.add_mutually_exclusive_group()
+    how.add_argument("--check", action="store_true", help="fail if systemd has not read the drop-ins of the collection for one of them")
+    how.add_argument(
+        "--start", action="store_true", help="start the units of the items, and those that a condition kept down (for"
+        " hotpmem-cold-start.service)",
+    )  # fmt: skip
+    return top
+
+
+def _handoff_options(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--method",
         choices=METHODS,
@@ -104,31 +132,6 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--resume", action="store_true", help="with --detach and --run: only go on with a handoff that holds this machine")
     one.add_argument("--owner", default="", metavar="NAME", help="who runs it, for others who find this machine held")
     one.add_argument("--log", default="", help=argparse.SUPPRESS)
-    one = verb(
-        "jump-initrd",
-        "build an initrd for the jump (host-only or minimal), unless the existing one still fits this kernel and its initrd",
-    )
-    one.add_argument("--again", action="store_true", help="try again, even if the same build has failed before")
-    one = verb("put-back", "after a killed handoff: start the services and add the memory again")
-    one.add_argument("--run", default="", metavar="ID", help="end the handoff of this run, which puts everything back")
-    one = verb("save-at-shutdown", "save when the machine reboots without a handoff (for hotpmem-save.service)")
-    one.add_argument("--deadline", type=float, default=0.0, metavar="SECONDS", help="limit for the whole save (default: see settings)")
-    verb("outcome", "show the outcome of each item in this boot, and why")
-    one = verb("cold-start", "start units that are held down because their state was not restored")
-    one.add_argument("item", nargs="*", help="name of an item (default: all items that are held down)")
-    one = verb("timeline", "show how long each phase of the last cycle took, across kexec")
-    one.add_argument("--last", type=int, default=1, metavar="N", help="show the last N cycles (default 1; the machine keeps 20)")
-    one.add_argument(
-        "--budget", action="store_true", help="show for each phase of this boot's cycle what is left to gain, and by which setting"
-    )
-    one = verb("units", "list the units that start and stop with the items")
-    how = one.add_mutually_exclusive_group()
-    how.add_argument("--check", action="store_true", help="fail if systemd has not read the drop-ins of the collection for one of them")
-    how.add_argument(
-        "--start", action="store_true", help="start the units of the items, and those that a condition kept down (for"
-        " hotpmem-cold-start.service)",
-    )  # fmt: skip
-    return top
 
 
 def engine_of(settings: Settings) -> Engine:

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from typing import Any, Dict, List
+from typing import List
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import jump_target
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.host_report import HostReport
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.hotplug import Transition
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.jump_target import jump_target
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.preflight import Readiness
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import HostLock
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.size import format_size
@@ -22,18 +23,18 @@ from .answer import REFUSED, USAGE, Answer, VerbError
 from .boot import hot_add_at_boot, kept
 
 
-def check(engine: Engine, settings: Settings) -> Dict[str, Any]:
-    """The numbers of the preflight. Raises VerbError with all reasons when the host is not ready."""
-    try:
-        target = jump_target(engine, settings)
-        return engine.preflight.require(settings.namespace, settings.state_items, settings.reserve, target is not None, target)
-    except HotpmemError as error:
-        raise VerbError.of(REFUSED, error) from error
+def check(engine: Engine, settings: Settings) -> Readiness:
+    """Whether the host is ready for a handoff, apart from its units. Raises HotpmemError when the kernel to jump to can't be chosen."""
+    target = jump_target(engine, settings)
+    return engine.preflight.check(settings.namespace, settings.state_items, settings.reserve, target is not None, target)
 
 
 def preflight(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
     """Check whether this machine is ready for a handoff."""
-    numbers = check(engine, settings)
+    try:
+        numbers = check(engine, settings).require()
+    except HotpmemError as error:
+        raise VerbError.of(REFUSED, error) from error
     lines = ["ready"]
     if numbers["needed_bytes"]:
         needed, capacity = format_size(numbers["needed_bytes"]), format_size(numbers["capacity_bytes"])
@@ -48,8 +49,7 @@ def status(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answ
     """Show all facts about this machine, and whether a handoff would be refused. Never fails."""
     facts = HostReport(engine.sysfs, engine.runner, engine.helper).gather(settings.namespace)
     try:
-        target = jump_target(engine, settings)
-        reasons, numbers = engine.preflight.check(settings.namespace, settings.state_items, settings.reserve, target is not None, target)
+        reasons, numbers = check(engine, settings)
     except HotpmemError as error:
         reasons, numbers = [str(error)], {}
     selected = facts["selected"] or {}

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.after_boot import CYCLES
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import Engine
-from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import jump_target
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.jump_target import jump_target
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import Records
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import boot_id, mount_of, mounted

@@ -20,10 +20,7 @@ def start_with_others(engine: Engine, settings: Settings, names: Sequence[str]) 
     services = Services(engine.runner, settings.stop_timeout)
     units = StateUnits(engine.sysfs, services, settings)
     units.find()
-    wanted = [units.set.named(name) for name in names] + units.skipped(names)
-    # In the order of the set: systemd refuses to start a socket after its service.
-    found = {unit.name: unit for unit in units.set}
-    ordered = [name for name in found if name in wanted] + [name for name in dict.fromkeys(wanted) if name not in found]
+    ordered = units.to_start(names)
     services.start(ordered)
     return ordered
 

@@ -31,6 +31,10 @@ def test_parse_answer(text, answer):
     assert kj.parse_answer(text) == answer
 
 
+def test_what_a_host_says_cannot_change_the_screen():
+    assert kj._doing(kj.Answer(BOOT, 1.0, "save\n\x1b[2J gone")).endswith(r"says: \x1b[2J gone")
+
+
 @pytest.mark.parametrize(
     "log, failed", [("", False), ("ended with 0", False), ("nothing loaded\nended with 1", True), ("x\nended with 0\n", False)]
 )

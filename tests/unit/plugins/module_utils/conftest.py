@@ -353,7 +353,10 @@ class Machine:
         if verb == "stop":
             self.active -= set(units)
         elif verb == "start":
-            self.active |= set(units)
+            for unit in units:
+                if unit not in self.active and unit.endswith(".socket") and self._serves(unit) & self.active:
+                    return 1, "", f"Job for {unit} failed.\n{unit}: Socket service already active, refusing.\n"
+                self.active.add(unit)
         elif verb == "is-active":
             return (0 if self.active & set(units) else 3), "\n".join(map(self._active_state, units)), ""
         elif verb == "show":
@@ -367,6 +370,9 @@ class Machine:
         else:
             refuse_unknown(self, f"command {' '.join(argv)}")
         return 0, "", ""
+
+    def _serves(self, socket):
+        return {unit for unit, shown in self.shown.items() if socket in shown.get("TriggeredBy", "").split()}
 
     def _active_state(self, unit):
         return "active" if unit in self.active else "inactive"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import lzma
 import os
+import shutil
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel import jump_initrd as ji
@@ -131,6 +132,20 @@ def test_what_computes_the_hash_of_signatures_comes_first(host):
     host.data(f"{MODULES}/nd_pmem.ko", module_signature("sha256"))
     host.text(Minimal.stock_name, "s" * 100_001)
     assert host.initrd.build()["changed"] and plan(host)[0] == "module 00-mbcache.ko"
+
+
+def test_each_module_is_unpacked_once(host):
+    def unzstd():
+        target, source = host.runner.calls[-1][-2:]
+        shutil.copy(source, target)
+        return 0, "", ""
+
+    packed = {"nd_pmem": DEPENDS["nd_pmem"].replace("nd_pmem.ko", "nd_pmem.ko.zst")}
+    host.runner.answers["modprobe"] = lambda: (0, {**DEPENDS, **packed}[host.runner.calls[-1][-1]], "")
+    host.runner.answers["zstd"] = unzstd
+    host.data(f"{MODULES}/nd_pmem.ko.zst", module_signature("sha512"))
+    assert host.initrd.build()["changed"] and "module 06-nd_pmem.ko" in plan(host)
+    assert [argv[0] for argv in host.runner.calls].count("zstd") == 1
 
 
 @pytest.mark.parametrize("name", [Minimal.stock_name, "/usr/local/sbin/pmem-state", "/proc/modules"])

@@ -10,7 +10,8 @@ import time
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.reservation import LEAD, Machine, Planner, Wish
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.free_memory import Machine, Wish
+from ansible_collections.hotpmem.fleet.plugins.module_utils._kernel.reservation import LEAD, Planner
 from ansible_collections.hotpmem.fleet.plugins.module_utils._memory.memory_map import usable_ram
 
 M, G = 1 << 20, 1 << 30

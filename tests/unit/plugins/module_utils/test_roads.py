@@ -58,12 +58,12 @@ def test_asked_for_by_uuid(machine):
     uuid = engine.namespaces.find().uuid
     assert engine.hotplug.hot_remove(engine.namespaces.find(uuid), 10).device == "/dev/dax0.0"
     assert engine.hotplug.hot_add(engine.namespaces.find(uuid), 10, force=False).after == RAM
-    engine.preflight.require(uuid, [], 0, False)
+    engine.preflight.check(uuid, [], 0, False).require()
     build(road="raw")
     with pytest.raises(
         HotpmemError, match=r"This host is not ready: .*selected by its UUID.*Use 0x3fe00000 instead, which does not change"
     ):
-        engine.preflight.require(uuid, [], 0, False)
+        engine.preflight.check(uuid, [], 0, False).require()
     calls = len(one.acts)
     with pytest.raises(HotpmemError, match=r"selected by its UUID.*gives it a new UUID.*Use 0x3fe00000 instead, which does not change"):
         engine.hotplug.hot_remove(engine.namespaces.find(uuid), 10, force=True)

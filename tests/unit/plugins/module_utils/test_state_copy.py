@@ -92,11 +92,15 @@ def test_command_line_options(helper, tmp_path):
     driver = helper(say(verb="x"))
     driver.call("restore", "/dev/pmem0", threads=3, force=True)
     driver.call("save", "/dev/pmem0", [sc.Item("a", "/a")], force=True)
-    driver.call("plan", items=[sc.Item("a", "/a")], capacity=42)
+    driver.call("plan", items=[sc.Item("a", "/a")], capacity=42 << 30)
+    driver.call("prepare", items=[sc.Item("a", "/a")], seconds=2.5)
+    driver.call("plan", "/dev/pmem0")
     assert (tmp_path / "argv").read_text().splitlines() == [
         "restore --device /dev/pmem0 --threads 3 --force --json --progress",
         "save --device /dev/pmem0 --item a=/a --force --json --progress",
-        "plan --capacity 42 --item a=/a --json",
+        f"plan --capacity {42 << 30} --item a=/a --json",
+        "prepare --seconds 2.5 --item a=/a --json",
+        "plan --device /dev/pmem0 --json",
     ]
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.handoff import PATIENCE, HandoffFailed
@@ -17,6 +18,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.save_at_shutd
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.state_units import DROPIN, ENABLED, GUARD_TIMER
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import COLD, HANDOFF, HOLD, PENDING, SAVED_HERE, SHUTDOWN
+from ansible_collections.hotpmem.fleet.plugins.modules import state_units
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "roles" / "node_agent" / "files"))
 from hotpmem_node import cli
@@ -405,3 +407,32 @@ def test_what_a_condition_kept_down_is_started_with_its_unit(installed):
     assert verb(engine, "cold-start", "cache").facts["started"] == ["cache"]
     assert one.active == {"cache.service", "cache.socket"} and one.acts[-1] == "systemctl start cache.socket cache.service"
     assert verb(engine, "units", "--start").facts["started"] == ["cache.service", "must.service"]
+
+
+def start(one, monkeypatch, names, check=False):
+    """Run the module state_units on the machine, with items of an inventory: more keys than it needs."""
+    monkeypatch.setattr(state_units, "Runner", lambda: one)
+    params = {"items": [dict(item, cold_start="no") for item in COLD_ITEMS], "start": names, "timeout": 0}
+    return state_units.act(SimpleNamespace(params=params, check_mode=check))
+
+
+def test_the_module_starts_a_socket_before_its_service(with_more, monkeypatch):
+    one, _engine, _build = with_more
+    one.active = {"must.service"}
+    one.shown["cache.socket"] = {"ConditionResult": "no", "ConditionTimestampMonotonic": 17}
+    foreseen = start(one, monkeypatch, ["cache"], check=True)
+    assert one.acts == [] and foreseen["changed"]
+    done = start(one, monkeypatch, ["cache"])
+    assert one.acts == ["systemctl start cache.socket cache.service"]
+    assert done == foreseen and done["started"] == ["cache.socket", "cache.service"]
+    assert not start(one, monkeypatch, ["cache", "must"])["changed"]
+
+
+def test_the_module_starts_only_what_it_is_asked_for(machine, monkeypatch):
+    one, _engine, _build = machine
+    one.active = set()
+    assert start(one, monkeypatch, [])["started"] == []
+    assert start(one, monkeypatch, ["must"])["after"] == {"must.service": "active"}
+    assert one.active == {"must.service"}
+    with pytest.raises(HotpmemError, match="no item has the name mist"):
+        start(one, monkeypatch, ["mist"])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host import sysfs as sysfs_module
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import SystemCallError
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs, mounted, natural_key
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs, is_below, mounted, natural_key
 
 
 def test_reads_below_the_root(captured):
@@ -128,3 +128,22 @@ def test_mounts(tmp_path):
         {"device": "259:0", "target": "/srv/a b", "type": "ext4", "source": "/dev/pmem0", "options": "rw"},
         {"device": "0:44", "target": "/data", "type": "btrfs", "source": "/dev/pmem0p1", "options": "rw"},
     ]
+
+
+@pytest.mark.parametrize(
+    "path, directory, below",
+    [
+        ("/srv/a", "/srv/a", True),
+        ("/srv/a/b", "/srv/a", True),
+        ("/srv/a/b", "/srv/a/", True),
+        ("/srv/ab", "/srv/a", False),
+        ("/srv", "/srv/a", False),
+        ("/srv/a", "/", True),
+        ("/", "/", True),
+        # What /proc/PID/fd shows of a socket, and of a link that can't be read.
+        ("socket:[1]", "/", False),
+        ("", "/", False),
+    ],
+)
+def test_is_below(path, directory, below):
+    assert is_below(path, directory) is below

@@ -4,51 +4,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-import subprocess
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-MODULE = "ansible_collections.hotpmem.fleet.plugins.modules.host_files"
-# The arguments of a module are one JSON text on standard input when it is run by hand.
-RUN = "import sys, importlib; importlib.import_module(sys.argv.pop()).main()"
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the module gives files to root")
 
 
-TOP = Path(__file__).resolve().parents[4]
-
-
-@pytest.fixture(scope="module")
-def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A collections path with this checkout: neither the newest core's environment nor ansible-test has one of its own."""
-    path = tmp_path_factory.mktemp("collections")
-    (path / "ansible_collections/hotpmem").mkdir(parents=True)
-    (path / "ansible_collections/hotpmem/fleet").symlink_to(TOP)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def _collections_path(collections: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(collections))
-
-
-def call(check: bool = False, **options: Any) -> dict[str, Any]:
-    text = json.dumps({"ANSIBLE_MODULE_ARGS": {**options, "_ansible_check_mode": check, "_ansible_diff": True}})
-    done = subprocess.run([sys.executable, "-c", RUN, MODULE], input=text, capture_output=True, text=True, check=False, timeout=60)
-    assert done.stdout, done.stderr
-    return json.loads(done.stdout)
+@pytest.fixture
+def call(call_module: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    return partial(call_module, "host_files")
 
 
 def mode(path: Path) -> str:
     return oct(stat.S_IMODE(path.stat().st_mode))
 
 
-def test_it_installs_what_is_missing_once(tmp_path: Path) -> None:
+def test_it_installs_what_is_missing_once(tmp_path: Path, call: Callable[..., dict[str, Any]]) -> None:
     one, two = tmp_path / "a/secret", tmp_path / "b/c/plain"
     options = {
         "directories": [{"path": str(tmp_path / "a"), "mode": "0700"}],
@@ -64,7 +41,7 @@ def test_it_installs_what_is_missing_once(tmp_path: Path) -> None:
     assert not again["changed"] and again["installed"] == [] and again["diff"] == []
 
 
-def test_it_replaces_what_differs_and_shows_it(tmp_path: Path) -> None:
+def test_it_replaces_what_differs_and_shows_it(tmp_path: Path, call: Callable[..., dict[str, Any]]) -> None:
     path = tmp_path / "file"
     path.write_text("old\n")
     path.chmod(0o666)
@@ -80,7 +57,7 @@ def test_it_replaces_what_differs_and_shows_it(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path, call: Callable[..., dict[str, Any]]) -> None:
     other, link = tmp_path / "other", tmp_path / "link"
     other.write_text("theirs\n")
     link.symlink_to(other)
@@ -88,7 +65,7 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     assert not link.is_symlink() and link.read_text() == "ours\n" and other.read_text() == "theirs\n"
 
 
-def test_prune_takes_away_what_is_named_no_more(tmp_path: Path) -> None:
+def test_prune_takes_away_what_is_named_no_more(tmp_path: Path, call: Callable[..., dict[str, Any]]) -> None:
     kept, left, other = (tmp_path / name for name in ("a.d/60-x.conf", "b.d/60-x.conf", "b.d/mine.conf"))
     for path in (kept, left, other):
         path.parent.mkdir(exist_ok=True)
@@ -100,14 +77,14 @@ def test_prune_takes_away_what_is_named_no_more(tmp_path: Path) -> None:
     assert not call(**options)["changed"]
 
 
-def test_nothing_is_written_when_one_file_cannot_be(tmp_path: Path) -> None:
+def test_nothing_is_written_when_one_file_cannot_be(tmp_path: Path, call: Callable[..., dict[str, Any]]) -> None:
     (tmp_path / "directory").mkdir()
     done = call(files=[{"path": str(tmp_path / name), "content": "x\n"} for name in ("good", "directory")])
     assert done["failed"] and f"Cannot compare {tmp_path}/directory: it is not a file." in done["msg"]
     assert not (tmp_path / "good").exists()
 
 
-def test_prune_removes_no_directory(tmp_path: Path) -> None:
+def test_prune_removes_no_directory(tmp_path: Path, call: Callable[..., dict[str, Any]]) -> None:
     (tmp_path / "x.d").mkdir()
     done = call(files=[{"path": str(tmp_path / "good"), "content": "x\n"}], prune=[str(tmp_path / "*.d")])
     assert done["failed"] and f"Cannot remove {tmp_path}/x.d: it is a directory." in done["msg"]
