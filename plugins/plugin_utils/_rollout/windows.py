@@ -44,7 +44,7 @@ def _moment(day: date, clock: time, zone: ZoneInfo) -> datetime:
 
 
 def _clock(value: Any) -> time | None:
-    """A time such as 22:00. YAML reads an unquoted 22:00 as the number 1320, in base 60. A number below 60 was no time, but perhaps an hour."""
+    """A time such as 22:00. YAML reads an unquoted 22:00 as the number 1320, in base 60. A number below 60 is not such a time."""
     if isinstance(value, int) and not isinstance(value, bool) and 60 <= value <= 24 * 60:
         value = f"{value // 60}:{value % 60:02}"
     found = re.fullmatch(r"(\d{1,2}):(\d{2})", str(value).strip())
