@@ -207,7 +207,7 @@ spent:
   type: str
   returned: with O(state=finish)
 left:
-  description: The hosts that were not begun.
+  description: The hosts that were not begun, and those whose end nobody saw because this start left them out.
   type: list
   elements: str
   returned: with O(state=finish)
