@@ -78,7 +78,9 @@ def test_the_variables_of_each_group_are_checked(fleet: Callable[..., Fleet]) ->
     done = one.rolling_reboot()
     text = said(done)
     assert done.returncode == 2 and "hotpmem_gates[0].http must be a URL" in text and "(host node2)" in text, done.stdout
-    assert "hotpmem_reboot_method must be one of systemd, fast, firmware" in text and text.count("hotpmem_make_default must be true") == 1
+    assert "hotpmem_reboot_method must be one of systemd, fast, firmware" in text
+    # What all hosts have is said once, as often as what one of them has.
+    assert text.count("hotpmem_make_default must be true") == text.count("hotpmem_gates[0].http must be a URL")
     assert one.read("node1")["calls"] == {} and one.journals() == []
 
 
