@@ -97,8 +97,7 @@ class ActionModule(ActionBase):
             if isinstance(pattern, str) and pattern:
                 problems += inputs.unknown_names("--limit" if variable == "ansible_limit" else variable, pattern, known)
         hostvars = variables["hostvars"]
-        # Hooks, blockers, gates, notifications and the lease, as the first host of the play has them.
-        problems += extras.check(hostvars[args["hosts"][0]] if args["hosts"] else {})
+        problems += _problems_of_hosts(args["hosts"], hostvars)
         return problems + inputs.of_the_fleet(settings, args["hosts"], hostvars)
 
     def _plan(
@@ -112,7 +111,7 @@ class ActionModule(ActionBase):
         events: Sequence[journal.Event],
     ) -> dict[str, Any]:
         before = state.replay(events)
-        resumes = bool(last) and settings.resume and (not before.ended or (settings.retry_failed and bool(before.failed or before.lost)))
+        resumes = bool(last) and settings.resume and (not before.ended or (settings.retry_failed and before.can_be_tried_again))
         run = last.run if last and resumes else new_run()
         was = before if resumes else state.Run()
         seen = [_seen(host, variables["hostvars"][host], settings) for host in args["hosts"]]
@@ -137,12 +136,13 @@ class ActionModule(ActionBase):
             **({"rollout_event": [written]} if written else {}),
             "lines": lines,
             # A host that was left drained is put back into service before the run stops.
-            "blocked": "" if was.drained else blocked,
+            "blocked": "" if before.drained else blocked,
             "hosts": made.hosts,
             "serial": [len(batch) for batch in made.batches],
             "batches": made.batches,
             "finish": made.finish,
-            "undrain": was.drained,
+            # Also those of a run that does not go on.
+            "undrain": before.drained,
             "refused": made.refused,
             "left_out": made.left_out,
             "not_answering": made.unreachable,
@@ -154,6 +154,21 @@ class ActionModule(ActionBase):
             "seconds": max(made.seconds.values(), default=0.0),
             "expected_end": journal.stamp(made.times[-1][1]) if made.times else None,
         }
+
+
+def _problems_of_hosts(hosts: Sequence[str], hostvars: Any) -> list[str]:
+    """What is wrong with the variables of hosts. Groups may have different ones, and each value is checked once, before it is templated."""
+    problems: dict[str, str] = {}
+    checked: set[str] = set()
+    for host in hosts:
+        raw = hostvars.raw_get(host)
+        key = repr([raw.get(name) for name in extras.NAMES])
+        if key in checked:
+            continue
+        for problem in extras.check(hostvars[host]):
+            problems.setdefault(problem, f"{problem} (host {words.visible(host)})" if checked else problem)
+        checked.add(key)
+    return list(problems.values())
 
 
 def _ended(made: plan.Plan) -> list[journal.Event]:
@@ -240,6 +255,8 @@ def _seen(host: str, variables: Mapping[str, Any], settings: inputs.Settings) ->
         refused = f"Its facts could not be read: {reason_of(facts)}"
     elif not ready.get("ok"):
         refused = reason_of(ready)
+    elif variables.get("rollout_not_compared"):
+        refused = f"Its settings could not be compared with the inventory: {reason_of({'msg': variables['rollout_not_compared']})}"
     elif differs and fields.boolean(variables.get("hotpmem_sync_settings")):
         note = f"its settings are updated first: {differs}"
     elif differs:

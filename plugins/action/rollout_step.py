@@ -16,9 +16,11 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.module_utils.common.text.converters import to_text
 from ansible.plugins.action import ActionBase
 from ansible_collections.hotpmem.fleet.plugins.action.node_handoff import owner
-from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout import estimate, inputs, journal, state, windows, words
+from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout import estimate, inputs, journal, order, state, windows, words
 
 AGAIN = "again"
+# A run that has ended is opened again with this. Without it, the next start is a new run, which reboots all hosts.
+AGAIN_FOR_IT = "run the playbook again with -e retry_failed=true"
 LOOK = "cat /proc/sys/kernel/random/boot_id; uname -r"
 STATES = (
     "window", "lease", "batch", "begin", "look", "phase", "drained", "undrained", "hook", "end", "stop", "finish", "close", "clear",
@@ -39,6 +41,7 @@ TEXTS = (
     "began",
     "kernel",
     "seen",
+    "held",
 )
 SPEC: dict[str, Any] = {
     "state": {"type": "str", "choices": list(STATES), "required": True},
@@ -71,6 +74,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         _valid, self.args = self.validate_argument_spec(argument_spec=SPEC)
         self.host = self.args["host"] or str((task_vars or {}).get("inventory_hostname", ""))
+        self.vars = task_vars or {}
         self.settings, _problems = inputs.read(self.args["settings"])
         self.fleet = int(self.args["plan"].get("fleet") or 1)
         self.book = journal.Journal(Path(self.args["journal"] or self.args["plan"].get("journal") or "/nonexistent"))
@@ -130,7 +134,17 @@ class ActionModule(ActionBase):
             hosts=list(self.args["hosts"]),
             expected_end=journal.stamp(journal.now() + timedelta(seconds=seconds)),
         )
-        return {"again": False, "stop": False, "batch": number, "of": len(run.batches)}
+        return {"again": False, "stop": False, "batch": number, "of": len(run.batches), "held": self._held(run)}
+
+    def _held(self, run: state.Run) -> dict[str, str]:
+        """The hosts of the batch whose failure domain has lost too many hosts already."""
+        name, batch, down = self.settings.failure_domain, self.args["hosts"], state.spent(run)
+        if not name or not down:
+            return {}
+        # A host that failed may have left the inventory.
+        known = self.vars["hostvars"]
+        domains = {host: str(known[host].get(name)) for host in (*down, *batch) if host in known}
+        return order.held(batch, down, domains, self.settings.domain_limit)
 
     def _seconds_of(self, hosts: Sequence[str]) -> float:
         return float(self.args["plan"].get("seconds") or estimate.UNKNOWN) + self.settings.soak if hosts else 0.0
@@ -190,9 +204,13 @@ class ActionModule(ActionBase):
         events = self.book.read()[0]
         run = state.replay(events)
         told, budget = bool(run.stopped), self._spent(run)
-        left = run.not_begun
+        left = [*run.not_begun, *run.not_looked_at]
+        left_out = [host for host in left if host not in run.looked_at]
         if left and not run.stopped:
-            reason = budget or ("window" if self.settings.windows else "operator", "The run ended before these hosts were begun.")
+            reason = ("window" if self.settings.windows else "operator", "The run ended before these hosts were begun.")
+            if len(left_out) == len(left):
+                reason = ("limit", f"This start left out hosts of the run: {words.some(left_out)}.")
+            reason = budget or reason
             self._append("run_stopped", reason=reason[0], msg=reason[1])
         run = state.replay([*events, *self.lines])
         counts = run.counts()
@@ -205,6 +223,11 @@ class ActionModule(ActionBase):
         if latched:
             said += [] if run.stopped else [str(latched)]
             said.append(f"No further run begins until you clear this: {words.clear_command(self.book.rollout)}")
+        elif left_out:
+            said.append(
+                f"The run has not ended, because this start left out {words.some(left_out)}. Run the playbook again without --limit to "
+                "go on with them. With '-e resume=false', a new run begins instead, which reboots the hosts again."
+            )
         elif left:
             said.append("Run the playbook again to go on with the hosts that were not begun.")
         return {
@@ -260,6 +283,8 @@ class ActionModule(ActionBase):
         expected = estimate.expected(self.args["history"])
         seconds = expected.whole or float(self.args["plan"].get("seconds") or estimate.UNKNOWN)
         finish = self.host in (self.args["plan"].get("finish") or [])
+        if self.args["held"] and not finish:
+            return {"go": False, "reason": "domain", "msg": self.args["held"]}
         outside = None if finish else self._outside(seconds + self.settings.soak, waits=False)
         if outside:
             return {"go": False, "reason": outside[0], "msg": outside[1]}
@@ -352,12 +377,12 @@ def _failures(run: state.Run) -> dict[str, str]:
     """Why the run fails for a host, and what to do."""
     said: dict[str, str] = {}
     for name, reason in run.unreachable.items():
-        said[name] = f"{name} was not rebooted. {reason} Look at its console and its network, then run the playbook again."
+        said[name] = f"{name} was not rebooted. {reason} Look at its console and its network, then {AGAIN_FOR_IT}."
     for name, reason in run.refused.items():
-        said[name] = f"{name} was refused and not rebooted: {reason}"
+        said[name] = f"{name} was refused and not rebooted: {reason.rstrip('.')}. When the reason is gone, {AGAIN_FOR_IT}."
     for name, host in run.hosts.items():
         if host.lost:
-            said[name] = f"{name} was begun, and nobody saw how it ended. Run the playbook again: it looks at the host first."
+            said[name] = f"{name} was begun, and nobody saw how it ended. To look at it first, {AGAIN_FOR_IT}."
         elif host.outcome and not host.done:
             said[name] = f"{name} ({host.outcome}): {host.msg} {host.next}".strip()
     return {name: text for name, text in said.items() if name not in run.hosts or not run.hosts[name].done}

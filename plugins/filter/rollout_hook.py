@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible.errors import AnsibleFilterError
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout import hooks
 
 DOCUMENTATION = r"""
@@ -45,6 +46,9 @@ _value:
 
 def rollout_hook(found: Mapping[str, Any], point: str, name: str) -> dict[str, Any]:
     """Return the hook."""
+    known = [one["name"] for one in hooks.at(found, point)]
+    if name not in known:
+        raise AnsibleFilterError(f"Cannot find the hook {name!r}: the hooks of {point} are {', '.join(known) or 'none'}. Use one of these.")
     return hooks.named(found, point, name)
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.result_table import host_results, result_stats
+from ansible_collections.hotpmem.fleet.plugins.filter.rollout_table import results_of
+from ansible_collections.hotpmem.fleet.plugins.plugin_utils._rollout.result_table import result_stats
 
 DOCUMENTATION = r"""
 name: rollout_stats
@@ -41,7 +42,7 @@ _value:
 
 def rollout_stats(given: Any) -> dict[str, Any]:
     """Return the numbers."""
-    return result_stats(host_results(given) if any("event" in one for one in given) else given)
+    return result_stats(results_of(given))
 
 
 class FilterModule:

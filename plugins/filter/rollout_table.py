@@ -41,7 +41,8 @@ _value:
 """
 
 
-def _results(given: Any) -> Sequence[Mapping[str, Any]]:
+def results_of(given: Any) -> Sequence[Mapping[str, Any]]:
+    """One dict for each host, from the lines of a journal or from such dicts. Raises AnsibleFilterError."""
     if isinstance(given, (str, Mapping)) or not isinstance(given, Sequence) or not all(isinstance(one, Mapping) for one in given):
         raise AnsibleFilterError(f"Cannot show how the run ended: {given!r} is not a list of dicts. Give the lines of a journal.")
     return host_results(given) if any("event" in one for one in given) else list(given)
@@ -49,7 +50,7 @@ def _results(given: Any) -> Sequence[Mapping[str, Any]]:
 
 def rollout_table(given: Any) -> str:
     """Return the table."""
-    return text_table(result_rows(_results(given)), HEADERS)
+    return text_table(result_rows(results_of(given)), HEADERS)
 
 
 class FilterModule:

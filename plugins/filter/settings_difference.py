@@ -73,6 +73,8 @@ def settings_difference(wanted: Mapping[str, Any], on_host: str, not_compared: S
         found = json.loads(on_host)
     except ValueError as error:
         return [f"the file of the host is not valid JSON ({error})"]
+    if not isinstance(found, dict):
+        return ["the file of the host holds no settings, although it is valid JSON"]
     # As the file holds them: a tuple is a list there, and a number has one type.
     asked = json.loads(json.dumps(dict(wanted)))
     said = []

@@ -97,6 +97,10 @@ options:
     description: The boot id that the host had when the plan was made.
     type: str
     default: ""
+  held:
+    description: With O(state=begin), why the batch holds this host back. Empty if it does not.
+    type: str
+    default: ""
   began:
     description: When the host was begun, in UTC.
     type: str
@@ -170,6 +174,10 @@ stop:
   description: Whether the run stops before this batch.
   type: bool
   returned: with O(state=batch)
+held:
+  description: The hosts of the batch that must not begin, because hosts of their failure domain failed, with the reason.
+  type: dict
+  returned: with O(state=batch)
 go:
   description: Whether the host is begun.
   type: bool
@@ -199,7 +207,7 @@ spent:
   type: str
   returned: with O(state=finish)
 left:
-  description: The hosts that were not begun.
+  description: The hosts that were not begun, and those whose end nobody saw because this start left them out.
   type: list
   elements: str
   returned: with O(state=finish)

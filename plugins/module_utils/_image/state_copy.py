@@ -78,8 +78,13 @@ def items_from(entries: Sequence[Dict[str, Any]], need_path: bool) -> List[Item]
             said = f"the item {name} has no path"
         elif path and not os.path.isabs(path):
             said = f"the path of the item {name} is not absolute: {path}"
-        elif "\n" in path:
-            said = f"the path of the item {name} contains a line break: {path!r}"
+        elif any(ord(letter) < 32 or ord(letter) == 127 for letter in path):
+            said = f"the path of the item {name} contains a line break or another control character: {path!r}"
+        elif ".." in path.split("/"):
+            said = f"the path of the item {name} contains '..', so a unit can't wait for its mount: {path}"
+        else:
+            other = next((item.name for item in items if path and item.path and _overlap(item.path, path)), "")
+            said = f"the path of the item {name} is that of the item {other}, or one lies inside the other: {path}" if other else ""
         if said:
             todo = (
                 "Give each item an absolute path and a unique name. A name has at most 64 letters, digits, '.', '_' and '-', and starts "
@@ -88,6 +93,12 @@ def items_from(entries: Sequence[Dict[str, Any]], need_path: bool) -> List[Item]
             raise HotpmemError("Cannot use the list of items", said, todo)
         items.append(Item(name, path))
     return items
+
+
+def _overlap(one: str, other: str) -> bool:
+    """True when one path is the other, or lies inside it."""
+    first, second = sorted((os.path.normpath(one).rstrip("/") + "/", os.path.normpath(other).rstrip("/") + "/"))
+    return second.startswith(first)
 
 
 def parse_result(stdout: str) -> Dict[str, Any]:

@@ -238,10 +238,12 @@ class Namespaces:
 
 def matches(namespace: Namespace, wanted: str) -> bool:
     """Return True when wanted is the name, a UUID, the label or the start address (``0x...``) of
-    the namespace.
+    the namespace. YAML makes a decimal number of an address without quotes.
     """
     if _ADDRESS.match(wanted):
         return namespace.start == int(wanted, 16)
+    if re.fullmatch("[0-9]+", wanted) and namespace.start == int(wanted):
+        return True
     return wanted in (namespace.name, namespace.label) or by_uuid(namespace, wanted)
 
 

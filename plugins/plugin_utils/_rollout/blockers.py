@@ -79,8 +79,9 @@ def check(blockers: Any) -> list[str]:
         if "use" not in blocker:
             known = {**COMMON, **probes.CHECKS}
             return fields.check_keys(path, blocker, known, ("name",)) + probes.check_where(path, blocker)
-        if blocker["use"] not in USES:
-            return fields.is_choice(*USES)(f"{path}.use", blocker["use"])
+        errors = fields.is_choice(*USES)(f"{path}.use", blocker["use"])
+        if errors:
+            return errors
         checks, required = USES[blocker["use"]]
         errors = fields.check_keys(path, blocker, {**checks, "use": fields.is_choice(*USES)}, required)
         if "query" in blocker and ("block_alerts" in blocker or "ignore_alerts" in blocker):

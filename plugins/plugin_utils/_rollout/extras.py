@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The hotpmem.fleet authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks the variables of hooks, blockers, gates, notifications and the fleet lease, before any host is touched."""
+"""Checks the variables that a host may have by itself, such as hooks and gates, before any host is touched."""
 
 from __future__ import annotations
 
@@ -10,6 +10,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import blockers, fields, gates, hooks, lease, notify
+
+# Single values that a role would find wrong only at the turn of the host, after it was drained.
+SINGLE: dict[str, fields.Check] = {
+    "hotpmem_soak": fields.is_number(0, 604800),
+    "hotpmem_soak_interval": fields.is_number(1, 604800),
+    "hotpmem_reboot_timeout": fields.is_number(1, 604800, whole=True),
+    "hotpmem_offline_timeout": fields.is_number(1, 604800, whole=True),
+    "hotpmem_copy_timeout": fields.is_number(1, 604800, whole=True),
+    "hotpmem_lease": fields.is_number(1, 604800, whole=True),
+    "hotpmem_reboot_method": fields.is_choice("systemd", "fast", "firmware"),
+    "hotpmem_road": fields.is_choice("raw", "dax"),
+    "hotpmem_node_agent": fields.is_boolean,
+    "hotpmem_sync_settings": fields.is_boolean,
+    "hotpmem_make_default": fields.is_boolean,
+    "hotpmem_force": fields.is_boolean,
+}
+# Every variable that is checked here.
+NAMES = ("hotpmem_hooks", "hotpmem_blockers", "hotpmem_gates", "hotpmem_notify", "hotpmem_fleet_lease", *SINGLE)
 
 
 def mail_installed() -> bool:
@@ -36,7 +54,7 @@ def check(variables: Mapping[str, Any]) -> list[str]:
         + notify.check(variables.get("hotpmem_notify"), mail)
         + lease.check(variables.get("hotpmem_fleet_lease"))
     )
-    for name, least in (("hotpmem_soak", 0.0), ("hotpmem_soak_interval", 1.0)):
+    for name, check_value in SINGLE.items():
         if variables.get(name) not in (None, ""):
-            errors += fields.is_number(least, 604800)(name, variables[name])
+            errors += check_value(name, variables[name])
     return errors

@@ -128,8 +128,9 @@ def _check_hook(path: str, hook: Any, point: str, bases: Sequence[str]) -> list[
             errors.append(f"{path}.where cannot be host, because {point} belongs to no host. Use controller.")
         return errors
     kind = hook["use"]
-    if kind not in USES:
-        return fields.is_choice(*READY_MADE)(f"{path}.use", kind)
+    errors = fields.is_choice(*READY_MADE)(f"{path}.use", kind)
+    if errors:
+        return errors
     checks, required = USES[kind]
     errors = fields.check_keys(path, hook, checks, required)
     if kind in OF_A_HOST and point in ("before_run", "after_run"):

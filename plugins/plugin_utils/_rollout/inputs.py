@@ -105,15 +105,15 @@ class Reader:
             return default
         return text in TRUE
 
-    def number(self, name: str, default: float, least: float) -> float:
+    def number(self, name: str, default: float, least: float, whole: bool = False) -> float:
         """A number that is not less than `least`."""
         value = self.value(name, default)
         try:
             found = float(value) if not isinstance(value, bool) else None
         except (TypeError, ValueError):
             found = None
-        if found is None or not least <= found < 1e9:
-            self.problem(name, f"{value!r} is not a number of at least {least:g}.")
+        if found is None or not least <= found < 1e9 or (whole and found != int(found)):
+            self.problem(name, f"{value!r} is not a {'whole ' if whole else ''}number of at least {least:g}.")
             return default
         return found
 
@@ -144,7 +144,7 @@ def read(raw: Mapping[str, Any]) -> tuple[Settings, list[str]]:
         order=_order(reader),
         order_seed=str(reader.value("order_seed", "")),
         failure_domain=str(reader.value("failure_domain", "")),
-        domain_limit=int(reader.number("domain_limit", 1, 1)),
+        domain_limit=int(reader.number("domain_limit", 1, 1, whole=True)),
         failure_budget=reader.share("failure_budget", default.failure_budget) or default.failure_budget,
         warning_budget=reader.share("warning_budget", None),
         only_when=reader.word("only_when", ONLY_WHEN),
@@ -174,7 +174,11 @@ def _batches(reader: Reader) -> list[tuple[int, bool]]:
 def _order(reader: Reader) -> str | list[str]:
     value = reader.value("order", "inventory")
     if isinstance(value, str) and not value.startswith("["):
-        return reader.word("order", ordering.ORDERS)
+        if value.strip() in ordering.ORDERS:
+            return value.strip()
+        words = ", ".join(ordering.ORDERS)
+        reader.problem("order", f"unknown word {value!r}. Use one of: {words}, or a list of hosts that come first, such as '[\"node1\"]'.")
+        return "inventory"
     names = as_list(value)
     if names is None:
         reader.problem("order", f"{value!r} is neither a list of hosts nor one of: {', '.join(ordering.ORDERS)}.")

@@ -52,9 +52,9 @@ def moment(text: str) -> datetime:
 def directory(given: str, environment: Mapping[str, str]) -> Path:
     """Where journals are kept: the directory that was given, or the one for the user's state."""
     if given:
-        return Path(given).expanduser()
+        return Path(os.path.expanduser(given))
     state = environment.get("XDG_STATE_HOME") or os.path.join(environment.get("HOME") or "~", ".local/state")
-    return Path(state).expanduser() / "hotpmem" / "rollouts"
+    return Path(os.path.expanduser(state)) / "hotpmem" / "rollouts"
 
 
 def advance(tally: Mapping[str, int], event: Mapping[str, Any]) -> dict[str, int]:

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .words import some, visible
+
 ORDERS = ("inventory", "name", "shuffle")
 
 
@@ -86,4 +88,29 @@ def batches(
                 used[domain] += 1
         found.append(batch)
         waiting = left
+    return found
+
+
+def held(batch: Sequence[str], down: Mapping[str, str], domains: Mapping[str, str], limit: int) -> dict[str, str]:
+    """The hosts of a batch that are not begun, with the reason: hosts of their domain are not well, so that too many would be away.
+
+    down: hosts that failed, with their outcome. domains: the domain of each host of the batch, and of each that is down.
+    """
+    away: dict[str, list[str]] = {}
+    for host, outcome in down.items():
+        if host in domains and host not in batch:
+            away.setdefault(domains[host], []).append(f"{visible(host)} ({outcome})")
+    used = Counter({domain: len(hosts) for domain, hosts in away.items()})
+    found = {}
+    for host in batch:
+        domain = domains.get(host)
+        if domain is None or domain not in away:
+            continue
+        if used[domain] >= limit:
+            found[host] = (
+                f"{some(away[domain])} of the same failure domain ({visible(domain)}) failed in this run, and hotpmem_domain_limit is "
+                f"{limit}. When they are well, run the playbook again with -e retry_failed=true."
+            )
+        else:
+            used[domain] += 1
     return found

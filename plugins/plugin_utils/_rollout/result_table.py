@@ -15,8 +15,8 @@ from .words import about, seconds_of, short, visible
 HEADERS = ("host", "batch", "outcome", "down", "seconds", "what next")
 # Problems first, so that the eye and the end of a log find them.
 ORDER = (*FAILED, "refused", "not begun", "cold", "kept", "left out")
-_LOOK = "Run the playbook again. It looks at this host first."
-_WAIT = "Look at its console and its network. Then run the playbook again."
+_LOOK = "Run the playbook again with -e retry_failed=true. It looks at this host first."
+_WAIT = "Look at its console and its network. Then run the playbook again with -e retry_failed=true."
 
 
 def host_results(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -61,12 +61,14 @@ class Run:
     name: str = ""
     hosts: dict[str, Host] = field(default_factory=dict)
     fleet: list[str] = field(default_factory=list)
+    looked_at: set[str] = field(default_factory=set)  # the hosts of the last plan: --limit may leave out others of the run
+    waiting: list[str] = field(default_factory=list)  # not begun, and left out by the last plan
     batches: list[list[str]] = field(default_factory=list)  # of the last plan
     batch: int = 0  # the batch that was begun last, since the last plan
     refused: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     unreachable: dict[str, str] = field(default_factory=dict)
-    forgiven: set[str] = field(default_factory=set)  # did not answer when the budget was cleared
+    forgiven: set[str] = field(default_factory=set)  # did not answer, or was lost, when the budget was cleared
     counted: dict[str, str] = field(default_factory=dict)  # counts against the failure budget: host and outcome
     warned: list[str] = field(default_factory=list)  # counts against the warning budget
     latched: Mapping[str, Any] | None = None  # the event that keeps further runs from beginning
@@ -91,9 +93,25 @@ class Run:
         return {name: host.outcome for name, host in self.hosts.items() if host.outcome in FAILED}
 
     @property
+    def can_be_tried_again(self) -> bool:
+        """True when a host of the run was not rebooted, or nobody saw its end, whatever the reason."""
+        tried = {name: host for name, host in self.hosts.items() if host.open or host.outcome}
+        return not all(host.done for host in tried.values()) or bool({*self.unreachable, *self.refused} - set(tried))
+
+    @property
     def not_begun(self) -> list[str]:
-        """Hosts of the last plan that were not begun since."""
-        return [host for batch in self.batches for host in batch if not (self.hosts.get(host) or Host()).begun]
+        """Hosts that were planned and not begun since: those of the last plan, and those that it left out."""
+        planned = [*(host for batch in self.batches for host in batch), *self.waiting]
+        return [host for host in planned if not (self.hosts.get(host) or Host()).begun]
+
+    @property
+    def not_looked_at(self) -> list[str]:
+        """Hosts that were lost or left drained, and that the last plan left out. A lost host is forgiven when the budget is cleared."""
+        return [
+            name
+            for name, host in self.hosts.items()
+            if name not in self.looked_at and (host.drained or (host.lost and name not in self.forgiven))
+        ]
 
     def counts(self) -> dict[str, int]:
         """Numbers of hosts for people and programs."""
@@ -125,22 +143,27 @@ def replay(events: Iterable[Mapping[str, Any]]) -> Run:
 
 def _planned(run: Run, event: Mapping[str, Any]) -> None:
     fleet = [str(host) for host in event.get("fleet", [])]
+    run.looked_at = set(fleet)
+    run.waiting = [host for host in run.not_begun if host not in run.looked_at]
     run.fleet = list(dict.fromkeys([*run.fleet, *fleet]))
     run.batches = [list(batch) for batch in event.get("batches", [])]
     run.batch = 0
-    run.refused, run.left_out = dict(event.get("refused", {})), dict(event.get("left_out", {}))
-    run.unreachable = dict(event.get("unreachable", {}))
+    for known, name in ((run.refused, "refused"), (run.left_out, "left_out"), (run.unreachable, "unreachable")):
+        # What an earlier plan said of hosts that this one has left out still holds.
+        for host in run.looked_at & set(known):
+            del known[host]
+        known.update(event.get(name, {}))
     run.owner, run.process = str(event.get("owner", "")), dict(event.get("process", {}))
     run.ended, run.stopped = "", None
     # A host that was begun by the run that was killed counts as failed until it is looked at. The plan has looked at it.
-    for name in [*event.get("again", []), *run.refused]:
+    for name in [*event.get("again", []), *event.get("refused", {})]:
         if name in run.hosts and not run.hosts[name].done:
             # It stays open until it is begun again: this start may be killed before the turn of the host.
             run.hosts[name].unfinished = run.hosts[name].open
             run.hosts[name].begun, run.hosts[name].outcome = False, ""
             run.counted.pop(name, None)
     run.counted = {host: outcome for host, outcome in run.counted.items() if outcome != "unreachable"}
-    for host in run.unreachable:
+    for host in event.get("unreachable", {}):
         if host not in run.forgiven:
             run.counted.setdefault(host, "unreachable")
 
@@ -160,6 +183,7 @@ def _host_begun(run: Run, event: Mapping[str, Any]) -> None:
     fresh.begun, fresh.drained = True, drained
     run.hosts[str(event.get("host"))] = fresh
     run.counted.pop(str(event.get("host")), None)
+    run.forgiven.discard(str(event.get("host")))
 
 
 def _host_phase(run: Run, event: Mapping[str, Any]) -> None:
@@ -195,7 +219,7 @@ def _budget_spent(run: Run, event: Mapping[str, Any]) -> None:
 
 def _budget_cleared(run: Run, event: Mapping[str, Any]) -> None:
     run.latched = None
-    run.forgiven |= {host for host, outcome in run.counted.items() if outcome == "unreachable"}
+    run.forgiven |= {host for host, outcome in run.counted.items() if outcome == "unreachable"} | set(run.lost)
     run.counted, run.warned = {}, []
 
 
@@ -227,4 +251,4 @@ _HANDLERS = {
 
 def spent(run: Run) -> dict[str, str]:
     """What counts against the failure budget now. Hosts that are lost count."""
-    return {**run.counted, **dict.fromkeys(run.lost, "lost")}
+    return {**run.counted, **dict.fromkeys((host for host in run.lost if host not in run.forgiven), "lost")}

@@ -19,6 +19,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+LONG = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 KEYS = ("days", "from", "to", "zone")
 AHEAD = 9  # days to look ahead: every weekday, and the end of a window that begins on the last one
 
@@ -43,8 +44,8 @@ def _moment(day: date, clock: time, zone: ZoneInfo) -> datetime:
 
 
 def _clock(value: Any) -> time | None:
-    """A time such as 22:00. YAML reads an unquoted 22:00 as the number 1320, in base 60."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 24 * 60:
+    """A time such as 22:00. YAML reads an unquoted 22:00 as the number 1320, in base 60. A number below 60 is not such a time."""
+    if isinstance(value, int) and not isinstance(value, bool) and 60 <= value <= 24 * 60:
         value = f"{value // 60}:{value % 60:02}"
     found = re.fullmatch(r"(\d{1,2}):(\d{2})", str(value).strip())
     if not found:
@@ -77,11 +78,14 @@ def _parse_one(one: Any, problems: list[str]) -> Window | None:
         problems.append(f"unknown keys: {', '.join(unknown)}. The keys are {', '.join(KEYS)}.")
     days = one.get("days", list(DAYS))
     days = [word for word in re.split(r"[\s,]+", days) if word] if isinstance(days, str) else days
-    names = [str(day).lower()[:3] for day in days] if isinstance(days, Sequence) else []
-    wrong = [str(day) for day, name in zip(days, names) if name not in DAYS]
+    names = [str(day) for day in days] if isinstance(days, Sequence) else []
+    # A part of a word counts only if it begins the name of a day: mon-fri is not Monday.
+    wrong = [name for name in names if _day(name) is None]
     if wrong:
-        problems.append(f"unknown days: {', '.join(wrong)}. The days are {', '.join(DAYS)}.")
-    if not names:
+        problems.append(f"unknown days: {', '.join(wrong)}. The days are {', '.join(DAYS)}, each by itself.")
+    if days is not None and not isinstance(days, Sequence):
+        problems.append(f"days must be a list such as [sat, sun], and it is {days!r}.")
+    elif not names:
         problems.append("it never opens, because its list of days is empty. Leave days out for every day.")
     clocks = {key: _clock(one.get(key)) for key in ("from", "to")}
     for key, clock in clocks.items():
@@ -91,7 +95,13 @@ def _parse_one(one: Any, problems: list[str]) -> Window | None:
     begins, ends = clocks["from"], clocks["to"]
     if problems or zone is None or begins is None or ends is None:
         return None
-    return Window(tuple(sorted({DAYS.index(name) for name in names})), begins, ends, zone)
+    return Window(tuple(sorted({day for name in names if (day := _day(name)) is not None})), begins, ends, zone)
+
+
+def _day(name: str) -> int | None:
+    """The number of a day from its name, or from its first three or more letters."""
+    word = name.lower()
+    return next((number for number, day in enumerate(LONG) if len(word) >= 3 and day.startswith(word)), None)
 
 
 def _zone(name: str, problems: list[str]) -> ZoneInfo | None:

@@ -73,7 +73,7 @@ def test_a_batch_waits_for_its_window_in_slices(step: Callable[..., Any], clock:
     while (found := (one := step(settings, hosts=["a"], slice=600.0))._batch())["again"]:
         slices += 1
         assert not found["stop"] and names(one) == ["run_planned"]
-    assert slices == 5 and clock.seconds == 3600 and found == {"again": False, "stop": False, "batch": 1, "of": 1}
+    assert slices == 5 and clock.seconds == 3600 and found == {"again": False, "stop": False, "batch": 1, "of": 1, "held": {}}
     assert names(one) == ["run_planned", "batch_begun"]
     assert all("waiting for the window that opens at" in text for text in one._display) and len(one._display) <= 7
 

@@ -45,6 +45,8 @@ def test_differences(on_host, said):
 def test_a_host_without_settings_or_with_something_else():
     assert settings_difference(WANTED, "") == ["the host has no settings, so the agent is not installed on it"]
     assert "not valid JSON" in settings_difference(WANTED, "{")[0]
+    for other in ("[1]", "5", "null"):
+        assert settings_difference(WANTED, other) == ["the file of the host holds no settings, although it is valid JSON"]
 
 
 def test_settings_that_may_differ():

@@ -111,7 +111,7 @@ def test_two_dimms(captured):
     assert (other.name, other.mode, other.blockdev, other.label, other.uuid, other.raw_uuid) == ("namespace0.0", "raw", "pmem0", "", "", "")
     assert (state.name, state.mode, state.chardev, state.label, state.size) == ("namespace1.0", "devdax", "dax1.0", "state", 528 << 20)
     assert state.lasting == "state" and other.lasting == "0x180000000"
-    for wanted in ("state", "0x147000000", "namespace1.0", state.uuid, state.raw_uuid.upper()):
+    for wanted in ("state", "0x147000000", "5486149632", "namespace1.0", state.uuid, state.raw_uuid.upper()):
         assert namespaces.find(wanted) == state
     assert by_uuid(state, state.raw_uuid) and not by_uuid(state, "state") and not by_uuid(other, "")
     assert namespaces.region("0x147000000").name == "region1"

@@ -57,7 +57,7 @@ def test_the_table():
     assert "2.35 s     41 s" in lines[2]
     assert lines[4].endswith("kexec is not installed. Run: apt install kexec-tools")
     assert lines[-1].endswith("look at\\x1b[2J its console") and "\x1b" not in "".join(lines)
-    assert lines[5].endswith("Then run the playbook again.")
+    assert lines[5].endswith("Then run the playbook again with -e retry_failed=true.")
 
 
 def test_stats():

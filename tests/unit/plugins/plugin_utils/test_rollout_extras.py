@@ -42,8 +42,10 @@ URL = "http://am.example:9093"
         ({"hotpmem_hooks": {"drain": [{"name": "x", "tasks": "gone.yml", "needs_undrain": False}]}}, "'gone.yml', which does not exist in"),
         ({"hotpmem_hooks": {"drain": [{"use": "haproxy"}]}}, "hotpmem_hooks.drain[0].hosts is missing."),
         ({"hotpmem_hooks": {"drain": [{"use": "f5"}]}}, "hotpmem_hooks.drain[0].use must be one of haproxy, nginx"),
+        ({"hotpmem_hooks": {"drain": [{"use": ["haproxy"]}]}}, "hotpmem_hooks.drain[0].use must be one of haproxy, nginx"),
         ({"hotpmem_hooks": {"drain": [{"use": "haproxy", "hosts": []}]}}, "hosts must not be an empty list."),
         ({"hotpmem_hooks": {"before_host": [{"use": "fleetlock", "url": URL, "group": "a b"}]}}, "group may have letters"),
+        ({"hotpmem_blockers": [{"use": ["sessions"]}]}, "hotpmem_blockers[0].use must be one of alertmanager, prometheus"),
         ({"hotpmem_blockers": [{"use": "prometheus", "url": "x"}]}, "hotpmem_blockers[0].url must be a URL"),
         ({"hotpmem_blockers": [{"use": "prometheus", "url": URL, "ignore_alerts": "("}]}, "ignore_alerts is not a valid regular"),
         ({"hotpmem_blockers": [{"use": "prometheus", "url": URL, "query": "up", "block_alerts": "x"}]}, "query cannot be combined"),
@@ -65,6 +67,12 @@ URL = "http://am.example:9093"
         ({"hotpmem_fleet_lease": {"fleetlock": URL, "take_over": "true"}}, "take_over works only with a file on a host"),
         ({"hotpmem_soak": "-1"}, "hotpmem_soak must be a number from 0"),
         ({"hotpmem_soak": "nan"}, "hotpmem_soak must be a number from 0"),
+        ({"hotpmem_reboot_timeout": "10min"}, "hotpmem_reboot_timeout must be a whole number from 1"),
+        ({"hotpmem_copy_timeout": 0}, "hotpmem_copy_timeout must be a whole number from 1"),
+        ({"hotpmem_reboot_method": "kexec"}, "hotpmem_reboot_method must be one of systemd, fast, firmware"),
+        ({"hotpmem_road": "pmem"}, "hotpmem_road must be one of raw, dax"),
+        ({"hotpmem_make_default": "maybe"}, "hotpmem_make_default must be true or false"),
+        ({"hotpmem_node_agent": "no", "hotpmem_lease": "600", "hotpmem_road": "", "hotpmem_offline_timeout": 60.0}, None),
     ],
 )  # fmt: skip
 def test_each_error_names_its_variable(variables: dict[str, Any], said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,7 @@ def test_newest(tmp_path: Path) -> None:
         ("/srv/j", {}, "/srv/j"),
         ("", {"XDG_STATE_HOME": "/state", "HOME": "/home/a"}, "/state/hotpmem/rollouts"),
         ("", {"HOME": "/home/a"}, "/home/a/.local/state/hotpmem/rollouts"),
+        ("~no-such-user/j", {}, "~no-such-user/j"),
     ],
 )
 def test_directory(given: str, environment: dict[str, str], found: str) -> None:
@@ -127,6 +128,8 @@ def events(*steps: str) -> list[dict]:
             found.append({"event": "host_begun", "host": rest[0], "boot_id": "1", "kernel": "old", "batch": 1})
         elif word == "end":
             found.append({"event": "host_ended", "host": rest[0], "outcome": rest[1], "kernel": rest[2] if len(rest) > 2 else "old"})
+        elif word == "limit":
+            found.append({"event": "run_resumed", "fleet": rest, "batches": [[host] for host in rest], "again": rest})
         elif word == "resume":
             found.append({"event": "run_resumed", "fleet": ["a", "b"], "batches": [rest], "again": rest})
         elif word == "away":
@@ -153,11 +156,55 @@ def events(*steps: str) -> list[dict]:
         (["away a"], {"a": "unreachable"}),
         (["away a", "budget_cleared", "away a"], {}),
         (["away a", "budget_cleared", "away b"], {"b": "unreachable"}),
+        (["away a", "limit b"], {}),
         (["away a", "resume a", "begin a", "end a kept"], {}),
+        # A host that nobody can look at any more is forgiven when the budget is cleared, until it is begun again.
+        (["begin a", "limit b"], {"a": "lost"}),
+        (["begin a", "budget_cleared", "limit b"], {}),
+        (["begin a", "budget_cleared", "away a"], {}),
+        (["begin a", "budget_cleared", "resume a", "begin a"], {"a": "lost"}),
     ],
 )
 def test_what_counts_against_the_budget(steps: list[str], counted: dict[str, str]) -> None:
     assert state.spent(state.replay(events(*steps))) == counted
+
+
+@pytest.mark.parametrize(
+    "steps, not_begun, not_looked_at",
+    [
+        ([], ["a", "b"], []),
+        (["limit a", "begin a", "end a kept"], ["b"], []),
+        (["limit a", "begin a", "end a kept", "resume b"], ["b"], []),
+        (["limit a", "limit b", "begin b", "end b kept"], ["a"], []),
+        (["limit a", "resume"], [], []),  # the whole plan has left b out, with a reason
+        (["begin a", "limit b", "begin b", "end b kept"], [], ["a"]),
+        (["begin a", "budget_cleared", "limit b", "begin b"], [], []),
+        (["begin a", "end a kept", "host_drained a", "limit b", "begin b"], [], ["a"]),
+        (["begin a", "host_drained a", "resume b"], ["b"], []),
+    ],
+)
+def test_a_plan_with_a_limit_forgets_no_host(steps: list[str], not_begun: list[str], not_looked_at: list[str]) -> None:
+    run = state.replay(events(*steps))
+    assert run.not_begun == not_begun and run.not_looked_at == not_looked_at
+
+
+@pytest.mark.parametrize(
+    "steps, again",
+    [
+        (["begin a", "end a kept"], False),
+        (["begin a", "end a cold"], False),
+        (["begin a"], True),
+        (["host_undrained a"], False),  # an earlier run had left it drained
+        (["begin a", "end a failed"], True),
+        (["begin a", "end a refused"], True),
+        (["away a"], True),
+        (["begin a", "end a kept", "away a"], False),
+        (["away a", "limit b", "begin b", "end b kept"], True),
+        (["away a", "resume b", "begin b", "end b kept"], False),
+    ],
+)
+def test_which_run_is_opened_again(steps: list[str], again: bool) -> None:
+    assert state.replay(events(*steps)).can_be_tried_again is again
 
 
 def test_a_latch_holds_until_it_is_cleared() -> None:

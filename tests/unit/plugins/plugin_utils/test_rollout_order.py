@@ -85,3 +85,22 @@ def test_domains_hold_for_any_fleet() -> None:
 def test_a_batch_of_nothing_would_never_end() -> None:
     with pytest.raises(ValueError, match="sizes must be at least 1"):
         order.batches(["a"], [0])
+
+
+@pytest.mark.parametrize(
+    "batch, down, limit, found",
+    [
+        ("c", {}, 1, ""),
+        ("c", {"a": "failed"}, 1, "c"),
+        ("ce", {"a": "failed"}, 1, "c"),
+        ("c", {"a": "failed"}, 2, ""),
+        ("cd", {"a": "failed"}, 2, "d"),  # with a and c, two of them are away
+        ("cd", {"a": "failed", "b": "lost"}, 2, "cd"),
+        ("c", {"c": "failed"}, 1, ""),  # it is tried again
+        ("e", {"a": "failed", "gone": "lost"}, 1, ""),
+    ],
+)
+def test_hosts_of_a_domain_that_is_not_well_are_held(batch: str, down: dict[str, str], limit: int, found: str) -> None:
+    domains = {**dict.fromkeys("abcd", "rack1"), "e": "rack2"}
+    held = order.held(list(batch), down, domains, limit)
+    assert "".join(held) == found and all("failure domain (rack1) failed" in text and "retry_failed=true" in text for text in held.values())

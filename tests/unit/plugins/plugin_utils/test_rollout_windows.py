@@ -111,6 +111,12 @@ def test_each_minute_of_a_year_agrees_with_the_clock_on_the_wall() -> None:
         ({"from": "22:00", "to": "23:00", "zone": "Europe/Atlantis"}, "unknown time zone 'Europe/Atlantis'"),
         ({"from": "22:00", "to": "23:00", "until": 3}, "unknown keys: until"),
         ({"days": ["sat"]}, "from must be a time"),
+        ({"days": ["mon-fri"], "from": "22:00", "to": "23:00"}, "unknown days: mon-fri. The days are mon, tue"),
+        ({"days": "mo", "from": "22:00", "to": "23:00"}, "unknown days: mo."),
+        ({"days": 5, "from": "22:00", "to": "23:00"}, "days must be a list such as [sat, sun], and it is 5"),
+        ({"days": {"sat": True}, "from": "22:00", "to": "23:00"}, "days must be a list"),
+        ({"days": None, "from": "22:00", "to": "23:00"}, "it never opens"),
+        ({"from": 22, "to": "23:00"}, 'from must be a time such as "22:00", and it is 22'),
     ],
 )
 def test_what_cannot_be_read(raw: object, said: str) -> None:
@@ -119,4 +125,5 @@ def test_what_cannot_be_read(raw: object, said: str) -> None:
 
 
 def test_yaml_reads_an_unquoted_time_as_a_number() -> None:
-    assert read({"days": "sat,sun", "from": 22 * 60, "to": "4:00"})[0].begins.hour == 22
+    found = read({"days": "sat,Sunday, tues", "from": 22 * 60, "to": "4:00"})[0]
+    assert found.begins.hour == 22 and found.days == (1, 5, 6)
