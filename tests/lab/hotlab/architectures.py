@@ -12,10 +12,10 @@ from .errors import LabError
 class Architecture:
     """One row.
 
-    debian: Debian's name. program, emulator: QEMU's program, and the packages it comes from. firmware: the folders of that QEMU's
-    files. installed: whether a QEMU that is installed here may run it. machine, cpu, bios: QEMU's options; an empty bios is QEMU's own.
-    console, journal: the two serial ports, as the kernel calls them. packages: what an image holds beside kernels.PACKAGES. pmem, boots:
-    what a machine may have of these. patience: by how much longer than an amd64 machine's its deadlines are. binfmt: how binfmt_misc(5) tells
+    debian: Debian's name. program, emulator: QEMU's program, and the packages it comes from. firmware: the folders of that QEMU's files.
+    installed: whether a QEMU that is installed here may run it. machine, cpu, bios: QEMU's options; an empty bios is QEMU's own. console,
+    journal: the two serial ports, as the kernel calls them. packages: what an image holds beside kernels.PACKAGES. pmem, boots: what a
+    machine may have of these. patience: by how much longer than an amd64 machine's its deadlines are. binfmt: how binfmt_misc(5) tells
     its programs, when this computer can't run them; magic and mask.
     """
 
@@ -73,7 +73,7 @@ ARCHITECTURES = {
         journal="ttyAMA1",
         packages=(),
         # memmap=SIZE!START is x86's, and the image holds no boot loader.
-        pmem=("nfit", "labels", "none"),
+        pmem=("nfit", "labels", "devicetree", "none"),
         boots=("snapshot",),
         # Always emulated. On a busy computer a boot took 267 s, and one of amd64 some 60 s.
         patience=4,

@@ -37,10 +37,11 @@ def node() -> Node:
 @pytest.fixture
 def memory(node: Node) -> Iterator[tuple[int, int]]:
     """The range of persistent memory, with the wrong kexec in place."""
-    ((first, last),) = re.findall(r"^([0-9a-f]+)-([0-9a-f]+) : Persistent Memory$", node.run("cat /proc/iomem").stdout, re.MULTILINE)
-    node.run("cat >/run/wrong-iomem", stdin=f"{first}-{last} : System RAM\n")
+    first, size = (int(text, 0) for text in node.run("cd /sys/bus/nd/devices/region0 && cat resource size").stdout.split())
+    last = first + size - 1
+    node.run("cat >/run/wrong-iomem", stdin=f"{first:x}-{last:x} : System RAM\n")
     node.run(f"cat >{KEXEC} && chmod 755 {KEXEC}", stdin=WRONG)
-    yield int(first, 16), int(last, 16)
+    yield first, last
     node.run(f"rm -f {KEXEC}; /usr/sbin/kexec -c -u")
 
 
