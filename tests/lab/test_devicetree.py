@@ -53,4 +53,4 @@ def test_the_memory_is_reserved_and_described() -> None:
 
 def test_another_tree_is_refused() -> None:
     with pytest.raises(LabError, match="does not look as expected"):
-        devicetree.with_pmem(tree(b"", b"")[:80], 0, 0)
+        devicetree.with_pmem(tree(b"", b"")[:70], 0, 0)
