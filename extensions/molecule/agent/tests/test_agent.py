@@ -109,10 +109,10 @@ def test_it_came_with_the_initrd_of_the_jump(host: Any, by_handoff: bool) -> Non
     made = json.loads(host.file("/var/lib/hotpmem/jump-initrd.json").content_string)
     assert made["initrd"], made["reason"]
     stock = host.file(f"/boot/initrd.img-{host.check_output('uname -r')}").size
-    # As the kernel says it: "Freeing initrd memory: 5120K", in whole pages.
+    # As the kernel says it: "Freeing initrd memory: 5120K", in whole pages. arm64 keeps a last one that is not full.
     freed = int(re.findall(r"Freeing initrd memory: (\d+)K", host.check_output("dmesg"))[0]) * 1024
     assert made["initrd"]["size"] < stock
-    assert 0 <= freed - (made["initrd"]["size"] if by_handoff else stock) < 8192
+    assert (-4096 if ARCH == "arm64" else 0) <= freed - (made["initrd"]["size"] if by_handoff else stock) < 8192
 
 
 @pytest.mark.skipif(JUMP_INITRD != "minimal", reason="the scenario asks for no minimal initrd")
