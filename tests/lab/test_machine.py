@@ -15,7 +15,7 @@ from hotlab.machine import BLOCK, MIB, Spec
 from hotlab.qmp import Qmp
 
 
-@pytest.mark.parametrize("start", [machine.E820_START, machine.NFIT_START, machine.DEVICETREE_START])
+@pytest.mark.parametrize("start", [machine.E820_START, machine.NFIT_START])
 def test_both_kinds_of_region_gain_four_whole_blocks(start: int) -> None:
     info_block = 2 * MIB
     assert (start + info_block) % BLOCK == 0
@@ -67,22 +67,12 @@ def test_an_arm64_machine_differs_in_its_row_only() -> None:
     assert spec.deadline(60) >= 3 * Spec("6.12", "nfit").deadline(60) == 180
 
 
-def test_a_machine_with_a_device_tree_has_no_firmware() -> None:
-    spec = Spec("6.12", "devicetree", arch="arm64")
-    spec.check()
-    line = " ".join(machine.options(spec, Path("/m"), Path("/i"), Path("/r"), template=True, port=1))
-    assert "-dtb /m/devicetree.dtb" in line and "-bios" not in line and "nvdimm,id" not in line
-    with pytest.raises(LabError, match="amd64 machines have no devicetree memory"):
-        dataclasses.replace(spec, arch="amd64").check()
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"kernel": "6.1"}, "without CONFIG_ZONE_DEVICE.*\n.*6.12, 7.3"),
         ({"kernel": "6.6"}, "not in the lab's table"),
         ({"pmem": "e820"}, "have no e820 memory\n.*--pmem nfit"),
-        ({"pmem": "devicetree", "memory": "1G"}, "too little"),
         ({"boot": "grub"}, "can't boot with grub"),
         ({"accel": "kvm"}, "with KVM"),
         ({"arch": "riscv64"}, "Use one of: amd64, arm64"),

@@ -73,7 +73,7 @@ ARCHITECTURES = {
         journal="ttyAMA1",
         packages=(),
         # memmap=SIZE!START is x86's, and the image holds no boot loader.
-        pmem=("nfit", "labels", "devicetree", "none"),
+        pmem=("nfit", "labels", "none"),
         boots=("snapshot",),
         # Always emulated. On a busy computer a boot took 267 s, and one of amd64 some 60 s.
         patience=4,

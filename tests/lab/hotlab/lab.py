@@ -7,7 +7,6 @@ import concurrent.futures
 import json
 import os
 import re
-import shutil
 import subprocess
 import time
 import uuid
@@ -83,8 +82,6 @@ def _start(kept: Snapshot, path: Path) -> int:
         name = f"{kept.spec.dimm.name}.img"
         machine.place_in_memory(path / name, kept.spec.dimm.size)
         subprocess.run(["cp", "--sparse=always", str(kept.folder / name), str(path / name)], check=True)
-    if kept.spec.pmem == "devicetree":
-        shutil.copy(kept.folder / machine.TREE, path)
     port = machine.start(kept.spec, kept.qemu, path, kept.base, kept.folder / "ram", template=False)
     (path / "port").write_text(f"{port}\n")
     with Qmp(path / "qmp") as qmp:

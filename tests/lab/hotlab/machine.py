@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import architectures, devicetree, image, kernels, process, progress, ssh
+from . import architectures, image, kernels, process, progress, ssh
 from .architectures import Architecture
 from .emulator import Emulator
 from .errors import LabError
@@ -27,8 +27,6 @@ BLOCK = 128 * MIB
 PMEM_BYTES = 514 * MIB
 """512 MiB to gain, and the 2 MiB that a devdax namespace's info block and alignment take in front."""
 E820_START = 8 * BLOCK - 2 * MIB
-DEVICETREE_START = (1 << 30) + E820_START
-"""The RAM of arm64's machine begins at 1 GiB."""
 NFIT_START = (4 << 30) + 9 * BLOCK - 2 * MIB
 """Both 2 MiB below a memory block boundary, so that all four blocks can become RAM."""
 LABELS_START = (4 << 30) + 9 * BLOCK - 16 * MIB
@@ -43,8 +41,6 @@ CONSOLE_LINES = 40
 ACCELS = {"tcg": "tcg,thread=multi,tb-size=128", "icount": "tcg,thread=single,tb-size=128", "kvm": "kvm"}
 """What QEMU calls the accelerators of a machine."""
 TMPFS = Path("/dev/shm")
-TREE = "devicetree.dtb"
-"""The device tree of a machine, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +65,8 @@ class Spec:
         if self.accel == "kvm" and self.architecture.binfmt:
             raise LabError(f"This computer can't run {self.arch} machines with KVM", "", "Use --accel tcg.")
         size = parse_size(self.memory)
-        if size < 1 << 30 or (self.in_ram and size < E820_START + PMEM_BYTES + 256 * MIB):
-            raise LabError(f"--memory {self.memory} is too little", "", "A lab machine needs 1G, and 2G with --pmem e820 or devicetree.")
+        if size < 1 << 30 or (self.pmem == "e820" and size < E820_START + PMEM_BYTES + 256 * MIB):
+            raise LabError(f"--memory {self.memory} is too little", "", "A lab machine needs 1G, and 2G with --pmem e820.")
         if size >= 2816 * MIB:
             raise LabError(f"--memory {self.memory} is too much", "", "Above 2.75G QEMU splits the RAM; stay below it.")
         if self.accel == "icount" and self.cpus != 1:
@@ -95,11 +91,6 @@ class Spec:
     def deadline(self, seconds: float) -> float:
         """How long to wait for what an amd64 machine does within so many seconds."""
         return seconds * self.architecture.patience
-
-    @property
-    def in_ram(self) -> bool:
-        """Whether its persistent memory is a part of its RAM."""
-        return self.pmem in ("e820", "devicetree")
 
     @property
     def dimm(self) -> Dimm | None:
@@ -172,11 +163,7 @@ def options(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, 
         # machine would run through the time-outs of its sshd in no time.
         argv += ["-icount", "shift=0,sleep=on"]
     argv += ["-cpu", "host" if spec.accel == "kvm" else spec.architecture.cpu]
-    if spec.pmem == "devicetree":
-        # Without firmware there is no ACPI, and the kernel takes the tree.
-        argv += ["-dtb", f"{folder}/{TREE}"]
-    elif spec.architecture.bios:
-        argv += ["-bios", spec.architecture.bios]
+    argv += ["-bios", spec.architecture.bios] if spec.architecture.bios else []
     argv += ["-m", f"{size // MIB}M,slots=4,maxmem=16G"]
     argv += ["-object", f"memory-backend-file,id=ram0,size={size},mem-path={ram},share={'on' if template else 'off'}"]
     argv += ["-drive", f"file={folder}/disk.qcow2,format=qcow2,if=none,id=root,cache=unsafe,discard=unmap"]
@@ -193,15 +180,6 @@ def options(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, 
     argv += ["-serial", "file:serial.log", "-serial", "file:journal.log"]
     argv += ["-qmp", "unix:qmp,server=on,wait=off", "-monitor", "unix:monitor,server=on,wait=off"]
     return argv if template else [*argv, "-S", "-incoming", "defer"]
-
-
-def tree(spec: Spec, qemu: Emulator, folder: Path) -> None:
-    """Write the device tree of such a machine to `folder`."""
-    argv = [*qemu.argv, "-nodefaults", "-display", "none", "-cpu", spec.architecture.cpu, "-smp", str(spec.cpus)]
-    argv += ["-serial", "null", "-serial", "null"]
-    argv += ["-m", f"{parse_size(spec.memory) // MIB}M", "-machine", spec.architecture.machine]
-    path = folder / TREE
-    path.write_bytes(devicetree.with_pmem(devicetree.dump(argv, qemu.environment(), path), DEVICETREE_START, PMEM_BYTES))
 
 
 def start(spec: Spec, qemu: Emulator, folder: Path, base: Path, ram: Path, *, template: bool) -> int:
