@@ -43,7 +43,8 @@ RECORD = f"{LIB}/jump-initrd.json"
 CONFIGURATION = f"{LIB}/jump-initrd.conf"
 DEBIAN = "/etc/initramfs-tools"
 KINDS = ("host_only", "minimal")
-PMEM = ("libnvdimm", "nd_e820", "nfit", "of_pmem", "nd_pmem")
+FINDERS = ("nd_e820", "nfit", "of_pmem")  # drivers that find persistent memory
+PMEM = ("libnvdimm", *FINDERS, "nd_pmem")
 DAX = ("dax_pmem", "device_dax")  # needed on the dax road, which saves to a dax device
 _WHAT = "Cannot use a special initrd for the jump"
 _TODO = "The jump uses the stock initrd. To try again, run hotpmem-node jump-initrd --again"
@@ -241,9 +242,19 @@ class JumpInitrd:
         the device above its bus. Other modules of that kind may be loaded for nothing.
         """
         loaded = self._loaded()
-        buses = [name for name in self.sysfs.list(NODES) if name.startswith("ndbus")]
-        finders = [one for name in buses for one in self._drivers(posixpath.dirname(self._place(f"{NODES}/{name}")))]
+        finders = [one for one in self._finders() if one in loaded] or FINDERS
         return [name for name in dict.fromkeys(("libnvdimm", *finders, "nd_pmem", *(DAX if self.dax else ()))) if name in loaded]
+
+    def _finders(self) -> List[str]:
+        """The modules of the drivers above each bus of persistent memory.
+
+        Before 6.10 the driver of an ACPI device has no link to its module. That of nfit has the module's name.
+        """
+        found = []
+        for name in self.sysfs.list(NODES):
+            place = posixpath.dirname(self._place(f"{NODES}/{name}")) if name.startswith("ndbus") else ""
+            found += [bare(self.sysfs.link_name(f"/sys{place}/driver")), *self._drivers(place)] if place else []
+        return found
 
     def _hash_modules(self) -> List[str]:
         """The loaded modules that compute the hash of a module's signature with the CPU's own instructions."""

@@ -241,6 +241,8 @@ def only_the_older_call(host, rc, said):
     root, _release, runner, kexec = host
     with open(f"{root}/proc/iomem", "w", encoding="utf-8") as file:
         file.write(ARM64_IOMEM)
+    with open(f"{root}/sys/bus/nd/devices/region0/resource", "w", encoding="utf-8") as file:
+        file.write("0x147e00000\n")
     with open(f"{root}/boot/config-{_release}", "w", encoding="utf-8") as file:
         file.write("CONFIG_KEXEC=y\n# CONFIG_KEXEC_FILE is not set\n")
     loaded = runner.answers["kexec -s -l"]
