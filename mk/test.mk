@@ -1,9 +1,9 @@
 # Checks and tests. `make check` needs no machine; `make test` has the scenarios of each change, `make test-all` has all of them.
 # What covers the most first, should CI come to its limit: .ci/run says which it insists on. extensions/molecule/README.md has a table.
 SCENARIOS := agent_faults agent e820 nfit grub
-# These repeat the cycle on labelled NVDIMMs and on the dax road, with databases, with two kernels and with six machines, press memory
-# until it does not go, and install the tarball as a user does: slow, and rarely the first to fail.
-SLOW_SCENARIOS := dimms agent_dax applications newest_kernel load rollout dist
+# These repeat the cycle on labelled NVDIMMs, on the dax road and on arm64, with databases, with two kernels and with six machines, press
+# memory until it does not go, and install the tarball as a user does: slow, and rarely the first to fail.
+SLOW_SCENARIOS := dimms agent_dax applications newest_kernel load rollout dist arm64
 
 .PHONY: demo check lint unit sanity newest molecule test test-all
 demo: deps ## the whole thing on QEMU machines: HOSTS=2 KERNEL=6.1 PMEM=e820 KEEP=1

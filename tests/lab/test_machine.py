@@ -63,6 +63,8 @@ def test_an_arm64_machine_differs_in_its_row_only() -> None:
     ]
     assert spec.command_line() == Spec("6.12", "nfit").command_line().replace("ttyS0", "ttyAMA0")
     assert not machine.proves_kvm(spec.architecture)
+    # It is slower, and everything that waits for it waits longer.
+    assert spec.deadline(60) >= 3 * Spec("6.12", "nfit").deadline(60) == 180
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ export HOTPMEM_CHECKOUT=$PWD
 export HOTPMEM_LABS=${XDG_CACHE_HOME:-$HOME/.cache}/hotpmem/labs
 # Two checkouts may run the same scenario side by side.
 HOTPMEM_LAB=${scenario//_/-}-$(printf '%s' "$PWD" | sha256sum | cut -c1-6)
-export HOTPMEM_LAB HOTPMEM_KERNEL=${KERNEL:-6.1} HOTPMEM_PMEM=e820 HOTPMEM_BOOT=snapshot HOTPMEM_NODE_AGENT=true HOTPMEM_ROAD=${ROAD:-raw} HOTPMEM_JUMP_INITRD=default HOTPMEM_JUMP_CHECK=true HOTPMEM_HOSTS=1
+export HOTPMEM_LAB HOTPMEM_ARCH=amd64 HOTPMEM_KERNEL=${KERNEL:-6.1} HOTPMEM_PMEM=e820 HOTPMEM_BOOT=snapshot HOTPMEM_NODE_AGENT=true HOTPMEM_ROAD=${ROAD:-raw} HOTPMEM_JUMP_INITRD=default HOTPMEM_JUMP_CHECK=true HOTPMEM_HOSTS=1
 export HOTPMEM_VARS=tests/demo/vars.yml HOTPMEM_UDEV_RULE=${UDEV_RULE:+true}
 export ANSIBLE_CONFIG=$PWD/ansible.cfg ANSIBLE_COLLECTIONS_PATH=$PWD/.venv/collections
 export PATH=$PWD/.venv/bin:$PATH NO_COLOR=1 ANSIBLE_NOCOLOR=1
@@ -22,6 +22,7 @@ case $scenario in
     load) HOTPMEM_PMEM=nfit ;;
     grub) HOTPMEM_PMEM=none HOTPMEM_BOOT=grub HOTPMEM_NODE_AGENT=false ;;
     newest_kernel) HOTPMEM_KERNEL=7.3 HOTPMEM_PMEM=nfit HOTPMEM_BOOT=grub HOTPMEM_JUMP_INITRD=minimal ;;
+    arm64) HOTPMEM_ARCH=arm64 HOTPMEM_KERNEL=${KERNEL:-6.12} HOTPMEM_PMEM=nfit HOTPMEM_JUMP_INITRD=minimal ;;
     agent) HOTPMEM_JUMP_INITRD=minimal HOTPMEM_JUMP_CHECK=false ;;
     agent_faults) HOTPMEM_JUMP_INITRD=minimal ;;
     # One cycle with the agent and one without: its plays say which.

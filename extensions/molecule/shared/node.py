@@ -34,12 +34,15 @@ while True:
 
 
 class Node:
-    """One machine. Every command has a deadline; what it prints is in the error."""
+    """One machine. Every command has a deadline, given for an amd64 machine; what it prints is in the error."""
+
+    def __init__(self) -> None:
+        self.spec = lab.spec(LAB)
 
     def run(self, command: str, check: bool = True, stdin: str = "", timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Run a shell command there."""
         words = [*lab.ssh_command(LAB, HOST), command]
-        done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=self.spec.deadline(timeout), check=False)
         assert done.returncode == 0 or not check, f"{command}: ended with {done.returncode}: {done.stdout}{done.stderr}"
         return done
 
@@ -53,6 +56,7 @@ class Node:
 
     def wait_boot(self, before: str, deadline: float = 300) -> None:
         """Until another boot answers, and has made the memory System RAM or given that up."""
+        deadline = self.spec.deadline(deadline)
         end = time.monotonic() + deadline
         while time.monotonic() < end:
             try:
@@ -69,6 +73,7 @@ class Node:
 
     def wait_state(self, unit: str, *states: str, deadline: float = 120) -> None:
         """Until a unit is in one of these states. Does nothing to bring it there."""
+        deadline = self.spec.deadline(deadline)
         end = time.monotonic() + deadline
         while (found := self.run(f"systemctl show --property=ActiveState --value {unit}").stdout.strip()) not in states:
             if time.monotonic() >= end:

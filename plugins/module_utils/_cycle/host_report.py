@@ -18,7 +18,7 @@ from .._image.state_copy import Helper, failure
 from .._kernel.boot_loader import BootLoader
 from .._kernel.kexec_load import DISABLED, Kexec
 from .._memory.dax_device import Dax
-from .._memory.memory_map import meminfo, physical_map
+from .._memory.memory_map import meminfo, read_physical_map
 from .._memory.namespace import Namespaces
 from .._memory.system_ram import SystemRam
 
@@ -50,7 +50,7 @@ class HostReport:
             "memory_blocks": self._try(self._blocks, {}),
             "memory": self._memory(),
             "reservation": BootLoader(self.sysfs, self.runner).record(),
-            "memory_map": physical_map(self.sysfs.get("/proc/iomem")),
+            "memory_map": self._try(lambda: read_physical_map(self.sysfs), []),
             "tools": self._tools(),
             "helper_sha256": self.helper.sha256(),
             "leaks": [

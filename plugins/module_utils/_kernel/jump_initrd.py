@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import posixpath
 import re
 import shutil
 from typing import Any, Callable, Dict, List, Sequence, Set, Tuple
@@ -30,6 +31,7 @@ from .._host.records import LIB, Records
 from .._host.size import format_size
 from .._host.sysfs import Sysfs, mounted
 from .._image.state_copy import HELPER
+from .._memory.namespace import NODES
 from .early_network import interfaces
 from .early_restore import EarlyRestore
 from .kexec_load import Kexec
@@ -41,7 +43,8 @@ RECORD = f"{LIB}/jump-initrd.json"
 CONFIGURATION = f"{LIB}/jump-initrd.conf"
 DEBIAN = "/etc/initramfs-tools"
 KINDS = ("host_only", "minimal")
-PMEM = ("libnvdimm", "nd_e820", "nfit", "nd_pmem")
+FINDERS = ("nd_e820", "nfit", "of_pmem")  # drivers that find persistent memory
+PMEM = ("libnvdimm", *FINDERS, "nd_pmem")
 DAX = ("dax_pmem", "device_dax")  # needed on the dax road, which saves to a dax device
 _WHAT = "Cannot use a special initrd for the jump"
 _TODO = "The jump uses the stock initrd. To try again, run hotpmem-node jump-initrd --again"
@@ -235,10 +238,23 @@ class JumpInitrd:
     def _pmem_modules(self) -> List[str]:
         """The loaded modules of persistent memory.
 
-        /dev/pmem0 or /dev/dax0.0 must exist when the restore starts.
+        /dev/pmem0 or /dev/dax0.0 must exist when the restore starts. What found the memory is the driver of
+        the device above its bus. Other modules of that kind may be loaded for nothing.
         """
         loaded = self._loaded()
-        return [name for name in (*PMEM, *(DAX if self.dax else ())) if name in loaded]
+        finders = [one for one in self._finders() if one in loaded] or FINDERS
+        return [name for name in dict.fromkeys(("libnvdimm", *finders, "nd_pmem", *(DAX if self.dax else ()))) if name in loaded]
+
+    def _finders(self) -> List[str]:
+        """The modules of the drivers above each bus of persistent memory.
+
+        Before 6.10 the driver of an ACPI device has no link to its module. That of nfit has the module's name.
+        """
+        found = []
+        for name in self.sysfs.list(NODES):
+            place = posixpath.dirname(self._place(f"{NODES}/{name}")) if name.startswith("ndbus") else ""
+            found += [bare(self.sysfs.link_name(f"/sys{place}/driver")), *self._drivers(place)] if place else []
+        return found
 
     def _hash_modules(self) -> List[str]:
         """The loaded modules that compute the hash of a module's signature with the CPU's own instructions."""
@@ -308,10 +324,21 @@ class JumpInitrd:
         found = ["", "", ""]
         for mount in mounted(self.sysfs):
             if mount["target"] == "/":
-                link = self.sysfs.path(f"/sys/dev/block/{mount['device']}")
-                place = os.path.realpath(link)[len(os.path.realpath(self.sysfs.path("/sys"))) :] if os.path.exists(link) else ""
-                found = [mount["device"], mount["type"], place]
+                found = [mount["device"], mount["type"], self._place(f"/sys/dev/block/{mount['device']}")]
         return found
+
+    def _place(self, link: str) -> str:
+        """The /devices/... path in sysfs of a device, or the empty string when the link to it does not exist."""
+        path = self.sysfs.path(link)
+        return os.path.realpath(path)[len(os.path.realpath(self.sysfs.path("/sys"))) :] if os.path.exists(path) else ""
+
+    def _drivers(self, place: str) -> List[str]:
+        """The modules of the drivers of a device and of every device above it."""
+        names = []
+        while place.startswith("/devices/"):
+            names.append(bare(self.sysfs.link_name(f"/sys{place}/driver/module")))
+            place = posixpath.dirname(place)
+        return names
 
     def _needed(self) -> Set[str]:
         """The modules that the root file system needs.
@@ -332,12 +359,8 @@ class JumpInitrd:
         _number, system, place = self._root()
         if not place.startswith("/devices/") or place.startswith("/devices/virtual/"):
             raise _refuse("the root file system is not on a single disk (it is on a network, a volume or several disks)")
-        names = [system]
-        while place != "/devices":
-            names.append(self.sysfs.link_name(f"/sys{place}/driver/module"))
-            place = os.path.dirname(place)
         loaded = self._loaded()
-        return [bare(name) for name in names if bare(name) in loaded]
+        return [name for name in (bare(system), *self._drivers(place)) if name in loaded]
 
     def _loaded(self) -> Set[str]:
         return {bare(line.split()[0]) for line in self.sysfs.get("/proc/modules").splitlines() if line.strip()}

@@ -31,7 +31,7 @@ from .._host.errors import HotpmemError
 from .._host.programs import Runner
 from .._host.records import Records
 from .._host.sysfs import Sysfs
-from .._memory.memory_map import Range, physical_map, without
+from .._memory.memory_map import Range, read_physical_map, without
 from .command_line import kexec_limit, lost_memmaps, too_long
 from .jump_command_line import next_command_line, with_jump_arguments
 from .kernel_choice import check_input, choose
@@ -241,11 +241,11 @@ class Kexec:
 
         Returns the reason when that failed, else the empty string. After a failure nothing is loaded by this call.
         """
-        places = physical_map(self.sysfs.get("/proc/iomem"))
+        places = read_physical_map(self.sysfs)
         ram = [(one["start"], one["start"] + one["size"]) for one in places if one["kind"] == "ram"]
         kept = [one["start"] for one in places if one["kind"] != "ram"]
         if not ram or not kept:
-            return "/proc/iomem does not show where persistent memory is"
+            return "neither /proc/iomem nor /sys/bus/nd/devices shows where persistent memory is"
         try:
             # With -d, kexec prints the address of each segment.
             said = self._load(target, ["-c", *options, "-d", f"--mem-max={min(kept) - 1:#x}"], "")

@@ -9,6 +9,8 @@ Sources:
 - Documentation/ABI/testing/sysfs-firmware-memmap: start and end are hexadecimal with 0x, the end is
   included, and the type is a text.
 - arch/x86/kernel/e820.c prints ``BIOS-e820: [mem 0x0-0x9fbff] usable`` before it applies memmap=.
+- drivers/nvdimm/of_pmem.c, unlike e820.c and drivers/acpi/nfit/core.c, does not put its memory into
+  /proc/iomem. There it is only listed while a driver holds it, under the name of the driver's device.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from .._host.errors import HotpmemError
 from .._host.size import parse_size
 from .._host.sysfs import Sysfs
 from .memory_blocks import MEMORY, MemoryBlocks
+from .namespace import Namespaces
 
 Range = Tuple[int, int]
 
@@ -129,14 +132,21 @@ def read_nodes(sysfs: Sysfs) -> Dict[int, List[Range]]:
     return node_ranges(blocks, size)
 
 
-def physical_map(iomem: str) -> List[Dict[str, Any]]:
-    """Return the use of the memory in the text of /proc/iomem: dicts of start, size (bytes) and
-    kind, by address.
+def read_physical_map(sysfs: Sysfs) -> List[Dict[str, Any]]:
+    """Return the use of the memory of this host. See physical_map()."""
+    regions = Namespaces(sysfs).regions()
+    return physical_map(sysfs.get("/proc/iomem"), [(one.start, one.start + one.size) for one in regions if one.start is not None])
+
+
+def physical_map(iomem: str, regions: Iterable[Range] = ()) -> List[Dict[str, Any]]:
+    """Return the use of the memory: dicts of start, size (bytes) and kind, by address.
+
+    iomem: the text of /proc/iomem. regions: of persistent memory, because that text does not show all of them.
 
     kind: ``ram``; ``pmem`` (reserved memory or an NVDIMM); ``kmem`` (persistent memory that is System
-    RAM now). The list is empty without root, because the kernel then shows every address as zero.
+    RAM now). The list is empty without root, because the kernel then hides every address.
     """
-    places: List[Tuple[int, int, str]] = []
+    places: List[Tuple[int, int, str]] = [(start, end, "pmem") for start, end in regions]
     for line in iomem.splitlines():
         match = _IOMEM.match(line)
         if not match:

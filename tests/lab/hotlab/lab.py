@@ -54,7 +54,7 @@ def up(name: str, hosts: int, spec: Spec) -> Path:
                 try:
                     ports = list(pool.map(lambda path: _start(kept, path), paths))
                     _write_access(home, kept.spec, dict(zip([path.name for path in paths], ports)))
-                    list(pool.map(lambda path: _introduce(name, path), paths))
+                    list(pool.map(lambda path: _introduce(name, path, spec.deadline(RESTORE_DEADLINE)), paths))
                 except BaseException:
                     # At once, so that the other threads stop waiting for machines that will not be used.
                     pool.shutdown(wait=False, cancel_futures=True)
@@ -93,10 +93,10 @@ def _start(kept: Snapshot, path: Path) -> int:
     return port
 
 
-def _introduce(name: str, path: Path) -> None:
+def _introduce(name: str, path: Path, deadline: float) -> None:
     """Wait for the machine, then make it itself: machines of one snapshot share name, machine-id, clock and random state."""
     connection = ssh_command(name, path.name)
-    machine.wait_ssh(path.name, path, connection, int((path / "port").read_text()), RESTORE_DEADLINE)
+    machine.wait_ssh(path.name, path, connection, int((path / "port").read_text()), deadline)
     identity = uuid.uuid4().hex
     script = f"""set -e
         perl -e 'open F, ">/dev/urandom"; read STDIN, $s, 64; syswrite F, $s; ioctl F, 0x5207, 0 or die "RNDRESEEDCRNG: $!"'
@@ -108,7 +108,7 @@ def _introduce(name: str, path: Path) -> None:
         if [ -d /var/log/journal/$old ]; then mv /var/log/journal/$old /var/log/journal/{identity}; fi
         systemctl restart systemd-journald
     """
-    done = ssh.run(connection, script, timeout=RESTORE_DEADLINE, stdin=os.urandom(64))
+    done = ssh.run(connection, script, timeout=deadline, stdin=os.urandom(64))
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()
         raise LabError(f"{path.name}: could not be given its name and machine-id", said, machine.console_tail(path))

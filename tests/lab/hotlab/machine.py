@@ -88,6 +88,10 @@ class Spec:
         """The row of its architecture."""
         return architectures.find(self.arch)
 
+    def deadline(self, seconds: float) -> float:
+        """How long to wait for what an amd64 machine does within so many seconds."""
+        return seconds * self.architecture.patience
+
     @property
     def dimm(self) -> Dimm | None:
         """The NVDIMM that a machine starts with."""

@@ -16,7 +16,7 @@ from .machine import Spec
 from .qmp import Qmp
 
 BOOT_DEADLINE = 600.0
-"""Seconds for a cold boot under emulation on a busy machine; a quiet one takes 30 to 60, and longer for another architecture."""
+"""Seconds for a cold boot of an amd64 machine under emulation on a busy computer; a quiet one takes 30 to 60."""
 KVM_DEADLINE = 90.0
 STATE_FORMAT = 1
 """Count up when what _build() keeps changes in a way its commands don't show."""
@@ -71,7 +71,7 @@ def _build(spec: Spec, qemu: Emulator, base: Path, new: Path) -> None:
         known_hosts = new / "known_hosts"
         known_hosts.write_text(ssh.known_hosts_line(keys, port))
         connection = ssh.command(keys, known_hosts, port)
-        machine.wait_ssh("snapshot", new, connection, port, KVM_DEADLINE if spec.accel == "kvm" else BOOT_DEADLINE)
+        machine.wait_ssh("snapshot", new, connection, port, KVM_DEADLINE if spec.accel == "kvm" else spec.deadline(BOOT_DEADLINE))
         progress.say("snapshot: ssh answers; waiting for the boot to finish")
         _settle(spec, new, connection)
         with Qmp(new / "qmp") as qmp:
@@ -100,7 +100,7 @@ def _settled(spec: Spec) -> str:
 
 
 def _settle(spec: Spec, folder: Path, connection: list[str]) -> None:
-    done = ssh.run(connection, _settled(spec), timeout=BOOT_DEADLINE)
+    done = ssh.run(connection, _settled(spec), timeout=spec.deadline(BOOT_DEADLINE))
     if done.returncode:
         said = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
         raise LabError(

@@ -10,14 +10,21 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROAD, JUMP_INITRD = os.environ["HOTPMEM_ROAD"], os.environ["HOTPMEM_JUMP_INITRD"]
+sys.path.insert(0, str(Path(os.environ["HOTPMEM_CHECKOUT"]) / "tests/lab"))
+from hotlab import lab
+
+ARCH, ROAD, JUMP_INITRD = (os.environ[f"HOTPMEM_{name}"] for name in ("ARCH", "ROAD", "JUMP_INITRD"))
 JUMP_CHECK = {"true": True, "false": False}[os.environ["HOTPMEM_JUMP_CHECK"]]
+CONSOLE = Path(os.environ["HOTPMEM_LABS"]) / os.environ["HOTPMEM_LAB"] / "node1/serial.log"
 NOTES = Path(os.environ["HOTPMEM_CHECKOUT"]) / "build/molecule" / os.environ["HOTPMEM_LAB"]
+# As long as the machine may take for what amd64's do in a second.
+SECOND = lab.spec(os.environ["HOTPMEM_LAB"]).deadline(1)
 # How a play asked for the reboot -> how the state was saved, as the agent's record of the cycle calls it.
 METHODS = {"rolling_reboot": "systemd", "systemctl kexec": "shutdown (kexec)"}
 
@@ -42,6 +49,11 @@ def test_it_is_another_boot(host: Any) -> None:
 
 
 def test_it_came_by_kexec(host: Any) -> None:
+    if ARCH == "arm64":
+        # This kernel tells nobody what loaded it. But the firmware says its name whenever it runs, and it has not run since the snapshot.
+        console = CONSOLE.read_bytes()
+        assert console and b"UEFI firmware" not in console and b"EFI stub" not in console
+        return
     assert host.file("/proc/sys/kernel/bootloader_type").content_string.strip() == "208"
 
 
@@ -97,10 +109,10 @@ def test_it_came_with_the_initrd_of_the_jump(host: Any, by_handoff: bool) -> Non
     made = json.loads(host.file("/var/lib/hotpmem/jump-initrd.json").content_string)
     assert made["initrd"], made["reason"]
     stock = host.file(f"/boot/initrd.img-{host.check_output('uname -r')}").size
-    # As the kernel says it: "Freeing initrd memory: 5120K", in whole pages.
+    # As the kernel says it: "Freeing initrd memory: 5120K", in whole pages. arm64 keeps a last one that is not full.
     freed = int(re.findall(r"Freeing initrd memory: (\d+)K", host.check_output("dmesg"))[0]) * 1024
     assert made["initrd"]["size"] < stock
-    assert 0 <= freed - (made["initrd"]["size"] if by_handoff else stock) < 8192
+    assert (-4096 if ARCH == "arm64" else 0) <= freed - (made["initrd"]["size"] if by_handoff else stock) < 8192
 
 
 @pytest.mark.skipif(JUMP_INITRD != "minimal", reason="the scenario asks for no minimal initrd")
@@ -118,7 +130,7 @@ def test_the_initrd_restored_it_and_named_the_network(host: Any, by_handoff: boo
     renamed = re.findall(r"\[ *([0-9.]+)\] .* (\S+): renamed from eth", host.check_output("dmesg"))
     user = int(host.check_output("systemctl show --property=UserspaceTimestampMonotonic --value"))
     assert interfaces and [name for _at, name in renamed] == interfaces
-    assert all(float(at) < user / 1e6 + 1 for at, _name in renamed)
+    assert all(float(at) < user / 1e6 + SECOND for at, _name in renamed)
 
 
 @pytest.mark.skipif(JUMP_CHECK, reason="the scenario asks for the check")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -164,10 +165,20 @@ def test_a_kernel_that_only_takes_the_checked_one(host):
 
 def test_without_a_map_it_is_checked(host):
     root, _release, runner, kexec = host
+    shutil.rmtree(f"{root}/sys/bus/nd/devices")
     with open(f"{root}/proc/iomem", "w", encoding="utf-8") as file:
         file.write(IOMEM.replace("Persistent", "Reserved").replace("kmem", "x"))
-    assert "does not show where persistent memory is" in kexec.load(replace(kexec.target(None, None, None), check=False))
+    assert "shows where persistent memory is" in kexec.load(replace(kexec.target(None, None, None), check=False))
     assert [call[:2] for call in runner.calls] == [["kexec", "-s"]]
+
+
+def test_what_the_map_does_not_name_is_known_from_its_region(host):
+    """The memory of a device tree is in it only while a driver holds it."""
+    root, _release, runner, kexec = host
+    with open(f"{root}/proc/iomem", "w", encoding="utf-8") as file:
+        file.write(IOMEM.replace("Persistent Memory (legacy)", "namespace0.0").replace("kmem", "x"))
+    runner.answers["kexec -c -i -d --mem-max=0x3fdfffff -l"] = (1, "", "No room")
+    assert "No room" in kexec.load(replace(kexec.target(None, None, None), check=False))
 
 
 # An arm64 machine with an NVDIMM that is System RAM now.
@@ -230,6 +241,8 @@ def only_the_older_call(host, rc, said):
     root, _release, runner, kexec = host
     with open(f"{root}/proc/iomem", "w", encoding="utf-8") as file:
         file.write(ARM64_IOMEM)
+    with open(f"{root}/sys/bus/nd/devices/region0/resource", "w", encoding="utf-8") as file:
+        file.write("0x147e00000\n")
     with open(f"{root}/boot/config-{_release}", "w", encoding="utf-8") as file:
         file.write("CONFIG_KEXEC=y\n# CONFIG_KEXEC_FILE is not set\n")
     loaded = runner.answers["kexec -s -l"]

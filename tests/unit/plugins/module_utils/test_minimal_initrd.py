@@ -161,6 +161,29 @@ def test_on_the_dax_road_it_has_its_drivers(host):
     assert one._pmem_modules() == ["libnvdimm", "nd_pmem", "dax_pmem"] and "dax_pmem" not in host.initrd._pmem_modules()
 
 
+@pytest.mark.parametrize("finder", ["nfit", "of_pmem", "virtio_pmem"])
+def test_of_what_finds_persistent_memory_it_has_what_found_this_one(host, finder):
+    """Others are loaded as well, because a list of drivers names them all."""
+    modules = ("nfit", "of_pmem", "virtio_pmem")
+    host.text("/proc/modules", host.sysfs.read("/proc/modules") + "".join(f"\n{name} 1 0 - Live 0x0" for name in modules))
+    assert host.initrd._pmem_modules() == ["libnvdimm", "nfit", "of_pmem", "nd_pmem"]
+    host.text("/sys/devices/platform/found/ndbus0/uevent", "")
+    host.link("/sys/bus/nd/devices/ndbus0", "../../../devices/platform/found/ndbus0")
+    host.text("/sys/devices/platform/found/driver/unbind", "")
+    host.link("/sys/devices/platform/found/driver/module", f"../../../../module/{finder}")
+    assert host.initrd._pmem_modules() == ["libnvdimm", finder, "nd_pmem"]
+
+
+def test_the_driver_of_an_acpi_device_has_no_link_to_its_module(host):
+    """Before kernel 6.10."""
+    host.text("/proc/modules", host.sysfs.read("/proc/modules") + "\nnfit 1 0 - Live 0x0\nof_pmem 1 0 - Live 0x0\n")
+    host.text("/sys/devices/LNXSYSTM:00/ACPI0012:00/ndbus0/uevent", "")
+    host.link("/sys/bus/nd/devices/ndbus0", "../../../devices/LNXSYSTM:00/ACPI0012:00/ndbus0")
+    host.text("/sys/bus/acpi/drivers/nfit/unbind", "")
+    host.link("/sys/devices/LNXSYSTM:00/ACPI0012:00/driver", "../../../bus/acpi/drivers/nfit")
+    assert host.initrd._pmem_modules() == ["libnvdimm", "nfit", "nd_pmem"]
+
+
 def test_one_kind_does_not_pass_for_the_other(host):
     host.initrd.build()
     assert ji.JumpInitrd(host.sysfs, host.runner, Kexec(host.sysfs, host.runner), "host_only").ready() == ""
