@@ -56,6 +56,15 @@ def test_two_controllers(node):
     assert prepared["exit"] == 0, prepared
 
 
+def test_prepare_counts_what_the_kernel_has_made_huge(node):
+    """Linux 6.1 has done it when it says that it failed."""
+    node.run("mkdir -p /root/small && mount -t tmpfs -o huge=never tmpfs /root/small && head -c 8M /dev/urandom >/root/small/file")
+    said = json.loads(node.run("pmem-state prepare --item x=/root/small/file --json").stdout)
+    huge = node.run("grep ^ShmemHugePages: /proc/meminfo; umount /root/small").stdout
+    assert said["bytes"] == said["huge_bytes"] == 8 << 20, said
+    assert int(huge.split()[1]) >= 8192
+
+
 def test_the_controller_is_lost(node):
     """It has held the host and removed the memory, and is not heard of again."""
     node.run("hotpmem-node handoff --detach --hold 20 --run run-1 --owner alice@control")

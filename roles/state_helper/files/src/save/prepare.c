@@ -31,13 +31,21 @@ static void stop(struct prepare *p, const char *why)
     atomic_store(&p->stop, 1);
 }
 
+/* Linux 6.1 says that it failed when it has made the huge page of a mapping that nobody has touched
+ * (retract_page_tables in mm/khugepaged.c). Asked again, it finds the huge page. */
+static int made_huge(const uint8_t *page)
+{
+    void *at = (void *)(uintptr_t)page;
+    return madvise(at, HUGE_PAGE, MADV_COLLAPSE) == 0 || (errno != ENOMEM && madvise(at, HUGE_PAGE, MADV_COLLAPSE) == 0);
+}
+
 /* One huge page. The kernel copies the small pages into it, and programs that use one of them wait
  * for that long. It fails where a page is pinned or being written; this changes nothing. */
 static void collapse(struct prepare *p, const uint8_t *page)
 {
     p->report->bytes += HUGE_PAGE;
     p->item->bytes += HUGE_PAGE;
-    if (madvise((void *)(uintptr_t)page, HUGE_PAGE, MADV_COLLAPSE) == 0) {
+    if (made_huge(page)) {
         p->report->huge_bytes += HUGE_PAGE;
         p->no_room = 0;
     } else if (errno == ENOMEM && ++p->no_room == NO_ROOM) {
