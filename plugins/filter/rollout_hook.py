@@ -46,10 +46,12 @@ _value:
 
 def rollout_hook(found: Mapping[str, Any], point: str, name: str) -> dict[str, Any]:
     """Return the hook."""
-    known = [one["name"] for one in hooks.at(found, point)]
-    if name not in known:
-        raise AnsibleFilterError(f"Cannot find the hook {name!r}: the hooks of {point} are {', '.join(known) or 'none'}. Use one of these.")
-    return hooks.named(found, point, name)
+    known = hooks.at(found, point)
+    hook = next((one for one in known if one["name"] == name), None)
+    if hook is None:
+        names = ", ".join(one["name"] for one in known) or "none"
+        raise AnsibleFilterError(f"Cannot find the hook {name!r}: the hooks of {point} are {names}. Use one of these.")
+    return hook
 
 
 class FilterModule:

@@ -17,7 +17,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from .._host.errors import HotpmemError
 from .._host.programs import Completed, Runner, TimedOut, ToolMissing
-from .._host.sysfs import Sysfs, boot_id
+from .._host.sysfs import Sysfs, boot_id, is_below
 from .progress_file import ProgressFile
 
 HELPER = "/usr/local/sbin/pmem-state"
@@ -97,8 +97,8 @@ def items_from(entries: Sequence[Dict[str, Any]], need_path: bool) -> List[Item]
 
 def _overlap(one: str, other: str) -> bool:
     """True when one path is the other, or lies inside it."""
-    first, second = sorted((os.path.normpath(one).rstrip("/") + "/", os.path.normpath(other).rstrip("/") + "/"))
-    return second.startswith(first)
+    first, second = os.path.normpath(one), os.path.normpath(other)
+    return is_below(first, second) or is_below(second, first)
 
 
 def parse_result(stdout: str) -> Dict[str, Any]:

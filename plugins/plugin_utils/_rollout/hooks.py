@@ -111,11 +111,6 @@ def prepared(hook: Mapping[str, Any], point: str) -> dict[str, Any]:
     }
 
 
-def named(hooks: Any, point: str, name: str) -> dict[str, Any]:
-    """The hook of this name at a point."""
-    return next(one for one in at(hooks, point) if one["name"] == name)
-
-
 def _check_hook(path: str, hook: Any, point: str, bases: Sequence[str]) -> list[str]:
     if not isinstance(hook, Mapping):
         return [f"{path} must be a dictionary."]
