@@ -14,7 +14,7 @@ HOST ?= node1
 lab-image: ## build and cache the machine image (KERNEL=6.1 LAB_ARCH=amd64|arm64)
 	@$(LAB) image --arch $(LAB_ARCH) --kernel $(KERNEL)
 
-lab-up: ## start QEMU machines (HOSTS=2 KERNEL=6.1|6.12|7.3 PMEM=e820|nfit|labels|none BOOT=snapshot|grub LAB_ARCH=amd64|arm64 NAME=demo)
+lab-up: ## start QEMU machines (HOSTS=2 KERNEL=6.1|6.12|7.3 PMEM=e820|nfit|labels|devicetree|none BOOT=snapshot|grub LAB_ARCH=amd64|arm64 NAME=demo)
 	@$(LAB) up --name $(NAME) --arch $(LAB_ARCH) --hosts $(HOSTS) --kernel $(KERNEL) --pmem $(PMEM) --boot $(BOOT)
 
 lab-ssh: ## log in to a machine (HOST=node1 NAME=demo)

@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     for sub in (up, verb("image", _image, "build the image (and keep it in the cache) without starting anything")):
         sub.add_argument("--kernel", default="6.1", choices=list(kernels.KERNELS))
         sub.add_argument("--arch", default="amd64", choices=list(architectures.ARCHITECTURES))
-    up.add_argument("--pmem", default="e820", choices=["e820", "nfit", "labels", "none"])
+    up.add_argument("--pmem", default="e820", choices=["e820", "nfit", "labels", "devicetree", "none"])
     up.add_argument("--boot", default="snapshot", choices=["snapshot", "grub"], help="grub: boot the machine's own disk")
     up.add_argument("--memory", default="2G")
     up.add_argument("--cpus", type=int, default=2)

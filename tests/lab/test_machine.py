@@ -67,6 +67,19 @@ def test_an_arm64_machine_differs_in_its_row_only() -> None:
     assert spec.deadline(60) >= 3 * Spec("6.12", "nfit").deadline(60) == 180
 
 
+def test_a_device_tree_describes_what_the_command_line_keeps_from_the_kernel() -> None:
+    spec = Spec("6.12", "devicetree", arch="arm64")
+    spec.check()
+    high, low, size_high, size_low = (int(cell, 16) for cell in spec.described["-t x reg"])
+    start, size = (high << 32) + low, (size_high << 32) + size_low
+    # As QEMU's machine virt has it: RAM from 1 GiB on.
+    assert f"mem={start // MIB - 1024}M" in spec.command_line().split() and start + size == 3 << 30
+    assert (start + 2 * MIB) % BLOCK == 0 and size == machine.PMEM_BYTES
+    line = " ".join(machine.options(spec, Path("/m"), Path("/i"), Path("/r"), template=True, port=1))
+    assert ",acpi=off" in line and "-bios" not in line and "-device nvdimm" not in line
+    assert not Spec("6.12", "nfit", arch="arm64").described
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -92,6 +105,7 @@ def test_what_an_arm64_machine_cannot_be_is_refused(change: dict[str, str], word
         ({"memory": "2g"}, "not a size"),
         ({"boot": "grub"}, "reserve_memory"),
         ({"accel": "icount"}, "Add --cpus 1"),
+        ({"pmem": "devicetree"}, "amd64 machines have no devicetree memory"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_starts(change: dict[str, str], words: str) -> None:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Runs one molecule scenario on lab machines; on failure prints the serial console and the journal of each. Ends the machines always.
 # Usage: molecule.sh SCENARIO [molecule command, default "test"]
-# Environment: KERNEL=6.1|6.12|7.3; ROAD=raw|dax; UDEV_RULE=1 gives the machine a udev rule that brings added memory online, as RHEL's does.
+# Environment: KERNEL=6.1|6.12|7.3; ROAD=raw|dax; PMEM=nfit|devicetree for scenario arm64; UDEV_RULE=1 gives the machine a udev rule that brings added memory online, as RHEL's does.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 scenario=$1 command=${2:-test}
@@ -22,7 +22,7 @@ case $scenario in
     load) HOTPMEM_PMEM=nfit ;;
     grub) HOTPMEM_PMEM=none HOTPMEM_BOOT=grub HOTPMEM_NODE_AGENT=false ;;
     newest_kernel) HOTPMEM_KERNEL=7.3 HOTPMEM_PMEM=nfit HOTPMEM_BOOT=grub HOTPMEM_JUMP_INITRD=minimal ;;
-    arm64) HOTPMEM_ARCH=arm64 HOTPMEM_KERNEL=${KERNEL:-6.12} HOTPMEM_PMEM=nfit HOTPMEM_JUMP_INITRD=minimal ;;
+    arm64) HOTPMEM_ARCH=arm64 HOTPMEM_KERNEL=${KERNEL:-6.12} HOTPMEM_PMEM=${PMEM:-nfit} HOTPMEM_JUMP_INITRD=minimal ;;
     agent) HOTPMEM_JUMP_INITRD=minimal HOTPMEM_JUMP_CHECK=false ;;
     agent_faults) HOTPMEM_JUMP_INITRD=minimal ;;
     # One cycle with the agent and one without: its plays say which.

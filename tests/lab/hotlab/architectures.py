@@ -60,7 +60,7 @@ ARCHITECTURES = {
     "arm64": Architecture(
         debian="arm64",
         program="qemu-system-aarch64",
-        emulator=("qemu-system-arm", "qemu-efi-aarch64"),
+        emulator=("qemu-system-arm", "qemu-efi-aarch64", "device-tree-compiler"),
         firmware=("usr/share/qemu", "usr/share/qemu-efi-aarch64"),
         # The second serial port of this machine is there from QEMU 9.1 on, and its firmware comes as another package.
         installed=False,
@@ -73,7 +73,7 @@ ARCHITECTURES = {
         journal="ttyAMA1",
         packages=(),
         # memmap=SIZE!START is x86's, and the image holds no boot loader.
-        pmem=("nfit", "labels", "none"),
+        pmem=("nfit", "labels", "devicetree", "none"),
         boots=("snapshot",),
         # Always emulated. On a busy computer a boot took 267 s, and one of amd64 some 60 s.
         patience=4,

@@ -34,6 +34,11 @@ class Emulator:
         match = re.search(r"version (\d+)\.", self.version)
         return int(match[1]) if match else 0
 
+    def tool(self, name: str) -> list[str]:
+        """argv of another program of the tree that this QEMU comes from."""
+        *loader, program = self.argv[:4]
+        return [*loader, str(Path(program).with_name(name))]
+
     def environment(self) -> dict[str, str]:
         """What to give to the process."""
         return {**os.environ, **dict(self.environ)}

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import architectures, image, kernels, process, progress, ssh
+from . import architectures, devicetree, image, kernels, process, progress, ssh
 from .architectures import Architecture
 from .emulator import Emulator
 from .errors import LabError
@@ -80,7 +80,8 @@ class Spec:
 
     def command_line(self) -> str:
         """The kernel command line given from outside (boot=snapshot)."""
-        reserve = f" memmap={PMEM_BYTES // MIB}M!{E820_START // MIB}M" if self.pmem == "e820" else ""
+        left = parse_size(self.memory) - PMEM_BYTES
+        reserve = {"e820": f" memmap={PMEM_BYTES // MIB}M!{E820_START // MIB}M", "devicetree": f" mem={left // MIB}M"}.get(self.pmem, "")
         return f"root=/dev/vda rw {image.command_line(self.architecture)}{reserve}"
 
     @property
@@ -91,6 +92,11 @@ class Spec:
     def deadline(self, seconds: float) -> float:
         """How long to wait for what an amd64 machine does within so many seconds."""
         return seconds * self.architecture.patience
+
+    @property
+    def described(self) -> dict[str, list[str]]:
+        """The node of the device tree that describes its persistent memory; empty for a machine with ACPI."""
+        return devicetree.properties(parse_size(self.memory), PMEM_BYTES) if self.pmem == "devicetree" else {}
 
     @property
     def dimm(self) -> Dimm | None:
@@ -153,7 +159,8 @@ def options(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, 
     """
     size = parse_size(spec.memory)
     argv = ["-name", folder.name, "-nodefaults", "-display", "none", "-vga", "none"]
-    argv += ["-machine", f"{spec.architecture.machine},memory-backend=ram0", "-smp", str(spec.cpus)]
+    acpi = ",acpi=off" if spec.described else ""
+    argv += ["-machine", f"{spec.architecture.machine},memory-backend=ram0{acpi}", "-smp", str(spec.cpus)]
     # A write to guest memory drops what was translated of that page, at some 50 us a block: kexec's copy over the old kernel above
     # all. A full buffer drops everything at once, so it should not be too large; a smaller one than this translates too much anew
     # (measured: README.md).
@@ -163,7 +170,8 @@ def options(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, 
         # machine would run through the time-outs of its sshd in no time.
         argv += ["-icount", "shift=0,sleep=on"]
     argv += ["-cpu", "host" if spec.accel == "kvm" else spec.architecture.cpu]
-    argv += ["-bios", spec.architecture.bios] if spec.architecture.bios else []
+    # Without ACPI, QEMU starts the kernel itself: the firmware would hand it a tree of its own.
+    argv += ["-bios", spec.architecture.bios] if spec.architecture.bios and not acpi else []
     argv += ["-m", f"{size // MIB}M,slots=4,maxmem=16G"]
     argv += ["-object", f"memory-backend-file,id=ram0,size={size},mem-path={ram},share={'on' if template else 'off'}"]
     argv += ["-drive", f"file={folder}/disk.qcow2,format=qcow2,if=none,id=root,cache=unsafe,discard=unmap"]
@@ -182,11 +190,23 @@ def options(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, 
     return argv if template else [*argv, "-S", "-incoming", "defer"]
 
 
+def device_tree(ram: Path) -> Path:
+    """The device tree of a machine. It belongs to the snapshot, as the file of the RAM does."""
+    return ram.with_name("machine.dtb")
+
+
+def write_device_tree(spec: Spec, qemu: Emulator, folder: Path, base: Path, ram: Path) -> None:
+    """Write that tree, with what describes the persistent memory."""
+    devicetree.write(device_tree(ram), qemu, options(spec, folder, base, ram, template=True, port=0), spec.described)
+
+
 def start(spec: Spec, qemu: Emulator, folder: Path, base: Path, ram: Path, *, template: bool) -> int:
     """Start QEMU in `folder` (its pid is recorded there) and return the loopback port of its sshd."""
     for _ in range(5):
         port = free_port()
         argv = [*qemu.argv, *options(spec, folder, base, ram, template=template, port=port)]
+        if spec.described:
+            argv += ["-dtb", str(device_tree(ram))]
         with open(folder / "qemu.log", "w") as log:
             # QEMU gets its own session: an interrupt at the terminal reaches only the lab command, which then ends QEMU in order.
             child = subprocess.Popen(

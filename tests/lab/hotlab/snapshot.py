@@ -53,7 +53,7 @@ def _entry(spec: Spec, base: Path) -> Snapshot:
     qemu = emulator.choose(spec.architecture, spec.kernel, spec.accel)
     argv = [spec.architecture.program, *machine.options(spec, Path("machine"), Path("image"), Path("ram"), template=True, port=0)]
     # A saved state belongs to the QEMU that wrote it.
-    key = cache.digest([argv, _settled(spec), base.name, qemu.version, STATE_FORMAT])
+    key = cache.digest([argv, _settled(spec), base.name, qemu.version, STATE_FORMAT, *spec.described.items()])
     name = f"{spec.arch}-{spec.kernel}-{spec.pmem}-{spec.boot}-{key}"
     return Snapshot(spec, qemu, base, cache.entry("snapshots", name, lambda new: _build(spec, qemu, base, new)))
 
@@ -65,6 +65,8 @@ def _build(spec: Spec, qemu: Emulator, base: Path, new: Path) -> None:
     if spec.dimm:
         with open(new / f"{spec.dimm.name}.img", "wb") as handle:
             handle.truncate(spec.dimm.size)
+    if spec.described:
+        machine.write_device_tree(spec, qemu, new, base, new / "ram")
     keys = image.keys()
     try:
         port = machine.start(spec, qemu, new, base, new / "ram", template=True)
