@@ -32,7 +32,9 @@ def properties(ram_bytes: int, pmem_bytes: int) -> dict[str, list[str]]:
 
 def write(path: Path, qemu: Emulator, options: list[str], node: dict[str, list[str]]) -> None:
     """Write the tree that QEMU makes for a machine of these options, with the node of persistent memory."""
-    _run([*qemu.argv, *options, "-machine", f"dumpdtb={path}"], path.parent, qemu)
+    # Without seeds for the kernel: one that boots with nokaslr leaves its own in the tree, and kexec-tools then refuses to load another
+    # (setup_2nd_dtb: kaslr-seed is not wiped to 0).
+    _run([*qemu.argv, *options, "-machine", f"dumpdtb={path},dtb-randomness=off"], path.parent, qemu)
     fdtput = qemu.tool("fdtput")
     _run([*fdtput, "-c", str(path), "/pmem"], path.parent, qemu)
     for name, values in node.items():

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cache, emulator, image, machine, progress, ssh
+from . import cache, devicetree, emulator, image, machine, progress, ssh
 from .emulator import Emulator
 from .errors import LabError
 from .machine import Spec
@@ -53,7 +53,7 @@ def _entry(spec: Spec, base: Path) -> Snapshot:
     qemu = emulator.choose(spec.architecture, spec.kernel, spec.accel)
     argv = [spec.architecture.program, *machine.options(spec, Path("machine"), Path("image"), Path("ram"), template=True, port=0)]
     # A saved state belongs to the QEMU that wrote it.
-    key = cache.digest([argv, _settled(spec), base.name, qemu.version, STATE_FORMAT, *spec.described.items()])
+    key = cache.digest([argv, _settled(spec), base.name, qemu.version, STATE_FORMAT, *_tree(spec)])
     name = f"{spec.arch}-{spec.kernel}-{spec.pmem}-{spec.boot}-{key}"
     return Snapshot(spec, qemu, base, cache.entry("snapshots", name, lambda new: _build(spec, qemu, base, new)))
 
@@ -90,6 +90,11 @@ def _build(spec: Spec, qemu: Emulator, base: Path, new: Path) -> None:
     for name in ("known_hosts", "qmp", "monitor"):
         (new / name).unlink(missing_ok=True)
     progress.say(f"snapshot: kept ({(new / 'ram').stat().st_blocks * 512 >> 20} MiB of RAM)")
+
+
+def _tree(spec: Spec) -> list[object]:
+    """What makes the device tree of machines that have one."""
+    return [Path(devicetree.__file__)] if spec.described else []
 
 
 def _settled(spec: Spec) -> str:
