@@ -159,8 +159,9 @@ def options(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, 
     """
     size = parse_size(spec.memory)
     argv = ["-name", folder.name, "-nodefaults", "-display", "none", "-vga", "none"]
-    acpi = ",acpi=off" if spec.described else ""
-    argv += ["-machine", f"{spec.architecture.machine},memory-backend=ram0{acpi}", "-smp", str(spec.cpus)]
+    # A GICv3 keeps its tables over kexec, and without EFI the next kernel does not know where: it panicked.
+    described = ",acpi=off,gic-version=2" if spec.described else ""
+    argv += ["-machine", f"{spec.architecture.machine},memory-backend=ram0{described}", "-smp", str(spec.cpus)]
     # A write to guest memory drops what was translated of that page, at some 50 us a block: kexec's copy over the old kernel above
     # all. A full buffer drops everything at once, so it should not be too large; a smaller one than this translates too much anew
     # (measured: README.md).
@@ -171,7 +172,7 @@ def options(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, 
         argv += ["-icount", "shift=0,sleep=on"]
     argv += ["-cpu", "host" if spec.accel == "kvm" else spec.architecture.cpu]
     # Without ACPI, QEMU starts the kernel itself: the firmware would hand it a tree of its own.
-    argv += ["-bios", spec.architecture.bios] if spec.architecture.bios and not acpi else []
+    argv += ["-bios", spec.architecture.bios] if spec.architecture.bios and not described else []
     argv += ["-m", f"{size // MIB}M,slots=4,maxmem=16G"]
     argv += ["-object", f"memory-backend-file,id=ram0,size={size},mem-path={ram},share={'on' if template else 'off'}"]
     argv += ["-drive", f"file={folder}/disk.qcow2,format=qcow2,if=none,id=root,cache=unsafe,discard=unmap"]
