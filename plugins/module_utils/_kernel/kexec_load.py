@@ -36,7 +36,7 @@ from .command_line import kexec_limit, lost_memmaps, too_long
 from .jump_command_line import next_command_line, with_jump_arguments
 from .kernel_choice import check_input, choose
 from .kernel_files import KernelFiles
-from .kexec_hints import UNAVAILABLE, hint
+from .kexec_hints import UNAVAILABLE, hint, hint_older, reason
 
 LOADED = "/sys/kernel/kexec_loaded"
 DISABLED = "/proc/sys/kernel/kexec_load_disabled"
@@ -216,7 +216,8 @@ class Kexec:
                 raise
             said = self._load_guarded(target, [])
             if said:
-                raise HotpmemError(error.what, f"{error.said}. With the older system call: {said}", error.todo) from error
+                both = f"{error.said.rstrip('.')}. With the older system call: {said}"
+                raise HotpmemError(error.what, both, hint_older(said) or error.todo) from error
 
     def _has_only_the_older_call(self) -> bool:
         """True when the running kernel was built without kexec_file_load. Distributions install this file with the kernel."""
@@ -250,7 +251,7 @@ class Kexec:
             # With -d, kexec prints the address of each segment.
             said = self._load(target, ["-c", *options, "-d", f"--mem-max={min(kept) - 1:#x}"], "")
         except HotpmemError as error:
-            return error.said.splitlines()[-1]
+            return reason(error.said)
         loaded = segments(said)
         outside = without(loaded, ram)
         if loaded and not outside:
