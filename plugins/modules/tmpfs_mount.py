@@ -34,7 +34,9 @@ options:
     choices: [never, within_size, always, advise]
     default: within_size
   mode:
-    description: The mode of its root directory as octal text. A number is refused, because YAML makes another number of V(0710) without quotes.
+    description:
+      - The mode of its root directory as octal text.
+      - A number is refused. Without quotes, YAML makes the number 456 of V(0710).
     type: raw
     default: "0700"
   owner:
