@@ -51,7 +51,7 @@ options:
       - The next kernel's command line.
       - Without it, the module takes that of the running kernel, without C(BOOT_IMAGE=) and C(initrd=), and without the
         O(jump_arguments) of an earlier jump.
-      - The module refuses a command line that lacks a C(memmap=) of the running kernel, because the next
+      - The module refuses a command line that lacks a C(memmap=) or C(mem=) of the running kernel, because the next
         kernel would then use the reserved memory. It also refuses a command line that is too long for
         kexec (2,016 bytes on x86, 2,047 on arm64).
     type: str
@@ -65,7 +65,7 @@ options:
     elements: str
     default: []
   force:
-    description: Accept a command line that lacks a C(memmap=) of the running kernel.
+    description: Accept a command line that lacks a C(memmap=) or C(mem=) of the running kernel.
     type: bool
     default: false
 requirements:
@@ -160,7 +160,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         if wrong:
             raise HotpmemError("Cannot load a kernel for kexec", wrong, "Nothing was changed")
         target = kexec.target(params["kernel"], params["initrd"], params["command_line"], params["jump_arguments"])
-        problems = kexec.problems(target, without_initrd=params["initrd"] == "", may_lose_memmap=params["force"])
+        problems = kexec.problems(target, without_initrd=params["initrd"] == "", may_lose_reservation=params["force"])
         if problems:
             raise HotpmemError(
                 "Cannot load a kernel for kexec",

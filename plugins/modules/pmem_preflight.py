@@ -16,7 +16,8 @@ description:
   - Checks that the memory blocks can be removed, and that enough memory stays available afterwards.
   - Checks that the items exist, can be read, and fit into the persistent memory.
   - Checks that the units of the items exist, that they wait for their state at boot, and that no other process uses the items.
-  - Checks that no item disappears when its unit stops, and that no socket of an item starts a unit for each connection.
+  - Checks that no item disappears when its unit stops, and that no mount of an item stops with a unit.
+  - Checks that no socket of an item starts a unit for each connection.
   - Checks that the copy helper works, and that a kernel can be loaded for kexec.
   - Never changes anything.
 extends_documentation_fragment:

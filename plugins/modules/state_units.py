@@ -13,7 +13,7 @@ description:
   - Starts the units of items, and the units that stop and start with them and whose start a condition has prevented. Such a condition
     keeps sockets, timers and instances of a unit down while its state waits for a restore.
   - All units start with one command. A socket starts before its service, because systemd refuses to start it afterwards.
-  - A unit that runs is left alone.
+  - A unit that runs is left alone. If the unit of one of these items does not exist, the module starts nothing and fails.
 extends_documentation_fragment:
   - hotpmem.fleet.attributes.acts
   - hotpmem.fleet.host_lock
@@ -85,8 +85,12 @@ def act(module: AnsibleModule) -> Dict[str, Any]:
         raise HotpmemError("Cannot start the units", f"no item has the name {', '.join(unknown)}", "Name items of the option items")
     services = Services(Runner(), module.params["timeout"] or None)
     units = StateUnits(Sysfs(), services, settings)
+    items = [kept for kept in settings.items if kept.name in names and kept.unit]
+    missing = units.missing(items)
+    if missing:
+        raise HotpmemError("Cannot start the units", "; ".join(missing), "Nothing was started. Correct the list of items")
     units.find()
-    ordered = units.to_start([kept.unit for kept in settings.items if kept.name in names and kept.unit])
+    ordered = units.to_start([kept.unit for kept in items])
     before = dict(services.states(ordered))
     down = [unit for unit in ordered if before[unit] not in ("active", "reloading")]
     if module.check_mode:

@@ -34,8 +34,10 @@ options:
     choices: [never, within_size, always, advise]
     default: within_size
   mode:
-    description: The mode of its root directory as octal text.
-    type: str
+    description:
+      - The mode of its root directory as octal text.
+      - A number is refused. Without quotes, YAML makes the number 456 of V(0710).
+    type: raw
     default: "0700"
   owner:
     description: The user who owns it, as a name or a number.
@@ -110,6 +112,9 @@ def act(module: AnsibleModule) -> Dict[str, Any]:
     """Plan; unless in check mode, act."""
     given = module.params
     require_root("Cannot mount a tmpfs")
+    if not isinstance(given["mode"], str):
+        said = f"the mode {given['mode']!r} is a number, and 0710 without quotes is 456 in YAML"
+        raise HotpmemError("Cannot mount a tmpfs", said, 'Write the mode as text in quotes, such as "0700"')
     if not re.fullmatch("[0-7]{3,4}", given["mode"]):
         raise HotpmemError("Cannot mount a tmpfs", f"the mode {given['mode']!r} is not octal text", 'Give a mode such as "0700"')
     wanted = Wanted(
@@ -134,7 +139,7 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "size": {"type": "str", "required": True},
             "huge": {"type": "str", "choices": [*HUGE], "default": "within_size"},
-            "mode": {"type": "str", "default": "0700"},
+            "mode": {"type": "raw", "default": "0700"},
             "owner": {"type": "str", "default": "root"},
             "group": {"type": "str", "default": "root"},
         },

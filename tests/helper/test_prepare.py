@@ -182,6 +182,30 @@ def test_the_time_is_kept(small, prepare):
     assert (result["stopped"], result["huge_bytes"]) == ("time", 0)
 
 
+def test_the_time_is_kept_among_small_files(small, prepare):
+    """They have nothing to move, but there may be millions of them."""
+    (small / "item").mkdir()
+    for number in range(100):
+        (small / "item" / str(number)).touch()
+    assert prepare(small / "item", "--seconds", "0.000001")["stopped"] == "time"
+
+
+def test_a_mount_below_the_item_is_not_entered(small, prepare):
+    """Neither another file system, which may be a slow one, nor a directory of the same one. A save leaves both out."""
+    (small / "outside").mkdir()
+    some(small / "outside" / "f", 4 * MIB)
+    for name, how in (("other", ["-t", "tmpfs", "tmpfs"]), ("bound", ["--bind", small / "outside"])):
+        place = small / "item" / name
+        place.mkdir(parents=True)
+        subprocess.run(["mount", *how, place], check=True)
+        os.utime(place, (1, 2))
+    try:
+        assert prepare(small / "item")["bytes"] == 0
+        assert [(small / "item" / name).stat().st_atime for name in ("other", "bound")] == [1, 1]
+    finally:
+        subprocess.run(["umount", small / "item" / "other", small / "item" / "bound"], check=True)
+
+
 def test_another_file_system_is_left_alone(work, prepare, small):
     with open(work / "image", "wb") as image:
         image.truncate(64 * MIB)

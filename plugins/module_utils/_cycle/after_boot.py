@@ -14,7 +14,7 @@ from .._host.size import format_size
 from .._host.sysfs import Sysfs, boot_id
 from .._host.systemd import Services
 from .._image.restore_outcome import item_outcomes
-from .._image.timeline import marks_of, summary, systemd_times, unit_times
+from .._image.timeline import marks_of, summary, systemd_times, through_firmware, unit_times
 from .._memory.memory_map import meminfo
 from . import metrics
 from .engine import Engine
@@ -196,7 +196,7 @@ class AfterBoot:
             if all(first):
                 times["units_starting"] = min(first)
         image = result.get("image") or {}
-        if "(reboot)" in str(self.last_save.get("method")) or self.last_save.get("method") == "firmware":
+        if through_firmware(self.last_save.get("method")):
             # A reboot through firmware resets the counter, so the marks of the previous boot mean nothing now.
             image = {}
         found = marks_of(image, result.get("clock"), self.engine.helper.clock(), times)

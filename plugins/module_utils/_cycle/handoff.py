@@ -130,7 +130,7 @@ class Handoff:
 
     def plan(self) -> List[str]:
         """The steps of run(), in order. Changes nothing. Raises HotpmemError when run() would refuse."""
-        self.preflight()
+        numbers = self.preflight()
         one, target = self.settings, self.target()
         steps = []
         if uses_own_initrd(self.engine, one, target) and self.engine.jump_initrd.due:
@@ -138,7 +138,7 @@ class Handoff:
         if target and not self.engine.kexec.is_loaded(target):
             steps.append(f"load {target.words}")
         steps += self.engine.hotplug.plan_remove(self.namespace, one.force).changes
-        if not reason_against(self.engine.sysfs, one.state_items, one.reserve, one.prepare_seconds):
+        if not reason_against(self.engine.sysfs, one.state_items, one.reserve, one.prepare_seconds, numbers["online_bytes"]):
             steps.append(f"move {', '.join(kept.name for kept in one.items)} into huge pages, for at most {one.prepare_seconds:g} s")
         if self.jump.stops:
             steps.append(f"stop {', '.join(self.jump.stops)}")

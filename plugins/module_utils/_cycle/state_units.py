@@ -55,18 +55,18 @@ class StateUnits:
 
     def problems(self) -> List[str]:
         """Every reason against stopping the units and saving the items. Raises HotpmemError when systemd does not answer."""
-        missing = self._missing()
+        missing = self.missing(self.settings.items)
         if missing:
             return missing
         found = self.find()
         return [*self.unguarded(), *self._accepting(), *self._removed(), *self._other_users({unit.name for unit in found})]
 
-    def _missing(self) -> List[str]:
-        """The reasons against units that systemd does not know."""
-        units = self.settings.units
+    def missing(self, items: Sequence[Kept]) -> List[str]:
+        """The reasons against units of these items that systemd does not know."""
+        units = list(dict.fromkeys(kept.unit for kept in items if kept.unit))
         unknown = [name for name, unit in zip(units, read_units(self.services.show, units)) if not unit.loaded]
         reasons = []
-        for kept in self.settings.items:
+        for kept in items:
             manager = manager_of(self.sysfs, kept.unit) if kept.unit in unknown else ""
             if manager:
                 reasons.append(
@@ -104,10 +104,13 @@ class StateUnits:
 
     def _removed(self) -> List[str]:
         """The reasons against items that systemd removes when one of their units stops. find() comes first."""
-        names = [unit.name for unit in self.set if unit.loaded and unit.name.endswith(".service")]
+        names = [unit.name for unit in self.set if unit.loaded and unit.name.endswith((".service", ".mount"))]
         found = self.services.show(PROPERTIES, names) if names else []
         reasons = [
-            (kept, unit, removed_by(unit, properties, kept.path)) for unit, properties in zip(names, found) for kept in self.items_of(unit)
+            (kept, unit, removed_by(unit, properties, kept.path) or removed_by(unit, properties, self.sysfs.real(kept.path)))
+            for unit, properties in zip(names, found)
+            # A mount takes the items of all units with it.
+            for kept in (self.settings.items if unit.endswith(".mount") else self.items_of(unit))
         ]
         return [
             f"the item {kept.name} ({kept.path}) would be gone before the save: it is removed when {unit} stops, because {why}"

@@ -36,6 +36,11 @@ class Sysfs:
         """Return the path of name below the root."""
         return os.path.join(self.root, name.lstrip("/"))
 
+    def real(self, name: str) -> str:
+        """Return name without the symbolic links on its way, as on the machine. What does not exist keeps its name."""
+        root, found = os.path.realpath(self.root), os.path.realpath(self.path(name))
+        return found[len(root) :] if root != "/" and is_below(found, root) else found
+
     def exists(self, name: str) -> bool:
         """Return True when name exists. Symbolic links are followed."""
         return os.path.exists(self.path(name))

@@ -113,7 +113,7 @@ class TmpfsMount:
         plan.before = {"path": wanted.path, "unit": text, "mounted": bool(found), "enabled": os.path.islink(link)}
         if found:
             if not text:
-                said = f"a {found[-1]['type']} is mounted there, and not by this role"
+                said = f"a file system of type {found[-1]['type']} is mounted there, and not by this role"
                 raise self._refusal(wanted, said, "Choose another path, or unmount it (a tmpfs then loses its files)")
             self._mounted(wanted, found[-1], plan)
         else:
@@ -140,7 +140,10 @@ class TmpfsMount:
     def _check_path(self, wanted: Wanted) -> None:
         path = wanted.path
         if not _PATH.fullmatch(path) or os.path.normpath(path) != path:
-            said = "the path is not absolute, or has a character other than letters, digits and . _ : @ + -"
+            said = (
+                "a path is absolute, without a slash at its end. Its parts have only letters, digits and . _ : @ + -, and do not begin "
+                "with . or -"
+            )
             raise self._refusal(wanted, said, "Choose another path")
         if os.path.realpath(path) != path:
             raise self._refusal(wanted, f"a symbolic link leads to {os.path.realpath(path)}, and systemd follows none", "Use that path")
@@ -164,7 +167,7 @@ class TmpfsMount:
     def _mounted(self, wanted: Wanted, mount: Dict[str, str], plan: Plan) -> None:
         """Compare our mount with what is wanted. A remount keeps the files, and the pages that they have."""
         if mount["type"] != "tmpfs":
-            raise self._refusal(wanted, f"a {mount['type']} is mounted there", "Unmount it")
+            raise self._refusal(wanted, f"a file system of type {mount['type']} is mounted there", "Unmount it")
         options = dict(word.partition("=")[::2] for word in mount["options"].split(","))
         room, root = os.statvfs(wanted.path), os.stat(wanted.path)
         size, used = room.f_blocks * room.f_frsize, (room.f_blocks - room.f_bfree) * room.f_frsize

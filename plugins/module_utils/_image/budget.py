@@ -10,10 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from .timeline import through_firmware
+
 _HUGE_SHARE = 0.5  # huge pages halve a save and a restore, or do better
 _FAST_SHUTDOWN = 0.05  # seconds that the method fast needs for sync, remount and jump
 _HASH = 200_000_000  # bytes of kernel and initrd that the purgatory hashes in a second: 0.05 to 0.1 s for 15 MB
 _BITS = 10  # of a serial line for each byte: start, eight, stop
+# Levels of kernel messages, as dmesg names them. Those below the console's level are written to it.
+_LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
+_USUAL, _QUIET = 7, 4  # the console's level (CONFIG_CONSOLE_LOGLEVEL_DEFAULT, CONFIG_CONSOLE_LOGLEVEL_QUIET)
 
 # What a phase without a gain waits for, and where to look.
 _OWN = {
@@ -33,11 +38,12 @@ _OWN = {
 class Host:
     """What the budget must know of a host.
 
-    method, jump_initrd, jump_check, early_restore: as in the settings; method is that of the last handoff. cpus: how many are online.
+    method, jump_initrd, jump_check, early_restore: as in the settings; method is that of the last save. cpus: how many are online.
     initrd_seconds: how long systemd measured the initrd, 0 when unknown. lacking: jump arguments of the settings that this boot did
     not get. small_pages: paths of items on a tmpfs without huge pages. prepared: most of
     the items were moved into huge pages before the save. late_units: state units that wait for basic.target.
-    console: the serial lines that the kernel writes to, with their bits a second. console_bytes: what it wrote before userspace.
+    console: the serial lines that the kernel writes to, with their bits a second. console_bytes: what it wrote before userspace that
+    ``quiet`` would leave out.
     loaded_bytes: kernel and initrd of the jump.
     """
 
@@ -71,16 +77,37 @@ def serial_lines(arguments: Sequence[str], active: str) -> List[Tuple[str, int]]
     return [(name, speeds.get(name, 9600)) for name in active.split() if name.startswith(("ttyS", "ttyAMA"))]
 
 
+def console_levels(arguments: Sequence[str]) -> Sequence[str]:
+    """The levels of the messages that the kernel writes to its consoles, as dmesg names them, the most serious first.
+
+    arguments: of the kernel's command line. The last one counts (Documentation/admin-guide/kernel-parameters.txt).
+    """
+    level = _USUAL
+    for word in arguments:
+        name, _equals, value = word.partition("=")
+        if word in ("quiet", "debug"):
+            level = _QUIET if word == "quiet" else len(_LEVELS)
+        elif name == "loglevel" and value.isascii() and value.isdigit():
+            level = int(value)
+    return _LEVELS if "ignore_loglevel" in arguments else _LEVELS[:level]
+
+
+def quiet_leaves_out(levels: Sequence[str]) -> bool:
+    """True when ``quiet`` would leave some of these levels out."""
+    return len(levels) > _QUIET
+
+
 def _gains(mark: str, seconds: float, host: Host) -> List[Tuple[Optional[float], str]]:
     """The gains of a phase: seconds (None when only a measurement can tell) and the setting."""
     found: List[Tuple[Optional[float], str]] = []
+    jumped = not through_firmware(host.method)
     if host.small_pages and (mark == "restored" or (mark == "saved" and not host.prepared)):
         found.append((seconds * _HUGE_SHARE, f"mount the tmpfs of {', '.join(host.small_pages)} with huge=within_size"))
     if mark == "jump" and host.method == "systemd":
         found.append((max(seconds - _FAST_SHUTDOWN, 0.0), "hotpmem_reboot_method: fast"))
-    if mark == "kernel_start" and host.jump_check:
+    if mark == "kernel_start" and host.jump_check and jumped:
         found.append((min(host.loaded_bytes / _HASH, seconds), "hotpmem_jump_check: false"))
-    if mark == "userspace_start":
+    if mark == "userspace_start" and jumped:
         lines = [bits for _name, bits in host.console]
         if lines and host.console_bytes:
             named = ", ".join(name for name, _bits in host.console)
@@ -92,7 +119,7 @@ def _gains(mark: str, seconds: float, host: Host) -> List[Tuple[Optional[float],
             found.append((None, f"the last jump lacked the jump arguments {' '.join(rest)}"))
         if host.jump_initrd != "minimal":
             found.append((host.initrd_seconds or None, "hotpmem_jump_initrd: minimal"))
-    if mark == "restored" and host.cpus > 1 and not (host.early_restore and host.jump_initrd == "minimal"):
+    if mark == "restored" and host.cpus > 1 and jumped and not (host.early_restore and host.jump_initrd == "minimal"):
         found.append((seconds, "hotpmem_jump_initrd: minimal with hotpmem_early_restore: true"))
     if mark == "units_starting" and host.late_units:
         found.append((seconds, f"early_start: true for the items of {', '.join(host.late_units)}"))

@@ -21,23 +21,23 @@ _GRACE = 60.0  # seconds beyond its own limit that the helper may take: one huge
 _STOPPED = {"time": "the time was over", "memory": "no free memory was left in pieces of that size"}
 
 
-def reason_against(sysfs: Sysfs, items: Sequence[Item], reserve: int, seconds: float) -> str:
+def reason_against(sysfs: Sysfs, items: Sequence[Item], reserve: int, seconds: float, removed: int = 0) -> str:
     """Why the items are left as they are; the empty string when they can be prepared.
 
     reserve: bytes that must stay available. As much again must be there: to find pieces for huge pages, the kernel may take memory from
-    others. seconds: 0 means that it is switched off.
+    others. seconds: 0 means that it is switched off. removed: bytes that a hot-remove will take away first.
     """
     if not seconds:
         return "hotpmem_prepare_seconds is 0"
     mounts = mounted(sysfs)
-    if not any(mount_of(item.path, mounts).get("type") == "tmpfs" for item in items):
+    if not any(mount_of(sysfs.real(item.path), mounts).get("type") == "tmpfs" for item in items):
         return "no item is on a tmpfs"
     chosen = re.search(r"\[(\w+)\]", sysfs.get(SHMEM_ENABLED))
     if not chosen or chosen[1] == "deny":
         return f"the kernel does not give a tmpfs huge pages ({SHMEM_ENABLED} {'is deny' if chosen else 'does not exist'})"
-    available = meminfo(sysfs.get("/proc/meminfo")).get("MemAvailable", 0)
+    available = meminfo(sysfs.get("/proc/meminfo")).get("MemAvailable", 0) - removed
     if available < 2 * reserve:
-        return f"memory is short: {format_size(available)} are available, and twice the reserve is {format_size(2 * reserve)}"
+        return f"memory is short: {format_size(max(available, 0))} are available, and twice the reserve is {format_size(2 * reserve)}"
     return ""
 
 

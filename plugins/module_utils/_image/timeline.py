@@ -161,6 +161,11 @@ def unit_times(ready: Mapping[str, int], marks: Mapping[str, int], rate: int) ->
     ]
 
 
+def through_firmware(method: Optional[str]) -> bool:
+    """True when firmware led to the boot after a save. method: as the record of the save names it."""
+    return method == "firmware" or "(reboot)" in str(method)
+
+
 def systemd_times(properties: Mapping[str, str]) -> Dict[str, float]:
     """Return the seconds of firmware, loader, kernel, initrd and userspace, as systemd measured them.
 

@@ -104,10 +104,13 @@ def kernel_words(command_line: str) -> List[str]:
     return split_init(command_line)[0]
 
 
-def lost_memmaps(running: str, command_line: str) -> List[str]:
-    """The memmap= arguments of the running command line that ``command_line`` lacks."""
+def lost_reservations(running: str, command_line: str) -> List[str]:
+    """The memmap= and mem= arguments of the running command line that ``command_line`` lacks.
+
+    mem= is what keeps a kernel off the persistent memory of a device tree whose memory nodes hold it.
+    """
     kept = kernel_words(command_line)
-    return [word for word in kernel_words(running) if word.startswith("memmap=") and word not in kept]
+    return [word for word in kernel_words(running) if word.startswith(("memmap=", "mem=")) and word not in kept]
 
 
 def boot_limit(architecture: str) -> Optional[int]:

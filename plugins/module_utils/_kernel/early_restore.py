@@ -123,6 +123,10 @@ class EarlyRestore:
                 raise Cannot(f"{name} is not on the root file system")
         places: Dict[str, str] = {}  # path of each item -> mount point of its tmpfs
         for path in self.paths:
+            real = self.sysfs.real(path)
+            if real != posixpath.normpath(path):
+                # The tmpfs is empty at that time: the restore would make a directory in the place of the link.
+                raise Cannot(f"a symbolic link on the way to {path} leads to {real}")
             found = mount_of(path, mounts)
             if found.get("type") != "tmpfs":
                 raise Cannot(f"{path} is not on a tmpfs")

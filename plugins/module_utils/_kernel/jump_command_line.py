@@ -55,6 +55,6 @@ def fault(arguments: Sequence[str]) -> str:
     for word in arguments:
         if words(word) != [word] or word == "--" or word.startswith(MARK):
             return f"jump_arguments has {word!r}. Each entry must be one argument of the kernel"
-        if word.startswith(_MEMORY):
+        if word.lstrip('"').startswith(_MEMORY):  # the kernel takes quotes around a whole argument away
             return f"jump_arguments has {word!r}. Arguments that set memory apart must be in the settings of the boot loader"
     return ""

@@ -329,8 +329,7 @@ class JumpInitrd:
 
     def _place(self, link: str) -> str:
         """The /devices/... path in sysfs of a device, or the empty string when the link to it does not exist."""
-        path = self.sysfs.path(link)
-        return os.path.realpath(path)[len(os.path.realpath(self.sysfs.path("/sys"))) :] if os.path.exists(path) else ""
+        return self.sysfs.real(link)[len("/sys") :] if self.sysfs.exists(link) else ""
 
     def _drivers(self, place: str) -> List[str]:
         """The modules of the drivers of a device and of every device above it."""

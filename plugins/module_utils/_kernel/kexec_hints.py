@@ -51,6 +51,27 @@ _UNAVAILABLE = (
 )
 
 
+_GENERAL = ("Cannot load ", "kexec: load failed", "kexec: setup_2nd_dtb failed")
+_OLDER_CALL = {  # what kexec -c -d prints: kexec/arch/arm64/kexec-arm64.c in kexec-tools
+    "kaslr-seed is not wiped": "Boot the host without nokaslr, or without a kaslr-seed in its device tree: a kernel wipes the seed only "
+    "when it uses it, and kexec refuses to hand it on",
+    "locate_hole failed": "kexec found no free range that is large enough in System RAM below the persistent memory. Free memory, or "
+    "choose a smaller kernel or initrd",
+}
+
+
+def reason(said: str) -> str:
+    """Why ``kexec -c -d`` failed: the last line of what it printed that is not said of each failure, or the last line."""
+    lines = [line.strip(" .") for line in said.splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(_GENERAL)]
+    return (telling or lines or ["kexec said nothing"])[-1]
+
+
+def hint_older(said: str) -> str:
+    """What to do about such a reason, as a sentence without a final full stop; empty when it is not known."""
+    return next((text for words, text in _OLDER_CALL.items() if words in said), "")
+
+
 def hint(said: str, sysfs: Sysfs) -> str:
     """What to do next, as a sentence without a final full stop.
 

@@ -32,16 +32,22 @@ from .._host.programs import Runner
 from .._host.records import Records
 from .._host.sysfs import Sysfs
 from .._memory.memory_map import Range, read_physical_map, without
-from .command_line import kexec_limit, lost_memmaps, too_long
+from .command_line import kexec_limit, lost_reservations, too_long
 from .jump_command_line import next_command_line, with_jump_arguments
 from .kernel_choice import check_input, choose
 from .kernel_files import KernelFiles
-from .kexec_hints import UNAVAILABLE, hint
+from .kexec_hints import UNAVAILABLE, hint, hint_older, reason
 
 LOADED = "/sys/kernel/kexec_loaded"
 DISABLED = "/proc/sys/kernel/kexec_load_disabled"
 RECORD = "/run/hotpmem/kexec.json"
 UNLOAD = ("kexec", "-a", "-u")
+# GICv3: a CPU gets the address of its tables once after a reset (its_cpu_init_lpis in drivers/irqchip/irq-gic-v3-its.c). Only EFI's list
+# of persistent reservations tells the next kernel to keep off them (efi_mem_reserve_persistent in drivers/firmware/efi/efi.c).
+_ITS = (
+    "the interrupt controller (GICv3 with ITS) uses tables in memory that stay where they are over a kexec, and without EFI the next "
+    "kernel does not know where; boot the host through EFI, which U-Boot offers too"
+)
 _BY_HAND = "Don't use kexec -c by hand, because it may overwrite the saved image"
 _SEGMENTS = re.compile(r"^nr_segments = (\d+)$", re.MULTILINE)
 _SEGMENT = re.compile(r"^segment\[\d+\]\.mem\s*= 0x([0-9a-f]+)\nsegment\[\d+\]\.memsz\s*= 0x([0-9a-f]+)$", re.MULTILINE)
@@ -133,11 +139,11 @@ class Kexec:
             refusal=found.refusal,
         )
 
-    def problems(self, target: Target, without_initrd: bool = False, may_lose_memmap: bool = False) -> List[str]:
+    def problems(self, target: Target, without_initrd: bool = False, may_lose_reservation: bool = False) -> List[str]:
         """The reasons why the target can't be loaded, as sentences; empty when there is no known reason.
 
-        ``without_initrd`` allows a target that has no initrd. ``may_lose_memmap`` allows a command
-        line without the memmap= arguments of the running one.
+        ``without_initrd`` allows a target that has no initrd. ``may_lose_reservation`` allows a command
+        line without the memmap= and mem= arguments of the running one.
         """
         found = []
         release = self.sysfs.get("/proc/sys/kernel/osrelease") or "?"
@@ -147,13 +153,15 @@ class Kexec:
             found.append("kexec can't load a kernel until the next reboot, because the sysctl kernel.kexec_load_disabled is 1")
         if self.runner.which("kexec") is None:
             found.append("the program kexec is not installed; install the package kexec-tools")
+        if " ITS-" in self.sysfs.get("/proc/interrupts") and not self.sysfs.exists("/sys/firmware/efi"):
+            found.append(_ITS)
         faults = (self._kernel_fault(target, release), self._initrd_fault(target, release, without_initrd))
         found += [target.refusal] if target.refusal else [one for one in faults if one]
         long = too_long(target.command_line, self.limit)
         if long:
             found.append(f"the command line for the next kernel is too long for kexec: {long}; remove arguments that are not needed")
-        lost = lost_memmaps(self.sysfs.get("/proc/cmdline"), target.command_line)
-        if lost and not may_lose_memmap:
+        lost = lost_reservations(self.sysfs.get("/proc/cmdline"), target.command_line)
+        if lost and not may_lose_reservation:
             found.append(
                 f"the command line for the next kernel lacks {' '.join(lost)}, so that kernel would use the reserved memory as RAM and "
                 "overwrite the saved state"
@@ -216,7 +224,8 @@ class Kexec:
                 raise
             said = self._load_guarded(target, [])
             if said:
-                raise HotpmemError(error.what, f"{error.said}. With the older system call: {said}", error.todo) from error
+                both = f"{error.said.rstrip('.')}. With the older system call: {said}"
+                raise HotpmemError(error.what, both, hint_older(said) or error.todo) from error
 
     def _has_only_the_older_call(self) -> bool:
         """True when the running kernel was built without kexec_file_load. Distributions install this file with the kernel."""
@@ -250,7 +259,7 @@ class Kexec:
             # With -d, kexec prints the address of each segment.
             said = self._load(target, ["-c", *options, "-d", f"--mem-max={min(kept) - 1:#x}"], "")
         except HotpmemError as error:
-            return error.said.splitlines()[-1]
+            return reason(error.said)
         loaded = segments(said)
         outside = without(loaded, ram)
         if loaded and not outside:

@@ -47,6 +47,9 @@ def test_the_defaults_are_those_that_the_page_names():
         ({"path": "/srv/state", "size": "2G", "noexec": True}, "noexec"),
         ({"path": "/srv/state", "size": "50%"}, "'50%' is not a size"),
         ({"path": "/srv/state", "size": "2G", "mode": "u=rwx"}, "is not octal text"),
+        # YAML makes numbers of 0710 and 0711 without quotes. As octal text, others could write with the first and enter with the second.
+        ({"path": "/srv/state", "size": "2G", "mode": 0o710}, "the mode 456 is a number"),
+        ({"path": "/srv/state", "size": "2G", "mode": 0o711}, "the mode 457 is a number"),
         ({"path": "/srv/state", "size": "2G", "owner": "nobody-has-this-name"}, "Cannot find the user nobody-has-this-name"),
     ],
 )

@@ -73,7 +73,7 @@ def status(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answ
 def prepare(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
     """Move the items into huge pages. It does not fail when this is not possible."""
     seconds = settings.prepare_seconds if args.seconds is None else args.seconds
-    if seconds < 0:
+    if args.seconds is not None and not args.seconds > 0:
         raise VerbError(USAGE, "Cannot read the command line", f"--seconds is {seconds:g}", "Give a number of seconds above 0")
     with HostLock(engine.sysfs).acting("moving the items into huge pages", wait=60):
         done = huge_pages.prepare(engine.sysfs, engine.helper, settings.state_items, settings.reserve, seconds)

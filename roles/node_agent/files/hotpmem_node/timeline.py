@@ -14,7 +14,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.jump_target import jump_target
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import Records
-from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import boot_id, mount_of, mounted
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import Sysfs, boot_id, mount_of, mounted
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.systemd import Services
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image import budget as of_phases
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image.timeline import lines, systemd_times
@@ -45,7 +45,7 @@ def timeline(engine: Engine, settings: Settings, args: argparse.Namespace) -> An
         newest = cycles[-1] if cycles and cycles[-1].get("boot_id") == boot_id(engine.sysfs) else {}
         listed = (newest.get("timeline") or {}).get("phases") or []
         facts["budget"] = of_phases.budget(listed, host_of(engine, settings, newest)) if listed else []
-        text += of_phases.lines(facts["budget"])
+        text += of_phases.lines(facts["budget"]) if newest else ["no budget: no recorded cycle led to this boot"]
     return Answer(text, facts)
 
 
@@ -56,7 +56,10 @@ def host_of(engine: Engine, settings: Settings, cycle: Mapping[str, Any]) -> of_
     arguments = kernel_words(sysfs.get("/proc/cmdline"))
     times = (cycle.get("timeline") or {}).get("systemd") or {}
     prepared = cycle.get("prepare") or {}
-    defaults = services.show(["Id", "DefaultDependencies"], settings.units) if settings.units else []
+    # Only a service can start early.
+    units = [unit for unit in settings.units if unit.endswith(".service")]
+    defaults = services.show(["Id", "DefaultDependencies"], units) if units else []
+    levels = of_phases.console_levels(arguments)
     target = jump_target(engine, settings)
     files = [engine.kexec.identity(name) or {} for name in (target.kernel, target.initrd) if name] if target else []
     return of_phases.Host(
@@ -67,25 +70,26 @@ def host_of(engine: Engine, settings: Settings, cycle: Mapping[str, Any]) -> of_
         early_restore=settings.early_restore,
         initrd_seconds=float(times.get("initrd") or 0),
         lacking=[word for word in settings.jump_arguments if word not in arguments],
-        small_pages=_small_pages(mounted(sysfs), [kept.path for kept in settings.items]),
+        small_pages=_small_pages(sysfs, [kept.path for kept in settings.items]),
         prepared=2 * (prepared.get("huge_bytes") or 0) > (prepared.get("bytes") or 0),
         late_units=[one.get("Id", "?") for one in defaults if one.get("DefaultDependencies") == "yes"],
         console=of_phases.serial_lines(arguments, sysfs.get("/sys/class/tty/console/active")),
-        console_bytes=0 if "quiet" in arguments else _written(engine, float(times.get("kernel") or 0)),
+        console_bytes=_written(engine, levels, float(times.get("kernel") or 0)) if of_phases.quiet_leaves_out(levels) else 0,
         loaded_bytes=sum(int(one.get("size") or 0) for one in files),
     )
 
 
-def _written(engine: Engine, seconds: float) -> int:
-    """How many bytes the kernel wrote to each console until userspace started, at its usual log level."""
-    done = engine.runner.run(["dmesg", "--level=emerg,alert,crit,err,warn,notice,info"], timeout=10)
+def _written(engine: Engine, levels: Sequence[str], seconds: float) -> int:
+    """How many bytes of messages of these levels the kernel wrote to each console until userspace started."""
+    done = engine.runner.run(["dmesg", f"--level={','.join(levels)}"], timeout=10)
     found = [(_MESSAGE.match(line), line) for line in done.stdout.splitlines()]
     return sum(len(line.encode()) + 1 for match, line in found if match and float(match[1]) <= seconds)
 
 
-def _small_pages(mounts: Sequence[Dict[str, str]], paths: List[str]) -> List[str]:
-    """The paths that lie on a tmpfs without huge pages. mounts: what mounted() returned."""
-    holders = {path: mount_of(path, mounts) for path in paths}
+def _small_pages(sysfs: Sysfs, paths: List[str]) -> List[str]:
+    """The paths that lie on a tmpfs without huge pages."""
+    mounts = mounted(sysfs)
+    holders = {path: mount_of(sysfs.real(path), mounts) for path in paths}
     return [
         path
         for path, mount in holders.items()

@@ -22,7 +22,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._host.records import
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.sysfs import boot_id
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "roles" / "node_agent" / "files"))
-from hotpmem_node import cli, detach
+from hotpmem_node import cli, detach, timeline
 from hotpmem_node import handoff as verb_handoff
 
 
@@ -365,6 +365,7 @@ def test_budget_by_command(booted, machine, tmp_path, monkeypatch):
     """What the host tells of itself gets into the budget of this boot's cycle, and of no other boot's."""
     one, engine, boot = booted(GOOD)
     assert agent(machine, tmp_path, monkeypatch, "timeline", "--budget")[1]["budget"] == []
+    assert timeline_lines(machine)[-1] == "no budget: no recorded cycle led to this boot"
     one.shown[""] = {"UserspaceTimestampMonotonic": 3_000_000}
     for unit, early in (("cache.service", "yes"), ("must.service", "no")):
         stamps = {"InactiveExitTimestampMonotonic": 50_000_000, "ActiveEnterTimestampMonotonic": 60_000_000}
@@ -391,3 +392,42 @@ def test_budget_by_command(booted, machine, tmp_path, monkeypatch):
     cycle = sorted(Path(engine.sysfs.path(CYCLES)).iterdir())[-1]
     cycle.write_text(cycle.read_text().replace(boot_id(engine.sysfs), "another"))
     assert agent(machine, tmp_path, monkeypatch, "timeline", "--budget")[1]["budget"] == []
+    # The phases of that cycle are shown above.
+    assert timeline_lines(machine)[-1] == "no budget: no recorded cycle led to this boot"
+
+
+def timeline_lines(machine):
+    """What the verb prints for people."""
+    _one, engine, build = machine
+    return cli.VERBS["timeline"](engine, build().settings, cli.parser().parse_args(["timeline", "--budget"])).lines
+
+
+@pytest.mark.parametrize(
+    "command_line, asked",
+    [
+        ("ro loglevel=6", "dmesg --level=emerg,alert,crit,err,warn,notice"),
+        ("ro loglevel=3", ""),
+        ("ro quiet", ""),
+    ],
+)
+def test_the_budget_looks_at_this_host(machine, monkeypatch, command_line, asked):
+    """What the console gets, that a socket can't start early, and the mount of an item behind a symbolic link."""
+    one, engine, build = machine
+    monkeypatch.setattr(type(one), "UNITS", (*one.UNITS, "cache.socket"))
+    one.shown.update({unit: {"DefaultDependencies": "yes"} for unit in ("cache.socket", "must.service")})
+    for name, text in (
+        ("/proc/cmdline", command_line),
+        ("/proc/self/mountinfo", "1 0 254:1 / / rw - ext4 root rw\n2 1 0:40 / /srv rw - tmpfs tmpfs rw\n"),
+    ):
+        Path(engine.sysfs.path(name)).write_text(text)
+    os.symlink("srv", engine.sysfs.path("/link"))
+    items = [
+        {"name": "cache", "path": "/link/cache", "unit": "cache.socket"},
+        {"name": "must", "path": "/srv/must", "unit": "must.service"},
+    ]
+    cycle = {"timeline": {"systemd": {"kernel": 3.0}}}
+    host = timeline.host_of(engine, build(items=items).settings, cycle)
+    assert host.late_units == ["must.service"]
+    assert host.small_pages == ["/link/cache", "/srv/must"]
+    assert [call for call in one.calls if call.startswith("dmesg")] == ([asked] if asked else [])
+    assert bool(host.console_bytes) == bool(asked)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.hotpmem.fleet.plugins.module_utils._image.budget import Host, budget, lines, serial_lines
+from ansible_collections.hotpmem.fleet.plugins.module_utils._image.budget import Host, budget, console_levels, lines, serial_lines
 from ansible_collections.hotpmem.fleet.plugins.module_utils._image.timeline import PHASES, UP
 
 SECONDS = {"saved": 0.2, "jump": 1.5, "kernel_start": 0.5, "userspace_start": 4.0, "restored": 0.6, "units_starting": 0.7}
@@ -74,6 +74,12 @@ def test_each_setting(mark, facts, seconds, setting):
         ("userspace_start", {"console_bytes": 23040}),  # no serial console
         ("restored", {"early_restore": False, "cpus": 1}),  # no other CPU could restore meanwhile
         ("jump", {"method": "firmware"}),
+        # No jump led to this boot, so it had neither the initrd nor the arguments of a jump.
+        ("userspace_start", {"method": "firmware", "jump_initrd": "default", "initrd_seconds": 1.0, "lacking": ["x=1"]}),
+        ("userspace_start", {"method": "shutdown (reboot)", "jump_initrd": "default", "lacking": ["quiet"]}),
+        ("userspace_start", {"method": "firmware", "console": [("ttyS0", 9600)], "console_bytes": 23040, "lacking": ["quiet"]}),
+        ("restored", {"method": "firmware", "jump_initrd": "default"}),
+        ("kernel_start", {"method": "firmware", "jump_check": True, "loaded_bytes": 20_000_000}),
     ],
 )
 def test_where_a_setting_gains_nothing(mark, facts):
@@ -106,3 +112,24 @@ def test_the_text_has_each_gain_and_the_sum():
 )
 def test_serial_lines(arguments, active, found):
     assert serial_lines(arguments, active) == found
+
+
+@pytest.mark.parametrize(
+    "arguments, last",
+    [
+        ([], "info"),
+        (["quiet"], "err"),
+        (["loglevel=3"], "crit"),
+        (["quiet", "loglevel=7"], "info"),
+        (["loglevel=7", "quiet"], "err"),
+        (["debug"], "debug"),
+        (["quiet", "ignore_loglevel"], "debug"),
+        (["loglevel=x"], "info"),
+        (["loglevel=1"], "emerg"),
+    ],
+)
+def test_what_the_kernel_writes_to_a_console(arguments, last):
+    """The last argument counts (kernel-parameters.txt)."""
+    found = console_levels(arguments)
+    assert found[0] == "emerg" and found[-1] == last
+    assert not console_levels(["loglevel=0"])

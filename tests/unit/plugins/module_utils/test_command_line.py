@@ -136,8 +136,14 @@ def test_what_the_kernel_reads(line, kernel, init):
 
 
 def test_what_belongs_to_init_is_not_the_kernels():
-    assert lines.lost_memmaps("memmap=1G!4G", "ro -- memmap=1G!4G") == ["memmap=1G!4G"]
-    assert lines.lost_memmaps("ro -- memmap=1G!4G", "ro") == []
+    assert lines.lost_reservations("memmap=1G!4G", "ro -- memmap=1G!4G") == ["memmap=1G!4G"]
+    assert lines.lost_reservations("ro -- memmap=1G!4G", "ro") == []
+
+
+def test_mem_is_a_reservation_too():
+    """All that keeps a kernel off the persistent memory of some device trees."""
+    assert lines.lost_reservations("ro mem=1534M", "ro") == lines.lost_reservations("ro mem=1534M", "ro mem=2G") == ["mem=1534M"]
+    assert lines.lost_reservations("ro mem=1534M mem_sleep_default=deep", "mem=1534M") == []
     assert lines.crash_requests("ro -- crashkernel=1G", 8 * G) == []
 
 

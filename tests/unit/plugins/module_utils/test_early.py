@@ -161,6 +161,17 @@ def test_tmpfiles_on_run():
     assert er.tmpfiles_touch("z /run/app", "/run/app/cache", "/run") == "/run/app"
 
 
+def test_an_item_behind_a_symbolic_link(host):
+    """The initrd would make a directory in its place: nothing has made the link yet."""
+    os.makedirs(host.sysfs.path("/srv/state/there"))
+    os.symlink("there", host.sysfs.path("/srv/state/link"))
+    with pytest.raises(Cannot, match="a symbolic link on the way to /srv/state/link/cache leads to /srv/state/there/cache"):
+        host.plan("/srv/state/link/cache")
+    os.symlink("state", host.sysfs.path("/srv/alias"))
+    with pytest.raises(Cannot, match="a symbolic link on the way to /srv/alias/cache leads to /srv/state/cache"):
+        host.plan("/srv/alias/cache")
+
+
 def test_what_is_looked_at_above(host):
     host.plan(ITEM)
     (asked,) = [call for call in host.runner.calls if call[:3] == ["systemctl", "show", "--property=Id"]]

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -112,9 +113,21 @@ def test_why_it_is_left_out(on_tmpfs, changes, files, said):
             put(one.fake, "/proc/meminfo", f"MemTotal: 4000000 kB\nMemAvailable: {199 << 10} kB\n")
 
     handoff.say = say
+    assert not any("huge pages" in step for step in handoff.plan()), "the plan names a step that the run leaves out"
     handoff.run()
     assert not any(act.startswith(PREPARE) for act in one.calls)
     assert recorded(one)["skipped"].endswith(said)
+
+
+def test_an_item_behind_a_symbolic_link(on_tmpfs):
+    """The mount is that of the file, and not that of its name."""
+    one, _engine, build = on_tmpfs
+    one.fails[PREPARE] = (0, json.dumps(DONE), "")
+    os.symlink("srv", one.fake.path("/link"))
+    items = [{"name": "cache", "path": "/link/cache", "unit": "cache.service"}]
+    assert any("huge pages" in step for step in build(items=items).plan())
+    build(items=items).run()
+    assert recorded(one)["skipped"] is None
 
 
 def test_a_cycle_shows_it(on_tmpfs):
@@ -139,5 +152,6 @@ def test_by_command(on_tmpfs):
     engine.sysfs.set(SHMEM_ENABLED, "[deny]")
     answer = verb(engine, build().settings)
     assert answer.code == 0 and "shmem_enabled is deny" in answer.lines[0]
-    with pytest.raises(VerbError, match="--seconds is -1"):
-        verb(engine, build().settings, "--seconds", "-1")
+    for wrong in ("-1", "0", "nan"):
+        with pytest.raises(VerbError, match=f"--seconds is {wrong}.*above 0"):
+            verb(engine, build().settings, "--seconds", wrong)

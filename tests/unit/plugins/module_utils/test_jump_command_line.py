@@ -66,6 +66,7 @@ def test_arguments_that_do_not_fit_are_left_out():
         ("memmap=1G!4G", "in the settings of the boot loader"),
         ("mem=4G", "in the settings of the boot loader"),
         ("crashkernel=256M", "in the settings of the boot loader"),
+        ('"memmap=1G!4G"', "in the settings of the boot loader"),  # the kernel takes the quotes away
     ],
 )
 def test_what_an_argument_may_be(argument, said):

@@ -25,8 +25,8 @@ RUNNING = "root=/dev/vda rw console=ttyS0 nokaslr mitigations=off memmap=514M!10
         ('x="memmap=514M!1022M"', ["memmap=514M!1022M"]),
     ],
 )
-def test_lost_memmaps(following, lost):
-    assert kx.lost_memmaps(RUNNING, following) == lost
+def test_lost_reservations(following, lost):
+    assert kx.lost_reservations(RUNNING, following) == lost
 
 
 @pytest.fixture
@@ -236,6 +236,24 @@ segment[3].memsz = 0x4000
 """
 
 
+# 6.12 on an arm64 machine, three of its lines.
+ITS = """           CPU0
+ 11:       7139     GICv3  27 Level     arch_timer
+ 21:          0  ITS-PCI-MSIX-0000:00:01.0   0 Edge      virtio0-config
+"""
+
+
+def test_interrupt_tables_that_only_efi_hands_on(host):
+    """The next kernel panicked on such a machine: it wrote to the tables of the old one, in its own text."""
+    root, _release, _runner, kexec = host
+    with open(f"{root}/proc/interrupts", "w", encoding="utf-8") as file:
+        file.write(ITS)
+    (problem,) = kexec.problems(kexec.target(None, None, None))
+    assert "GICv3" in problem and "EFI" in problem
+    os.makedirs(f"{root}/sys/firmware/efi")
+    assert kexec.problems(kexec.target(None, None, None)) == []
+
+
 def only_the_older_call(host, rc, said):
     """A running kernel without kexec_file_load, as Debian's for arm64. kexec -c ends with ``rc`` and says this."""
     root, _release, runner, kexec = host
@@ -267,8 +285,15 @@ def test_a_kernel_that_only_has_the_older_call(host):
         (
             255,
             "arm64_locate_kernel_segment: locate_hole failed\nkexec: load failed.\nCannot load /boot/vmlinuz",
-            "Cannot load /boot/vmlinuz",
+            "locate_hole failed.*smaller kernel or initrd",
         ),
+        # As it says it on a machine with a device tree that booted with nokaslr.
+        (
+            255,
+            "setup_2nd_dtb: kaslr-seed is not wiped to 0.\nkexec: setup_2nd_dtb failed.\nkexec: load failed.\nCannot load /boot/vmlinuz",
+            "kaslr-seed is not wiped to 0.*without nokaslr",
+        ),
+        (255, "Cannot load /boot/vmlinuz", "Cannot load /boot/vmlinuz.*dmesg"),
         (1, "kexec_load failed: Operation not permitted", "Operation not permitted"),
     ],
 )
@@ -306,7 +331,7 @@ def test_all_problems_at_once(tmp_path, recorder):
     ):
         assert any(part in problem for problem in problems), part
     assert len(problems) == 6
-    told = kexec.problems(kexec.target("/k", "", "root=/dev/vda"), without_initrd=True, may_lose_memmap=True)
+    told = kexec.problems(kexec.target("/k", "", "root=/dev/vda"), without_initrd=True, may_lose_reservation=True)
     assert not any("memmap" in problem or "initrd" in problem for problem in told)
     assert "the kernel /k does not exist" in told
 

@@ -269,6 +269,37 @@ def test_an_item_that_its_unit_takes_away_is_refused(machine):
     assert one.acts == []
 
 
+@pytest.mark.parametrize(
+    "path, directory, link, target",
+    [
+        ("/var/run/cache/a", "/run/cache/a", "/var/run", "../run"),
+        # systemd makes this link for a service with DynamicUser=.
+        ("/run/cache/a", "/run/private/cache/a", "/run/cache", "private/cache"),
+    ],
+)
+def test_an_item_behind_a_symbolic_link_is_refused_as_well(machine, path, directory, link, target):
+    one, _engine, build = machine
+    one.shown["cache.service"] = {"RuntimeDirectory": "cache", "RuntimeDirectoryPreserve": "restart"}
+    os.makedirs(one.fake.path(directory))
+    os.makedirs(one.fake.path(os.path.dirname(link)), exist_ok=True)
+    os.symlink(target, one.fake.path(link))
+    with pytest.raises(HotpmemError, match=rf"cache \({path}\) would be gone before the save: .*RuntimeDirectory=cache"):
+        build(items=[dict(COLD_ITEMS[0], path=path)]).run()
+    assert one.acts == []
+
+
+@pytest.mark.parametrize("place, gone", [("/srv", ["cache", "must"]), ("/srv/must", ["must"]), ("/srv/mus", []), ("", [])])
+def test_an_item_on_a_mount_that_stops_with_a_unit_is_refused(machine, monkeypatch, place, gone):
+    """Also that of another unit: the mount takes all items with it."""
+    one, _engine, build = machine
+    monkeypatch.setattr(type(one), "UNITS", (*one.UNITS, "srv.mount"))
+    one.shown["cache.service"] = {"ConsistsOf": "srv.mount"}
+    one.shown["srv.mount"] = {"Where": place}
+    reasons = build().units.problems()
+    assert [reason.split()[2] for reason in reasons] == gone
+    assert all("it is removed when srv.mount stops, because it is on " + place in reason for reason in reasons)
+
+
 # -- at shutdown
 
 
@@ -436,3 +467,15 @@ def test_the_module_starts_only_what_it_is_asked_for(machine, monkeypatch):
     assert one.active == {"must.service"}
     with pytest.raises(HotpmemError, match="no item has the name mist"):
         start(one, monkeypatch, ["mist"])
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_the_module_refuses_a_unit_that_does_not_exist(machine, monkeypatch, check):
+    """In check mode as in the run: systemctl could not start it."""
+    one, _engine, _build = machine
+    one.active = set()
+    one.shown["must.service"] = {"LoadState": "not-found"}
+    with pytest.raises(HotpmemError, match=r"the unit must\.service of the item must does not exist"):
+        start(one, monkeypatch, ["cache", "must"], check=check)
+    assert one.acts == []
+    assert start(one, monkeypatch, ["cache"], check=check)["started"] == ["cache.service"]

@@ -149,7 +149,7 @@ def test_a_mount_of_somebody_else(host):
     _mount, systemd, wanted = host
     os.mkdir(wanted.path)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", wanted.path], check=True)
-    refused(host, wanted, "a tmpfs is mounted there, and not by this role")
+    refused(host, wanted, "a file system of type tmpfs is mounted there, and not by this role")
     (systemd.units / wanted.unit).write_text("[Mount]\nWhat=tmpfs\n")
     refused(host, wanted, "mounts it already, and it is not of this role")
 
@@ -165,7 +165,7 @@ def test_another_file_system_in_our_place(host):
     four_steps(mount, systemd, wanted)
     subprocess.run(["umount", wanted.path], check=True)
     subprocess.run(["mount", "-t", "ramfs", "ramfs", wanted.path], check=True)
-    refused(host, wanted, "a ramfs is mounted there")
+    refused(host, wanted, "a file system of type ramfs is mounted there")
 
 
 def test_a_directory_that_has_entries(host):
@@ -190,7 +190,8 @@ def test_a_symbolic_link_on_the_way(host):
     "path", ["relative", "/", "/srv/", "/srv/../x", "/srv/a b", "/srv/%t", '/srv/"', "/srv/a\\b", "/srv/a\nb", "/srv/.x"]
 )
 def test_a_path_that_cannot_be_used(host, path):
-    refused(host, dataclasses.replace(host[2], path=path), "the path is not absolute, or has a character other than")
+    said = "a path is absolute, without a slash at its end. Its parts have only letters, digits and . _ : @ [+] -, and do not begin"
+    refused(host, dataclasses.replace(host[2], path=path), said)
 
 
 def test_a_mount_that_was_given_up_halfway(host):

@@ -19,7 +19,7 @@ enum { NO_ROOM = 16 }; /* failures in a row for lack of a free huge page, each a
 struct prepare {
     struct report *report;
     struct item *item;
-    dev_t device;      /* of the item: a walk may cross into other file systems */
+    dev_t device;      /* of the item: a file may be a mount point of its own */
     uint64_t deadline; /* now_ns(), 0: none */
     int no_room;
     _Atomic int stop;
@@ -66,11 +66,19 @@ static int without_holes(int fd, uint64_t at, uint64_t *data_end)
     return at + HUGE_PAGE <= *data_end;
 }
 
+static int time_is_over(struct prepare *p)
+{
+    if (!p->deadline || now_ns() < p->deadline)
+        return 0;
+    stop(p, "time");
+    return 1;
+}
+
 static void prepare_file(void *context, int dir, const char *name)
 {
     struct prepare *p = context;
     struct stat st;
-    int fd = open_quietly(dir, name, 0);
+    int fd = time_is_over(p) ? -1 : open_quietly(dir, name, 0);
     if (fd < 0)
         return;
     int useful = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_dev == p->device && st.st_size >= HUGE_PAGE && on_tmpfs(fd);
@@ -79,9 +87,7 @@ static void prepare_file(void *context, int dir, const char *name)
     if (map) {
         p->item->files++;
         for (uint64_t at = 0; at + HUGE_PAGE <= size && !atomic_load(&p->stop); at += HUGE_PAGE) {
-            if (p->deadline && now_ns() >= p->deadline)
-                stop(p, "time");
-            else if (without_holes(fd, at, &data_end)) /* the kernel would fill them */
+            if (!time_is_over(p) && without_holes(fd, at, &data_end)) /* the kernel would fill them */
                 collapse(p, map + at);
         }
         munmap((void *)(uintptr_t)map, size);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "image/record.h"
+#include "save/item_root.h"
 
 enum { DEEP_ENOUGH = 64 };
 
@@ -15,6 +16,15 @@ struct walk {
     walk_visit visit;
     void *context;
 };
+
+/* Returns -1 for a mount point: a save leaves it out, and another file system may be slow or hang. */
+static int open_below(int dir, const char *name)
+{
+    int mount = 0;
+    if (is_mount_root(dir, name, &mount) != 0 || mount)
+        return -1;
+    return openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
 
 static void walk_tree(const struct walk *w, int fd, int depth) /* NOLINT(misc-no-recursion) */
 {
@@ -27,7 +37,7 @@ static void walk_tree(const struct walk *w, int fd, int depth) /* NOLINT(misc-no
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
         if (entry->d_type == DT_DIR && depth < DEEP_ENOUGH) {
-            int sub = openat(dirfd(d), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+            int sub = open_below(dirfd(d), entry->d_name);
             if (sub >= 0)
                 walk_tree(w, sub, depth + 1);
         } else if (entry->d_type == DT_REG) {
