@@ -22,8 +22,8 @@ global
 defaults
     mode tcp
     timeout connect 5s
-    timeout client 60s
-    timeout server 60s
+    timeout client 1h
+    timeout server 1h
 frontend front
     bind 127.0.0.1:{front}
     default_backend app
