@@ -216,9 +216,9 @@ class Helper:
         if result.get("exit") == completed.rc and completed.rc in (DONE, SOME):
             return completed
         details = {key: value for key, value in result.items() if key in ("items", "image")}
-        verb = argv[1]
-        copies = verb in ("save", "restore")
-        said = f"{'the copy' if copies else f'pmem-state {verb}'} did not finish within {error.details.get('timeout') or 0:g} s and was stopped"
+        copies = argv[1] in ("save", "restore")
+        doer = "the copy" if copies else f"pmem-state {argv[1]}"
+        said = f"{doer} did not finish within {error.details.get('timeout') or 0:g} s and was stopped"
         raise HotpmemError(
             what,
             said + (". No image was left incomplete, and no item was replaced partially" if copies else ""),
