@@ -49,7 +49,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 started:
-  description: The units that did not run, in the order in which they start.
+  description:
+    - The units that were started, in this order.
+    - Check mode does not foresee that a condition of a unit prevents its start.
   type: list
   elements: str
   returned: success
@@ -98,6 +100,10 @@ def act(module: AnsibleModule) -> Dict[str, Any]:
     else:
         services.start(down)
         after = dict(services.states(ordered))
+        units.find()
+        # systemctl succeeds also when a condition, such as one that is not ours, prevents the start.
+        skipped = units.skipped([kept.unit for kept in items])
+        down = [unit for unit in down if unit not in skipped]
     return {"changed": bool(down), "started": down, "before": before, "after": after}
 
 

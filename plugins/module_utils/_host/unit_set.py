@@ -14,6 +14,8 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
+from .errors import HotpmemError
+
 _PARTS = "ConsistsOf"  # the units that are PartOf= it: the instances of a dummy service
 # Stopping a unit stops what these properties of it name.
 PROPAGATES_STOP = ("RequiredBy", "RequisiteOf", "BoundBy", _PARTS, "PropagatesStopTo")
@@ -25,7 +27,7 @@ PROPERTIES = ("Id", "LoadState", "ActiveState", "Result", "DropInPaths", "Accept
 _TRIGGERING = (".socket", ".timer", ".path")
 # Units without processes: a stop passes through them, but to start a target would start units that were down.
 _LEFT_OUT = (".target", ".slice", ".device")
-_MAX_UNITS = 200  # a dependency on basic.target or alike would name half the machine
+_MAX_UNITS = 200  # a unit that sysinit.target or alike requires would name half the machine
 
 Show = Callable[[Sequence[str], Sequence[str]], List[Dict[str, str]]]
 
@@ -99,7 +101,8 @@ def read_units(show: Show, names: Sequence[str]) -> List[Unit]:
 def stops_with(show: Show, names: Sequence[str]) -> UnitSet:
     """names and every unit that a stop of them reaches or that would start them again, each once, names first.
 
-    show: Services.show. Targets are followed but not returned: starting one would start units that were down.
+    show: Services.show. Targets are followed but not returned: starting one would start units that were down. Raises HotpmemError when
+    there are too many: a set with only some of them would let the others run during a save.
     """
     found: Dict[str, Unit] = {}
     aliases: Dict[str, str] = {}
@@ -113,6 +116,13 @@ def stops_with(show: Show, names: Sequence[str]) -> UnitSet:
                 continue
             found[unit.name] = unit
             todo += [other for other in unit.reaches if other not in found and other not in todo]
+    if todo:
+        some = ", ".join([name for name in found if name not in names][:5])
+        raise HotpmemError(
+            f"Cannot stop {', '.join(names)}",
+            f"more than {_MAX_UNITS} units, such as {some}, stop with {', '.join(names)} or start it",
+            "See systemctl list-dependencies --reverse. Remove the RequiredBy= or PartOf= that ties the rest of the machine to it",
+        )
     return UnitSet(found, aliases)
 
 

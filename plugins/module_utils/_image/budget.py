@@ -137,8 +137,9 @@ def budget(phases: Sequence[Mapping[str, Any]], host: Host) -> List[Dict[str, An
         if not phase["down"]:
             continue
         seconds, mark = phase["seconds"], phase["mark"]
-        gains = _gains(mark, seconds, host)
-        known = min(sum(gain for gain, _setting in gains if gain), seconds)
+        length = max(seconds, 0.0)  # the error of the clock may be longer than a short phase
+        gains = _gains(mark, length, host)
+        known = min(sum(gain for gain, _setting in gains if gain), length)
         rows.append({
             "name": phase["name"],
             "mark": mark,

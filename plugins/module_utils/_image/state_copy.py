@@ -216,10 +216,12 @@ class Helper:
         if result.get("exit") == completed.rc and completed.rc in (DONE, SOME):
             return completed
         details = {key: value for key, value in result.items() if key in ("items", "image")}
+        copies = argv[1] in ("save", "restore")
+        doer = "the copy" if copies else f"pmem-state {argv[1]}"
+        said = f"{doer} did not finish within {error.details.get('timeout') or 0:g} s and was stopped"
         raise HotpmemError(
             what,
-            f"the copy did not finish within {error.details.get('timeout') or 0:g} s and was stopped. "
-            "No image was left incomplete, and no item was replaced partially",
+            said + (". No image was left incomplete, and no item was replaced partially" if copies else ""),
             "Increase the timeout, or reduce the data of the items. pmem-state info shows whether the device holds an image",
             argv=argv,
             timed_out=True,

@@ -173,6 +173,7 @@ class JumpInitrd:
             files.append(self.helper)
             made_of["modules"], made_of["faster"] = self._pmem_modules(), self._hash_modules()
             made_of["early"], made_of["not_early"] = self._early_plan
+            made_of["uuid"] = self._root_uuid()
         return {**made_of, "files": [self._identity(name) for name in files]}
 
     def _identity(self, name: str) -> Dict[str, Any]:
@@ -326,6 +327,20 @@ class JumpInitrd:
             if mount["target"] == "/":
                 found = [mount["device"], mount["type"], self._place(f"/sys/dev/block/{mount['device']}")]
         return found
+
+    def _root_uuid(self) -> List[str]:
+        """The UUID of the root file system, and the block devices that have it, as udev has recorded them.
+
+        build() reads the disks. This does not, because a preflight must not wait for a disk.
+        """
+
+        def uuid_of(number: str) -> str:
+            found = re.search(r"^E:ID_FS_UUID=(.+)$", self.sysfs.get(f"/run/udev/data/b{number}"), re.MULTILINE)
+            return found[1] if found else ""
+
+        own = uuid_of(self._root()[0])
+        devices = self.sysfs.list("/sys/class/block") if own else []
+        return [own, *(name for name in devices if uuid_of(self.sysfs.get(f"/sys/class/block/{name}/dev")) == own)]
 
     def _place(self, link: str) -> str:
         """The /devices/... path in sysfs of a device, or the empty string when the link to it does not exist."""

@@ -92,6 +92,17 @@ def test_a_phase_gains_at_most_itself():
     assert [one["seconds"] for one in row["gains"]] == [4.0, 2.0] and row["gain_seconds"] == 4.0
 
 
+def test_a_phase_without_length_gains_nothing():
+    """The clock of the new boot may put the end of a short phase before its start."""
+    phases = [{**phase, "seconds": -0.05} for phase in CYCLE]
+    host = Host(
+        console=[("ttyS0", 9600)], console_bytes=99, initrd_seconds=1.0, loaded_bytes=99, small_pages=["/srv/a"], late_units=["a.service"]
+    )
+    rows = budget(phases, Host(**{**host.__dict__, "cpus": 2}))
+    assert len(rows) == 9 and all(row["gain_seconds"] == 0 for row in rows)
+    assert all(one["seconds"] is None or one["seconds"] >= 0 for row in rows for one in row["gains"])
+
+
 def test_the_text_has_each_gain_and_the_sum():
     text = lines(budget(CYCLE, Host(**{**BEST.__dict__, "method": "systemd", "lacking": ["x=1"]})))
     assert "  shut down the rest                   1.500      1.450  hotpmem_reboot_method: fast" in text

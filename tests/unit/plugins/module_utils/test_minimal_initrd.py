@@ -156,6 +156,30 @@ def test_made_again_when_what_it_depends_on_has_changed(host, name):
     assert host.initrd.build()["changed"]
 
 
+def test_a_copy_of_the_disk_that_comes_later(host):
+    """The /init could not tell the two apart, and would reboot the machine through its firmware."""
+
+    def known(name, number, uuid):
+        host.text(f"/sys/class/block/{name}/dev", number)
+        host.text(f"/run/udev/data/b{number}", f"S:disk/by-uuid/{uuid}\nE:ID_FS_UUID={uuid}\nE:ID_FS_UUID_ENC={uuid}\n")
+
+    number = host.initrd._root()[0]
+    known("vda", number, "a-a")
+    known("vdb", "254:99", "b-b")
+    host.initrd.build()
+    assert host.initrd.ready() and not host.initrd.due
+    known("vdb", "254:99", "a-a")
+    host.data("/dev/vdb", superblock())
+    assert not host.initrd.ready() and host.initrd.due
+    assert "/dev/vdb holds a file system with the same UUID" in host.initrd.build()["said"] and not host.initrd.due
+    known("vdb", "254:99", "b-b")
+    host.data("/dev/vdb", superblock(uuid=bytes(16)))
+    assert host.initrd.due and host.initrd.build()["initrd"] and host.initrd.ready()
+    # The root file system gets another UUID (tune2fs -U).
+    known("vda", number, "c-c")
+    assert not host.initrd.ready() and host.initrd.due
+
+
 def test_on_the_dax_road_it_has_its_drivers(host):
     one = ji.JumpInitrd(host.sysfs, host.runner, Kexec(host.sysfs, host.runner), "minimal", dax=True)
     assert one._pmem_modules() == ["libnvdimm", "nd_pmem", "dax_pmem"] and "dax_pmem" not in host.initrd._pmem_modules()

@@ -188,6 +188,12 @@ def test_what_the_deadline_stopped_is_an_error(rc, stdout):
     assert caught.value.details["timed_out"] and ("items" in caught.value.details) is (rc == 2)
 
 
+def test_a_verb_that_copies_nothing_says_nothing_of_a_copy():
+    with pytest.raises(HotpmemError) as caught:
+        sc.Helper(Late(-15, ""), "/sbin/x").call("prepare", timeout=3)
+    assert caught.value.said == "pmem-state prepare did not finish within 3 s and was stopped"
+
+
 def test_failure_carries_the_result():
     result = {
         "event": "result",

@@ -479,3 +479,20 @@ def test_the_module_refuses_a_unit_that_does_not_exist(machine, monkeypatch, che
         start(one, monkeypatch, ["cache", "must"], check=check)
     assert one.acts == []
     assert start(one, monkeypatch, ["cache"], check=check)["started"] == ["cache.service"]
+
+
+def test_a_unit_that_its_own_condition_keeps_down_changes_nothing(with_more, monkeypatch):
+    """The module tries again each time, because it can't tell whose condition it was."""
+    one, _engine, _build = with_more
+    one.active = {"must.service"}
+    one.shown["cache@1.service"] = {"ConditionResult": "no", "ConditionTimestampMonotonic": 17}
+
+    def condition_fails():
+        one.active.add("cache.service")
+        return 0, "", ""
+
+    one.fails["systemctl start"] = condition_fails
+    assert start(one, monkeypatch, ["cache"])["started"] == ["cache.service"]
+    again = start(one, monkeypatch, ["cache"])
+    assert one.acts[-1] == "systemctl start cache@1.service"
+    assert (again["changed"], again["started"], again["after"]) == (False, [], again["before"])

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.unit_set import Unit, read_units, stops_with
 
 UNITS = {
@@ -73,3 +74,19 @@ def test_names_with_a_backslash():
     found = stops_with(lambda names, units: [quoted if unit == "db.service" else {"Id": unit} for unit in units], ["db.service"])
     assert [unit.name for unit in found] == ["db.service", r"a\x2db.service", "c.service"]
     assert found.found["db.service"].dropins == (r"/etc/systemd/system/a\x2db.service.d/x.conf",)
+
+
+def test_a_stop_that_would_reach_half_the_machine():
+    """A service that sysinit.target requires: a set with only some of the units would stop these, and save while the others run."""
+
+    def of(names, units):
+        return [{"Id": unit, "RequiredBy": f"u{int(unit[1:-8]) + 1}.service"} for unit in units]
+
+    with pytest.raises(HotpmemError, match=r"more than 200 units, such as u1\.service, u2\.service, .*stop with u0\.service or start it"):
+        stops_with(of, ["u0.service"])
+    # Many instances of one dummy are no such thing, and are all known.
+    many = " ".join(f"i@{number}.service" for number in range(300))
+    found = stops_with(
+        lambda names, units: [{"Id": unit, "ConsistsOf": many if unit == "dummy.service" else ""} for unit in units], ["dummy.service"]
+    )
+    assert len(found.found) == 301
