@@ -80,6 +80,8 @@ def test_each_module_says_since_when_it_exists_and_what_belongs_to_it(pages: dic
     assert set(others) <= known - {f"hotpmem.fleet.{name}"}
 
 
-def test_the_action_group_has_every_module() -> None:
-    runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))
-    assert runtime["action_groups"]["all"] == MODULES
+def test_the_action_groups_have_every_module_and_all_with_an_option(pages: dict) -> None:
+    groups = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))["action_groups"]
+    options = {name: pages["module"][f"hotpmem.fleet.{name}"]["doc"].get("options", {}) for name in MODULES}
+    wanted = {option: [name for name in MODULES if option in options[name]] for option in groups if option != "all"}
+    assert groups == {**wanted, "all": MODULES} and wanted.keys() == {"namespace", "run"}
