@@ -12,7 +12,7 @@ demo: deps ## the whole thing on QEMU machines: HOSTS=2 KERNEL=6.1 PMEM=e820 KEE
 test: check fuzz-ci molecule ## check, a minute of fuzzing, and the scenarios that run for each change
 
 test-all: SCENARIOS += $(SLOW_SCENARIOS)
-test-all: check newest docs fuzz-ci molecule ## test, with the newest ansible-core, the site and every scenario there is: for each night
+test-all: check newest docs test-fleet fuzz-ci molecule ## test, with the newest ansible-core, the site, rollouts over stand-in hosts and every scenario there is: for each night
 
 # Two at a time: the unit tests take as long as the others together. Each prints its output when it ends.
 check: deps ## what needs no machine: lint, unit, sanity, importer, helper (with 1,000 of the 10,000 mutations)

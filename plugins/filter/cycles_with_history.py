@@ -25,7 +25,9 @@ options:
 """
 
 EXAMPLES = r"""
-data: "{{ cycles | hotpmem.fleet.cycles_with_history(facts) }}"
+- name: Put the history of each host beside its last cycle
+  ansible.builtin.set_fact:
+    data: "{{ cycles | hotpmem.fleet.cycles_with_history(facts) }}"
 """
 
 RETURN = r"""

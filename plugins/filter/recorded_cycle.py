@@ -22,7 +22,14 @@ options:
 """
 
 EXAMPLES = r"""
-cycle: "{{ file | hotpmem.fleet.recorded_cycle }}"
+- name: Fetch the record
+  ansible.builtin.slurp:
+    src: /var/lib/hotpmem/cycle.json
+  register: file
+
+- name: Read it
+  ansible.builtin.set_fact:
+    cycle: "{{ file | hotpmem.fleet.recorded_cycle }}"
 """
 
 RETURN = r"""

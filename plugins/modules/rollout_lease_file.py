@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: rollout_lease_file
-short_description: Take, renew or release the lease of the whole fleet
+short_description: Keep the lease of the fleet in a file on a host
 version_added: 0.1.0
 description:
   - The lease is a file on one host. It keeps a second controller from rolling out at the same time.

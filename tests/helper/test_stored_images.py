@@ -54,3 +54,12 @@ def test_an_image_of_a_later_format_is_refused(verb, work):
     assert "does not support its format version" in result["error"]["said"]
     assert "newer" in result["error"]["todo"]
     assert not (work / "tree").exists() and helper.device.read_bytes() == before
+
+
+def test_a_save_replaces_an_image_of_a_later_format(work):
+    helper = unpacked(IMAGES / "future.img.xz", work)
+    (work / "made").mkdir()
+    make_items(work / "made")
+    helper.save(f"tree={work}/made/tree")
+    image = helper("info")["image"]
+    assert (image["state"], image["version"], image["items"]) == ("valid", current_format(), ["tree"])

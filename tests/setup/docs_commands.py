@@ -89,10 +89,10 @@ def commands_of(name: str, text: str) -> list[Command]:
 
 
 def pages() -> dict[str, str]:
-    """The guides, by their names."""
-    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("roles/*/README.md"))]
-    dated = ("decisions", "measurements")
-    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in found if not {path.parent.name, path.stem} & {*dated}}
+    """The pages of the site, by their names."""
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    found = [name for name in listed if not set(Path(name).with_suffix("").parts) & {".github", "decisions", "measurements"}]
+    return {name: (ROOT / name).read_text(encoding="utf-8") for name in found if (ROOT / name).is_file()}
 
 
 @lru_cache(maxsize=None)

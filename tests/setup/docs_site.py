@@ -23,16 +23,17 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parents[2]
 ELSEWHERE = re.compile(r"^[a-z][a-z0-9+.-]*:|^//")
-# A link of antsibull-docs to another page, as if the pages lay in a folder for each collection.
-REFERENCE = re.compile(r"""href=(["'])(?![a-z]+:)(?:[\w./-]*/)?([\w-]+)\.(?:rst|html)""")
-BUILTIN = "https://docs.ansible.com/projects/ansible/latest/collections/ansible/builtin/"
+# A link of antsibull-docs to another page, as if the pages lay in a folder for each collection, and the full name of the plugin after it.
+REFERENCE = re.compile(r"""href=(["'])(?![a-z]+:)(?:[\w./-]*/)?([\w-]+)\.(?:rst|html)([^<>]*>(?:<[^>]*>)*(\w+)\.(\w+)\.\w)?""")
+COLLECTIONS = "https://docs.ansible.com/projects/ansible/latest/collections"
 GUIDES = [
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ("install-hardware", "operators", "rollouts", "rollouts-hooks", "scale", "troubleshooting", "monitoring")
+        for name in ("install-hardware", "operators", "applications/README", "troubleshooting", "reference/variables", "rollouts")
     ),
-    *(f"docs/{name}.md" for name in ("performance", "kernels", "comparison", "security", "execution-environment", "architecture")),
+    *(f"docs/{name}.md" for name in ("rollouts-hooks", "scale", "monitoring", "performance", "kernels", "comparison", "security")),
+    *(f"docs/{name}.md" for name in ("execution-environment", "architecture")),
     "docs/image-format.md",
     "CONTRIBUTING.md",
 ]
@@ -62,7 +63,8 @@ def frame(where: str, title: str, body: str) -> str:
     def link(target: str, words: str) -> str:
         return f'<a href="{quote(os.path.relpath(page_of(target), os.path.dirname(where) or "."))}">{html.escape(words)}</a>'
 
-    guides = " ".join(link(name, Path(name).stem if name != "README.md" else "hotpmem.fleet") for name in GUIDES)
+    words = {name: Path(name).stem for name in GUIDES} | {"README.md": "hotpmem.fleet", "docs/applications/README.md": "applications"}
+    guides = " ".join(link(name, words[name]) for name in GUIDES)
     reference = link("reference/index.html", "modules and roles")
     head = f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style></head>'
     return f"{head}\n<body><nav>{guides} {reference}</nav>\n{body}\n</body></html>\n"
@@ -115,13 +117,13 @@ class Site:
         """The pages of antsibull-docs, which are reStructuredText for docutils."""
         from docutils.core import publish_parts  # only here: the tests of the links need no docutils
 
-        paths = sorted(folder.glob("*.rst"))
+        paths = sorted(path for path in folder.glob("*.rst") if path.stem != "index")
         own = {path.stem for path in paths}
 
         def link(found: re.Match[str]) -> str:
-            # Pages of ansible-core are on its own site, where actions are modules.
-            name = found[2] if found[2] in own else BUILTIN + re.sub("_action$", "_module", found[2])
-            return f"href={found[1]}{name}.html"
+            # Pages of other collections are on Ansible's site, where actions are modules. A link without a full name is to ansible-core.
+            place = f"{COLLECTIONS}/{found[4] or 'ansible'}/{found[5] or 'builtin'}/" + re.sub("_action$", "_module", found[2])
+            return f"href={found[1]}{found[2] if found[2] in own else place}.html{found[3] or ''}"
 
         rows = []
         for path in paths:

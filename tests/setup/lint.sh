@@ -9,8 +9,10 @@ failed=()
 run() { local name=$1; shift; "$@" || failed+=("$name"); }
 
 mapfile -t shell < <(git ls-files '*.sh' .ci/run)
-run ruff "$bin/ruff" check --quiet plugins tests roles extensions
-run ruff-format "$bin/ruff" format --quiet --check plugins tests roles extensions
+# Python in files without a suffix.
+mapfile -t scripts < <(git grep -lE '^#!/usr/bin/python3' -- extensions; echo docs/applications/sysv-segments)
+run ruff "$bin/ruff" check --quiet plugins tests roles extensions "${scripts[@]}"
+run ruff-format "$bin/ruff" format --quiet --check plugins tests roles extensions "${scripts[@]}"
 run mypy "$bin/mypy" --no-error-summary tests/lab/lab.py tests/demo/demo.py
 run mypy-strict "$bin/mypy" --no-error-summary --config-file tests/setup/mypy.ini
 run yamllint "$bin/yamllint" --strict .

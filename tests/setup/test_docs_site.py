@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -40,7 +41,7 @@ class Page(HTMLParser):
 REFERENCE_PAGE = """Title
 =====
 
-`Beside <dax_kmem_module.rst>`_, `of ansible-core <slurp_module.rst>`_,
+`Beside <dax_kmem_module.rst>`_, `of ansible-core <slurp_module.rst>`_, `ansible.posix.mount <mount_module.rst>`_,
 `as in a collection <../../hotpmem/fleet/dax_kmem_module.html#other>`_
 
 .. raw:: html
@@ -56,6 +57,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rst = tmp_path_factory.mktemp("rst")
     (rst / "pmem_info_module.rst").write_text(REFERENCE_PAGE, encoding="utf-8")
     (rst / "dax_kmem_module.rst").write_text("Other\n=====\n\nText\n", encoding="utf-8")
+    (rst / "index.rst").write_text("Index\n=====\n\nThe site has its own.\n", encoding="utf-8")
     out = tmp_path_factory.mktemp("site")
     build(out, rst)
     return out
@@ -76,9 +78,34 @@ def test_every_link_leads_somewhere(site: Path) -> None:
     assert sum(len(page.links) for page in pages.values()) > 500
 
 
+def test_every_page_can_be_reached_from_the_first_one(site: Path) -> None:
+    left = [site / "index.html"]
+    reached = set(left)
+    while left:
+        path = left.pop()
+        for link in Page(path).links:
+            target = Path(os.path.normpath(path.parent / unquote(link.partition("#")[0])))
+            if not ELSEWHERE.match(link) and target.suffix == ".html" and target not in reached:
+                reached.add(target)
+                left.append(target)
+    assert sorted(str(path.relative_to(site)) for path in set(site.rglob("*.html")) - reached) == []
+
+
+def test_a_page_of_ansible_is_linked_in_its_collection(site: Path) -> None:
+    links = Page(site / "reference/pmem_info_module.html").links
+    at = "https://docs.ansible.com/projects/ansible/latest/collections/ansible"
+    assert {link for link in links if "ansible.com" in link} == {f"{at}/builtin/slurp_module.html", f"{at}/posix/mount_module.html"}
+
+
+def test_the_list_of_reference_pages_has_each_of_them_once(site: Path) -> None:
+    listed = [link for link in Page(site / "reference/index.html").links if "/" not in link and not ELSEWHERE.match(link)]
+    assert sorted(listed) == ["dax_kmem_module.html", "index.html", "pmem_info_module.html"]  # index.html: the navigation
+
+
 def test_every_guide_is_on_the_site_and_in_its_list(site: Path) -> None:
     guides = {str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")} - {"docs/measurements.md", "docs/pmem-state.md"}
-    assert guides <= set(GUIDES)
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Documentation")[2].partition("\n## ")[0]
+    assert guides | set(re.findall(r"\]\(([\w./-]+\.md)\)", table)) <= set(GUIDES)
     linked = Page(site / "index.html").links
     assert {page_of(name) for name in GUIDES} <= set(linked)
 

@@ -19,7 +19,6 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 ENTRIES = {
-    "CHANGELOG.md",
     "CHANGELOG.rst",
     "CODE_OF_CONDUCT.md",
     "CONTRIBUTING.md",
@@ -136,13 +135,20 @@ def test_an_execution_environment_gets_the_compiler_and_make(installed: Path) ->
     assert [line.split("#")[0].strip() for line in found["system"]] == ["make [platform:dpkg]", "make [platform:rpm]"]
 
 
-def test_the_documented_execution_environment_can_be_created(tmp_path: Path) -> None:
+def test_the_documented_execution_environment_can_be_created(tarball: Path, tmp_path: Path) -> None:
     text = (ROOT / "docs/execution-environment.md").read_text(encoding="utf-8")
     (definition,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "execution-environment.yml").write_text(definition, encoding="utf-8")
+    shutil.copy2(tarball, tmp_path)
     argv = [BIN / "ansible-builder", "create", "--file", "execution-environment.yml", "--context", "context"]
     subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert (tmp_path / "context/Containerfile").exists() or (tmp_path / "context/Dockerfile").exists()
+    (recipe,) = (path for name in ("Containerfile", "Dockerfile") if (path := tmp_path / "context" / name).exists())
+    # As the build does it, in the directory that the recipe copies and enters.
+    assert "COPY _build /build\nWORKDIR /build\n" in recipe.read_text(encoding="utf-8")
+    install = [BIN / "ansible-galaxy", "collection", "install", "--offline", "-r", "requirements.yml", "--collections-path", tmp_path / "c"]
+    env = {**os.environ, "ANSIBLE_HOME": str(tmp_path / "home")}
+    subprocess.run(install, cwd=tmp_path / "context/_build", env=env, capture_output=True, text=True, check=True)
+    assert (tmp_path / "c/ansible_collections/hotpmem/fleet/MANIFEST.json").exists()
     core = yaml.safe_load(definition)["dependencies"]["ansible_core"]["package_pip"]
     lowest = (
         yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))["requires_ansible"].removeprefix(">=").removesuffix(".0")

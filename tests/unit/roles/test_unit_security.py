@@ -43,6 +43,16 @@ def test_each_unit_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("unit", sorted(UNITS))
+def test_a_unit_forbids_what_the_page_says(written: Path, unit: str) -> None:
+    text = (written / unit).read_text(encoding="utf-8")
+    lines = set(text.splitlines())
+    assert "All of these\nunits forbid new privileges, new namespaces, real-time scheduling and foreign architectures." in PAGE
+    assert {"NoNewPrivileges=yes", "RestrictNamespaces=yes", "RestrictRealtime=yes", "SystemCallArchitectures=native"} <= lines
+    assert "Its permanent units allow only local\nsockets." in PAGE
+    assert set(re.findall("^RestrictAddressFamilies=(.*)", text, re.MULTILINE)) <= {"AF_UNIX", "AF_UNIX AF_NETLINK"} and "AF_UNIX" in text
+
+
+@pytest.mark.parametrize("unit", sorted(UNITS))
 def test_the_figure_is_that_of_systemd(written: Path, unit: str) -> None:
     if shutil.which("systemd-analyze") is None:
         warnings.warn("NOT TESTED: systemd-analyze is not installed, so nothing computes the figures of docs/security.md", stacklevel=1)
