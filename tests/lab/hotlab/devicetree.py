@@ -43,6 +43,6 @@ def write(path: Path, qemu: Emulator, options: list[str], node: dict[str, list[s
 
 
 def _run(argv: list[str], folder: Path, qemu: Emulator) -> None:
-    done = subprocess.run(argv, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=qemu.environment(), timeout=60)
+    done = subprocess.run(argv, cwd=folder, env=qemu.environment(), capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
         raise LabError(f"A machine's device tree could not be made: {argv[0]} ended with status {done.returncode}", done.stderr.strip())

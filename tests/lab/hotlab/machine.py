@@ -171,7 +171,7 @@ def options(spec: Spec, folder: Path, base: Path, ram: Path, *, template: bool, 
         # machine would run through the time-outs of its sshd in no time.
         argv += ["-icount", "shift=0,sleep=on"]
     argv += ["-cpu", "host" if spec.accel == "kvm" else spec.architecture.cpu]
-    # Without ACPI, QEMU starts the kernel itself: the firmware would hand it a tree of its own.
+    # Without ACPI, QEMU starts the kernel itself: the firmware would hand it another tree.
     argv += ["-bios", spec.architecture.bios] if spec.architecture.bios and not described else []
     argv += ["-m", f"{size // MIB}M,slots=4,maxmem=16G"]
     argv += ["-object", f"memory-backend-file,id=ram0,size={size},mem-path={ram},share={'on' if template else 'off'}"]
