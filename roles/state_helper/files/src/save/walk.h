@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Visits the files of an item without reading them: for work that may leave some of them out. It
- * goes at most 64 directories deep, never follows a symbolic link, enters no mount point, and passes
- * over what it can't read. */
+ * goes at most 64 directories deep, never follows a symbolic link, enters no mount point, and
+ * passes over what it can't read. */
 #ifndef WALK_H
 #define WALK_H
 
