@@ -19,7 +19,7 @@ enum { NO_ROOM = 16 }; /* failures in a row for lack of a free huge page, each a
 struct prepare {
     struct report *report;
     struct item *item;
-    dev_t device;      /* of the item: a file may be a mount point */
+    dev_t device;      /* of the item: a single file may be a mount point too */
     uint64_t deadline; /* now_ns(), 0: none */
     int no_room;
     _Atomic int stop;

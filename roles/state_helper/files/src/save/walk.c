@@ -17,7 +17,8 @@ struct walk {
     void *context;
 };
 
-/* Returns -1 for a mount point: a save leaves it out, and another file system may hang. */
+/* Returns -1 for a mount point: a save leaves it out, and another file system may be slow or
+ * hang. */
 static int open_below(int dir, const char *name)
 {
     int mount = 0;
