@@ -23,6 +23,7 @@ SETTINGS = "/etc/hotpmem/node.json"
 METHODS = ("systemd", "fast", "firmware")
 JUMP_INITRDS = ("default", *KINDS)
 ON_DIRTY_STOP = ("refuse", "cold")
+LONGEST = 86400  # seconds; pmem-state takes no more (parse_seconds in base/options.c)
 _TODO = "Run the role node_agent to write the file again, or correct it by hand. Its keys are the parameters of that role"
 
 
@@ -143,8 +144,8 @@ def _value(name: str, value: Any, default: Any) -> Any:
         return value
     if isinstance(default, (int, float)):
         off = name == "prepare_seconds" and value == 0
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or (value <= 0 and not off):
-            raise ValueError(f"{name} must be a positive number of seconds")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not (0 < value <= LONGEST or off):
+            raise ValueError(f"{name} must be a positive number of seconds, at most {LONGEST}")
         return value
     if isinstance(default, list):
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):

@@ -30,7 +30,7 @@ def test_without_mounts_it_does_nothing(tmp_path):
 
 def test_the_defaults_are_those_that_the_page_names():
     """Large files get huge pages, and only root gets in."""
-    (task,) = read(ROOT / "roles/state_tmpfs/tasks/main.yml")
+    task = read(ROOT / "roles/state_tmpfs/tasks/main.yml")[-1]
     given = {name: re.search(r"default\('(.*)'\)", value) for name, value in task["hotpmem.fleet.tmpfs_mount"].items()}
     spec = read(ROOT / "roles/state_tmpfs/meta/argument_specs.yml")["argument_specs"]["main"]["options"]["state_tmpfs_mounts"]["options"]
     defaults = {name: option["default"] for name, option in spec.items() if "default" in option}
@@ -56,6 +56,12 @@ def test_the_defaults_are_those_that_the_page_names():
 def test_what_is_refused(tmp_path, mount, said):
     done = checked(tmp_path, [mount])
     assert done.returncode == 2 and said in done.stdout
+
+
+def test_a_mount_point_that_is_listed_twice(tmp_path):
+    """Each run would remount it with the one size, and then with the other."""
+    done = checked(tmp_path, [{"path": "/srv/a", "size": "1G"}, {"path": "/srv/b", "size": "1G"}, {"path": "/srv/a/", "size": "2G"}])
+    assert done.returncode == 2 and "lists a mount point twice: /srv/a, /srv/b, /srv/a." in " ".join(done.stdout.split())
 
 
 def test_provision_mounts_before_the_agent_looks_at_the_mounts():

@@ -12,7 +12,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.engine import
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.host_report import HostReport
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.hotplug import Transition
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.jump_target import jump_target
-from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import Settings
+from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.node_settings import LONGEST, Settings
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.preflight import Readiness
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.errors import HotpmemError
 from ansible_collections.hotpmem.fleet.plugins.module_utils._host.host_lock import HostLock
@@ -73,8 +73,9 @@ def status(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answ
 def prepare(engine: Engine, settings: Settings, args: argparse.Namespace) -> Answer:
     """Move the items into huge pages. It does not fail when this is not possible."""
     seconds = settings.prepare_seconds if args.seconds is None else args.seconds
-    if args.seconds is not None and not args.seconds > 0:
-        raise VerbError(USAGE, "Cannot read the command line", f"--seconds is {seconds:g}", "Give a number of seconds above 0")
+    if args.seconds is not None and not 0 < args.seconds <= LONGEST:
+        todo = f"Give a number of seconds above 0, at most {LONGEST}"
+        raise VerbError(USAGE, "Cannot read the command line", f"--seconds is {seconds:g}", todo)
     with HostLock(engine.sysfs).acting("moving the items into huge pages", wait=60):
         done = huge_pages.prepare(engine.sysfs, engine.helper, settings.state_items, settings.reserve, seconds)
     return Answer([huge_pages.words(done)], done)

@@ -38,6 +38,8 @@ def test_what_the_role_writes(tmp_path):
         ('{"offline_timout": 3}', "the setting offline_timout does not exist. The known settings are: command_line, copy_timeout"),
         ('{"offline_timeout": 0}', "offline_timeout must be a positive number"),
         ('{"prepare_seconds": -1}', "prepare_seconds must be a positive number"),
+        ('{"prepare_seconds": 86401}', "prepare_seconds must be a positive number of seconds, at most 86400"),
+        ('{"copy_timeout": NaN}', "copy_timeout must be a positive number"),
         ('{"offline_timeout": true}', "offline_timeout must be a positive number"),
         ('{"fast_stop": "db"}', "fast_stop must be a list of strings"),
         ('{"force": "yes"}', "force must be true or false"),
