@@ -11,7 +11,6 @@ that already has its name does not need that event.
 
 from __future__ import annotations
 
-import os
 import posixpath
 from typing import List
 
@@ -28,12 +27,11 @@ def interfaces(sysfs: Sysfs) -> List[str]:
     Interfaces that share a device are left to udev.
     """
     found = []
-    devices = os.path.realpath(sysfs.path("/sys/devices"))
     for name in sysfs.list(NET):
         driver = sysfs.link_name(f"{NET}/{name}/device/driver/module")
         if not driver or len(name.encode()) > _NAME_BYTES or len(sysfs.list(f"{NET}/{name}/device/net")) != 1:
             continue
-        device = posixpath.relpath(os.path.realpath(sysfs.path(f"{NET}/{name}/device")), devices)
+        device = posixpath.relpath(sysfs.real(f"{NET}/{name}/device"), "/sys/devices")
         if not device.startswith("..") and " " not in device:
             found.append(f"interface {driver} {name} {device}")
     return found[:MAX_INTERFACES]
