@@ -49,8 +49,6 @@ _UNAVAILABLE = (
     "The running kernel lacks kexec_file_load (CONFIG_KEXEC_FILE), or rejected the image: kexec prints the same for both. "
     f"{DMESG}. The file must be an uncompressed or self-extracting kernel image of this architecture"
 )
-
-
 _GENERAL = ("Cannot load ", "kexec: load failed", "kexec: setup_2nd_dtb failed")
 _OLDER_CALL = {  # what kexec -c -d prints: kexec/arch/arm64/kexec-arm64.c in kexec-tools
     "kaslr-seed is not wiped": "Boot the host without nokaslr, or without a kaslr-seed in its device tree: a kernel wipes the seed only "
@@ -67,16 +65,14 @@ def reason(said: str) -> str:
     return (telling or lines or ["kexec said nothing"])[-1]
 
 
-def hint_older(said: str) -> str:
-    """What to do about such a reason, as a sentence without a final full stop; empty when it is not known."""
-    return next((text for words, text in _OLDER_CALL.items() if words in said), "")
-
-
 def hint(said: str, sysfs: Sysfs) -> str:
     """What to do next, as a sentence without a final full stop.
 
-    ``said`` is what kexec printed.
+    ``said`` is what kexec printed, of the older call as well when that was tried.
     """
+    known = next((text for words, text in _OLDER_CALL.items() if words in said), "")
+    if known:
+        return known
     if UNAVAILABLE in said:
         return _UNAVAILABLE
     number = next((one for one in (errno.EPERM, *_HINTS) if os.strerror(one) in said), None)

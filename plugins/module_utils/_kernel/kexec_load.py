@@ -36,7 +36,7 @@ from .command_line import kexec_limit, lost_reservations, too_long
 from .jump_command_line import next_command_line, with_jump_arguments
 from .kernel_choice import check_input, choose
 from .kernel_files import KernelFiles
-from .kexec_hints import UNAVAILABLE, hint, hint_older, reason
+from .kexec_hints import UNAVAILABLE, hint, reason
 
 LOADED = "/sys/kernel/kexec_loaded"
 DISABLED = "/proc/sys/kernel/kexec_load_disabled"
@@ -225,7 +225,7 @@ class Kexec:
             said = self._load_guarded(target, [])
             if said:
                 both = f"{error.said.rstrip('.')}. With the older system call: {said}"
-                raise HotpmemError(error.what, both, hint_older(said) or error.todo) from error
+                raise HotpmemError(error.what, both, f"{hint(both, self.sysfs)}. {_BY_HAND}") from error
 
     def _has_only_the_older_call(self) -> bool:
         """True when the running kernel was built without kexec_file_load. Distributions install this file with the kernel."""
