@@ -75,6 +75,7 @@ class Settings:
     jump_arguments: List[str] = field(default_factory=lambda: list(JUMP_ARGUMENTS))
     early_restore: bool = True
     early_network: bool = True
+    state_first: bool = False
     command_line: str = ""
     force: bool = False
     metrics_dir: str = ""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -21,6 +22,12 @@ _ENDS = {
     "halt.target": "halt",
 }
 _ASK = 20.0  # seconds that systemd may take to answer a query
+_ANSWERS = "Check that systemd answers: systemctl is-system-running"
+
+
+def unit_names(value: str) -> List[str]:
+    """The units in a property of ``systemctl show``, which quotes a name with a backslash: ``"srv-my\\\\x2dstate.mount"``."""
+    return shlex.split(value)
 
 
 @dataclass(frozen=True)
@@ -118,12 +125,19 @@ class Services:
 
         A path stands for its mount unit. Raises HotpmemError when systemctl fails, or answers for more or fewer units.
         """
-        argv = ["systemctl", "show", *[f"--property={name}" for name in names], "--", *units]
         about = f"the units {', '.join(units)}" if units else "the system"
-        what, todo = f"Cannot ask systemd about {about}", "Check that systemd answers: systemctl is-system-running"
-        # Without --all, systemctl leaves out empty properties; a unit without any of them is an empty block.
-        text = self.runner.check(argv, what, todo, timeout=_ASK).stdout.strip("\n")
-        blocks = text.split("\n\n")
+        what = f"Cannot ask systemd about {about}"
+        blocks = self._blocks(names, units, what)
         if len(blocks) != max(1, len(units)):
-            raise HotpmemError(what, f"systemctl show answered for {len(blocks)} of {len(units)} units", todo, units=list(units))
-        return [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line) for block in blocks]
+            raise HotpmemError(what, f"systemctl show answered for {len(blocks)} of {len(units)} units", _ANSWERS, units=list(units))
+        return blocks
+
+    def loaded(self, names: Sequence[str]) -> List[Dict[str, str]]:
+        """Return the properties of all units that systemd has in memory, also of those that have ended. Raises HotpmemError."""
+        return self._blocks(names, ["*"], "Cannot ask systemd about its units")
+
+    def _blocks(self, names: Sequence[str], patterns: Sequence[str], what: str) -> List[Dict[str, str]]:
+        """One dict for each block of ``systemctl show``. A unit without any of the properties is an empty one."""
+        argv = ["systemctl", "show", *[f"--property={name}" for name in names], "--", *patterns]
+        text = self.runner.check(argv, what, _ANSWERS, timeout=_ASK).stdout.strip("\n")
+        return [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]

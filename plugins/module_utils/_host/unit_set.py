@@ -10,11 +10,11 @@ Sources: systemd.unit(5), ``Mapping of unit properties to their inverses``; src/
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from .errors import HotpmemError
+from .systemd import unit_names
 
 _PARTS = "ConsistsOf"  # the units that are PartOf= it: the instances of a dummy service
 # Stopping a unit stops what these properties of it name.
@@ -128,8 +128,7 @@ def stops_with(show: Show, names: Sequence[str]) -> UnitSet:
 
 def _unit(properties: Mapping[str, str]) -> Unit:
     def words(*keys: str) -> Tuple[str, ...]:
-        # systemctl quotes a name with a backslash: "run-credentials-x\\x2dy.service.mount".
-        return tuple(word for key in keys for word in shlex.split(properties.get(key, "")))
+        return tuple(word for key in keys for word in unit_names(properties.get(key, "")))
 
     return Unit(
         properties.get("Id", ""),
