@@ -56,6 +56,13 @@ class Node:
 
     def wait_boot(self, before: str, deadline: float = 300) -> None:
         """Until another boot answers, and has made the memory System RAM or given that up."""
+        self.wait_another_boot(before, deadline)
+        self.run("systemctl is-system-running --wait", check=False)
+        # Of itself: nobody here starts it.
+        self.wait_state("hotpmem-hot-add", "active", "failed")
+
+    def wait_another_boot(self, before: str, deadline: float = 300) -> None:
+        """Until another boot answers, which may still be starting."""
         deadline = self.spec.deadline(deadline)
         end = time.monotonic() + deadline
         while time.monotonic() < end:
@@ -64,9 +71,6 @@ class Node:
             except subprocess.TimeoutExpired:
                 continue  # connected to the boot that was just ending: a kexec closes no connections
             if got.returncode == 0 and got.stdout != before:
-                self.run("systemctl is-system-running --wait", check=False)
-                # Of itself: nobody here starts it.
-                self.wait_state("hotpmem-hot-add", "active", "failed")
                 return
             time.sleep(0.5)
         raise TimeoutError(f"{HOST} has not come back within {deadline:.0f} s")
@@ -111,10 +115,10 @@ class Node:
             text = f'#!/bin/sh\n{line}\nexec {path}.real "$@"\n'
             self.run(f"mv {path} {path}.real && printf %s {shlex.quote(text)} >{path} && chmod 755 {path}")
 
-    def early_restore(self, wanted: bool) -> None:
-        """Whether the initrd of the next jump restores."""
+    def setting(self, name: str, wanted: bool) -> None:
+        """Turn a setting of the agent on or off, for the next jump."""
         words = ["false", "true"] if wanted else ["true", "false"]
-        self.run(f'sed -i \'s/"early_restore": {words[0]}/"early_restore": {words[1]}/\' /etc/hotpmem/node.json')
+        self.run(f'sed -i \'s/"{name}": {words[0]}/"{name}": {words[1]}/\' /etc/hotpmem/node.json')
 
     def drop_in(self, unit: str, text: str) -> None:
         """Put settings over those of a unit; with an empty text, take them away again."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple, Union
 
@@ -24,11 +25,11 @@ from .._image.state_copy import DONE, failure
 from .._kernel.kexec_jump import Jump
 from .._kernel.kexec_load import UNLOAD, Target
 from .._memory.namespace import Namespace
-from . import state_first
 from .after_boot import clear_cold
 from .engine import Engine
 from .jump_target import jump_target, uses_own_initrd
 from .node_settings import Settings, items_of
+from .state_first import order_next_boot
 from .state_units import StateUnits
 
 PATIENCE = 10.0  # seconds that a process may keep files of an item open after its unit has stopped
@@ -275,7 +276,10 @@ class Handoff:
         # Write dirty pages now, so that little is left to write while the services are down.
         self.engine.runner.run(["sync"], timeout=60)
         self._enter("kexec_load")
-        self._order_next_boot()
+        said = order_next_boot(self.engine.sysfs, self.services, one)
+        if said:
+            self.say(said)
+            self.settings = replace(one, state_first=False)
         if uses_own_initrd(self.engine, one, self.target()):
             self.say(self.engine.jump_initrd.build()["said"])
         target = self.target()
@@ -301,19 +305,6 @@ class Handoff:
         # The note must be on the disk before the services stop: without it the next boot takes the image for a stale one.
         # It comes last, because from now on a unit that restarts by itself would stay down (role unit_guard).
         self.records.announce("Saved by hotpmem-node; restored, and removed, by hotpmem-restore.service.\n")
-
-    def _order_next_boot(self) -> None:
-        """Write the units with which the next boot begins. If that can't be done, it starts in its usual order."""
-        one = self.settings
-        if not one.state_first or one.method == "firmware":
-            state_first.remove_units(self.engine.sysfs)
-            return
-        network = one.early_network and one.own_initrd and one.jump_initrd == "minimal"
-        try:
-            state_first.write_units(self.engine.sysfs, self.services, one.units, network=network)
-        except HotpmemError as error:
-            state_first.remove_units(self.engine.sysfs)
-            self.say(f"the next boot starts in its usual order: {error}")
 
     def _inside(self) -> None:
         """The steps while the services are down. Every line here is down time."""

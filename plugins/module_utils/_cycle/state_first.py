@@ -9,14 +9,13 @@ have started, or after LIMIT, hotpmem-rest.service starts default.target, and wi
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import Dict, Iterable, List, Sequence, Set
 
 from .._host.errors import HotpmemError, from_os_error
 from .._host.replace_file import replace_file
 from .._host.sysfs import Sysfs
 from .._host.systemd import Services, unit_names
+from .node_settings import Settings
 
 FOLDER = "/etc/systemd/system"
 TARGET, REST, NETWORK = "hotpmem-first.target", "hotpmem-rest.service", "hotpmem-first-network.service"
@@ -111,18 +110,27 @@ def write_units(sysfs: Sysfs, services: Services, units: Sequence[str], *, netwo
     states = services.show(["LoadState"], [TARGET, REST])
     wrong = [name for name, one in zip((TARGET, REST), states) if one.get("LoadState") != "loaded"]
     if wrong:
-        remove_units(sysfs)
         raise HotpmemError(what, f"systemd can't load {', '.join(wrong)}", f"See systemctl status {wrong[0]}. {_TODO}")
     return first
+
+
+def order_next_boot(sysfs: Sysfs, services: Services, settings: Settings) -> str:
+    """Write the unit files of a jump. Returns why the next boot starts in its usual order, or nothing.
+
+    A jump that takes longer is better than none, so it does not raise HotpmemError. It never removes the files: the command line of a
+    jump may have found its way into a boot entry, and without the target such a boot ends in rescue.target.
+    """
+    if not settings.state_first or settings.method == "firmware":
+        return ""
+    # Only the initrd that the collection builds loads the drivers of the network.
+    network = settings.early_network and settings.own_initrd and settings.jump_initrd == "minimal"
+    try:
+        write_units(sysfs, services, settings.units, network=network)
+    except HotpmemError as error:
+        return f"the next boot starts in its usual order: {error}"
+    return ""
 
 
 def is_written(sysfs: Sysfs) -> bool:
     """True when the next boot can begin with TARGET."""
     return sysfs.exists(f"{FOLDER}/{TARGET}")
-
-
-def remove_units(sysfs: Sysfs) -> None:
-    """Remove the unit files. The running boot may have been started with them, and does not need them any more."""
-    for name in (TARGET, REST, NETWORK):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(sysfs.path(f"{FOLDER}/{name}"))

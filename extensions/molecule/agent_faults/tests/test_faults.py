@@ -124,6 +124,40 @@ def test_fast_handoff(node):
     assert abs(sum(phase["seconds"] for phase in phases if phase["down"]) - cycle["timeline"]["down_seconds"]) < 0.001
 
 
+def started(node, unit):
+    """When a unit was last started in this boot, in us of CLOCK_MONOTONIC; 0 when it was not."""
+    return int(node.run(f"systemctl show --property=InactiveExitTimestampMonotonic --value {unit}").stdout)
+
+
+def test_state_first(node):
+    node.fill()
+    node.setting("state_first", True)
+    node.leave("hotpmem-node handoff --method fast --detach")
+    assert node.kept() and node.is_ram()
+    assert " systemd.unit=hotpmem-first.target" in node.run("cat /proc/cmdline").stdout
+    assert 0 < started(node, "memcached") < started(node, "systemd-random-seed") < started(node, "sysinit.target")
+    # What it has to wait for is the same as ever, and nothing is left out.
+    assert 0 < started(node, "systemd-tmpfiles-setup") < started(node, "hotpmem-restore") < started(node, "memcached")
+    assert 0 < started(node, "systemd-networkd") < started(node, "memcached")
+    assert node.run("systemctl is-active default.target ssh hotpmem-rest", check=False).stdout == "active\nactive\ninactive\n"
+
+
+def test_state_first_does_not_wait_for_a_service_that_hangs(node):
+    node.drop_in("memcached", "[Service]\nTimeoutStartSec=900\nExecStartPre=/bin/sh -c 'until test -e /run/go; do sleep 0.2; done'\n")
+    before = node.boot
+    node.run("systemd-run --quiet --collect --no-block hotpmem-node handoff --method fast --detach")
+    node.wait_another_boot(before)
+    node.wait_state("multi-user.target", "inactive")  # it is ordered after memcached
+    node.wait_state("systemd-logind", "active")
+    assert node.run("systemctl show --property=ActiveState --value memcached").stdout == "activating\n"
+    assert "hotpmem-rest.service: Job hotpmem-rest.service/start failed with result 'timeout'" in node.run("journalctl -b --unit=init.scope").stdout
+    node.run("touch /run/go")
+    node.wait_state("hotpmem-hot-add", "active")
+    node.drop_in("memcached", "")
+    node.setting("state_first", False)
+    assert node.kept() and node.is_ram()
+
+
 def test_jump_initrd_finds_no_root(node):
     """It reboots through the firmware, where the stock initrd is; memory is left alone here."""
     initrd, serial = "/var/lib/hotpmem/jump-initrd", node.console()
@@ -191,11 +225,11 @@ def test_early_restore_hangs(node):
 
 def test_restore_unit_fails(node):
     node.fill()
-    node.early_restore(False)
+    node.setting("early_restore", False)
     node.drop_in("hotpmem-restore", "[Service]\nExecStart=\nExecStart=/bin/false\n")
     node.leave("hotpmem-node handoff --detach")
     node.drop_in("hotpmem-restore", "")
-    node.early_restore(True)
+    node.setting("early_restore", True)
     assert "hotpmem-restore.service ended without a result (exit-code)" in node.cold()
     image_is_kept_until_it_is_given_up(node)
 
