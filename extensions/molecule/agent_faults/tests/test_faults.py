@@ -136,6 +136,8 @@ def test_state_first(node):
     assert node.kept() and node.is_ram()
     assert " systemd.unit=hotpmem-first.target" in node.run("cat /proc/cmdline").stdout
     assert 0 < started(node, "memcached") < started(node, "systemd-random-seed") < started(node, "sysinit.target")
+    said = node.run("journalctl -b -o short-monotonic -u hotpmem-rest -u memcached").stdout
+    assert 0 < said.index("Started memcached") < said.index("Starting hotpmem-rest"), said
     # What it has to wait for is the same as ever, and nothing is left out.
     assert 0 < started(node, "systemd-tmpfiles-setup") < started(node, "hotpmem-restore") < started(node, "memcached")
     assert 0 < started(node, "systemd-networkd") < started(node, "memcached")
@@ -150,7 +152,10 @@ def test_state_first_does_not_wait_for_a_service_that_hangs(node):
     node.wait_state("multi-user.target", "inactive")  # it is ordered after memcached
     node.wait_state("systemd-logind", "active")
     assert node.run("systemctl show --property=ActiveState --value memcached").stdout == "activating\n"
-    assert "hotpmem-rest.service: Job hotpmem-rest.service/start failed with result 'timeout'" in node.run("journalctl -b --unit=init.scope").stdout
+    assert (
+        "hotpmem-rest.service: Job hotpmem-rest.service/start failed with result 'timeout'"
+        in node.run("journalctl -b --unit=init.scope").stdout
+    )
     node.run("touch /run/go")
     node.wait_state("hotpmem-hot-add", "active")
     node.drop_in("memcached", "")
