@@ -38,20 +38,30 @@ def say(program: Path, version: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "accel", "installed"),
-    [("6.1", "tcg", "7.2.22"), ("6.12", "tcg", "10.0.2"), ("7.3", "tcg", "11.1.0"), ("6.12", "kvm", "7.2.22")],
+    ("kernel", "accel", "cpus", "installed"),
+    [
+        ("6.1", "tcg", 2, "7.2.22"),
+        ("6.12", "tcg", 2, "10.0.2"),
+        ("7.3", "tcg", 2, "11.1.0"),
+        ("6.12", "kvm", 2, "7.2.22"),
+        ("6.1", "icount", 1, "7.2.22"),
+        ("6.1", "icount", 2, "10.0.2"),
+    ],
 )
-def test_the_installed_emulator_does(qemu: Path, cache_home: Path, kernel: str, accel: str, installed: str) -> None:
+def test_the_installed_emulator_does(qemu: Path, cache_home: Path, kernel: str, accel: str, cpus: int, installed: str) -> None:
     say(qemu, installed)
-    found = emulator.choose(machine(qemu), kernel, accel)
+    found = emulator.choose(machine(qemu), kernel, accel, cpus)
     assert (found.argv, f"version {installed}" in found.version) == ((str(qemu),), True)
     assert not (cache_home / "emulators").exists()
 
 
-@pytest.mark.parametrize(("kernel", "installed"), [("6.12", "7.2.22"), ("7.3", "8.2.2"), ("7.3", "9.2.4")])
-def test_a_newer_emulator_is_fetched(qemu: Path, cache_home: Path, kernel: str, installed: str) -> None:
+@pytest.mark.parametrize(
+    ("kernel", "accel", "installed"),
+    [("6.12", "tcg", "7.2.22"), ("7.3", "tcg", "8.2.2"), ("7.3", "tcg", "9.2.4"), ("6.1", "icount", "7.2.22"), ("6.1", "icount", "9.2.4")],
+)
+def test_a_newer_emulator_is_fetched(qemu: Path, cache_home: Path, kernel: str, accel: str, installed: str) -> None:
     say(qemu, installed)
-    found = emulator.choose(machine(qemu), kernel, "tcg")
+    found = emulator.choose(machine(qemu), kernel, accel, 2)
     assert found.major == 10
     assert found.argv[0].startswith(str(cache_home / "emulators"))
     # The libraries are told to the loader, not to the environment: what QEMU starts (sh, cat) is this machine's.
@@ -60,11 +70,11 @@ def test_a_newer_emulator_is_fetched(qemu: Path, cache_home: Path, kernel: str, 
 
 def test_a_version_that_cannot_be_read_is_old(qemu: Path) -> None:
     say(qemu, "unknown")
-    assert emulator.choose(machine(qemu), "6.1", "kvm").major == 0
+    assert emulator.choose(machine(qemu), "6.1", "kvm", 2).major == 0
 
 
 def test_another_architecture_gets_a_qemu_with_its_firmware(qemu: Path, cache_home: Path) -> None:
     """Nothing is asked whether it is installed: the test would fail there, because no program of that name exists."""
-    found = emulator.choose(replace(ARCHITECTURES["arm64"], program=str(qemu)), "6.12", "tcg")
+    found = emulator.choose(replace(ARCHITECTURES["arm64"], program=str(qemu)), "6.12", "tcg", 2)
     assert found.argv[0].startswith(str(cache_home / "emulators"))
     assert any(word.endswith("/usr/share/qemu-efi-aarch64") for word in found.argv)

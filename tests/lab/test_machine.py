@@ -104,7 +104,7 @@ def test_what_an_arm64_machine_cannot_be_is_refused(change: dict[str, str], word
         ({"memory": "3G"}, "too much"),
         ({"memory": "2g"}, "not a size"),
         ({"boot": "grub"}, "reserve_memory"),
-        ({"accel": "icount"}, "Add --cpus 1"),
+        ({"accel": "icount", "cpus": 3}, "--cpus 1 or --cpus 2"),
         ({"pmem": "devicetree"}, "amd64 machines have no devicetree memory"),
     ],
 )
@@ -119,7 +119,16 @@ def test_a_machine_that_counts_instructions_has_one_thread() -> None:
     spec.check()
     line = " ".join(machine.options(spec, Path("/m"), Path("/i"), Path("/r"), template=True, port=1))
     assert "-accel tcg,thread=single,tb-size=128 -icount shift=0,sleep=on" in line and "-cpu max," in line
+    assert "filter-buffer" not in line
     assert "icount" not in " ".join(machine.options(Spec(), Path("/m"), Path("/i"), Path("/r"), template=True, port=1))
+
+
+def test_two_cpus_that_are_counted_take_short_turns() -> None:
+    counted, seconds = Spec(accel="icount", cpus=2), Spec(accel="tcg", cpus=2)
+    counted.check()
+    lines = [" ".join(machine.options(spec, Path("/m"), Path("/i"), Path("/r"), template=True, port=1)) for spec in (counted, seconds)]
+    assert "-smp 2 -accel tcg,thread=single,tb-size=128 -icount shift=0,sleep=on" in lines[0]
+    assert "-object filter-buffer,id=turns,netdev=net0,interval=20" in lines[0] and "filter-buffer" not in lines[1]
 
 
 def test_machines_differ_from_their_template_only_in_ram_and_start() -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which QEMU runs a machine: the installed one, or Debian's newer one in a tree of the cache.
 
-Kernels say in hotlab/kernels.py from which QEMU on emulation runs them. The tree is unpacked packages, neither installed nor
-entered: its own dynamic loader starts its QEMU, with its libraries, modules and firmware. Nothing else on this machine sees it.
+Kernels say in hotlab/kernels.py from which QEMU on emulation runs them. Counting the instructions of two CPUs needs a newer one, too.
+The tree is unpacked packages, neither installed nor entered: its own dynamic loader starts its QEMU, with its libraries, modules and
+firmware. Nothing else on this machine sees it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from .architectures import Architecture
 
 SUITE = "trixie"
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
+COUNTS_TWO_CPUS = 10
+"""The QEMU that was tried. With 7.2, a machine whose two CPUs are counted does not start."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,12 @@ class Emulator:
         return {**os.environ, **dict(self.environ)}
 
 
-def choose(architecture: Architecture, kernel: str, accel: str) -> Emulator:
-    """Return the QEMU for this kernel. Only emulation may need a newer one, which is built when it does not exist yet."""
+def choose(architecture: Architecture, kernel: str, accel: str, cpus: int) -> Emulator:
+    """Return the QEMU for this machine. Only emulation may need a newer one, which is built when it does not exist yet."""
     if architecture.installed:
         installed = _ask((architecture.program,))
-        if accel == "kvm" or installed.major >= kernels.find(kernel, architecture.debian).qemu:
+        counting = COUNTS_TWO_CPUS if accel == "icount" and cpus > 1 else 0
+        if accel == "kvm" or installed.major >= max(counting, kernels.find(kernel, architecture.debian).qemu):
             return installed
     key = f"{SUITE}-{cache.digest(_command(architecture.emulator, Path('tree')))}"
     return _from(architecture, cache.entry("emulators", key, lambda new: _build(architecture, new)) / "tree")
@@ -67,7 +71,7 @@ def unpack(packages: tuple[str, ...], tree: Path, log: Path) -> None:
 
 
 def _build(architecture: Architecture, new: Path) -> None:
-    why = "the installed one crashes this kernel" if architecture.installed else f"it comes with the firmware for {architecture.debian}"
+    why = "the installed one can't run this machine" if architecture.installed else f"it comes with the firmware for {architecture.debian}"
     progress.say(f"emulator: fetching {SUITE}'s QEMU, because {why} (10 seconds to 3 minutes)")
     unpack(architecture.emulator, new / "tree", new / "mmdebstrap.log")
 

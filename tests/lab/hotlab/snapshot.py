@@ -50,7 +50,7 @@ def ensure(spec: Spec) -> Snapshot:
 
 
 def _entry(spec: Spec, base: Path) -> Snapshot:
-    qemu = emulator.choose(spec.architecture, spec.kernel, spec.accel)
+    qemu = emulator.choose(spec.architecture, spec.kernel, spec.accel, spec.cpus)
     argv = [spec.architecture.program, *machine.options(spec, Path("machine"), Path("image"), Path("ram"), template=True, port=0)]
     # A saved state belongs to the QEMU that wrote it.
     key = cache.digest([argv, _settled(spec), base.name, qemu.version, STATE_FORMAT, *_tree(spec)])
