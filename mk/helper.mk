@@ -147,5 +147,5 @@ bench-downtime: deps ## measure the down time a client sees: handoff, plain kexe
 
 .PHONY: bench-instructions
 bench-instructions: ROUNDS = 3
-bench-instructions: deps ## count the instructions of a down time, on a machine whose clock counts them (STATE_MIB=256 ROUNDS=3)
-	$(BIN)/python tests/bench/instructions.py --mib $(or $(STATE_MIB),256) --rounds $(ROUNDS)
+bench-instructions: deps ## count the instructions of a down time, on a machine whose clock counts them (STATE_MIB=256 ROUNDS=3 ONLY=METHOD)
+	$(BIN)/python tests/bench/instructions.py --mib $(or $(STATE_MIB),256) --rounds $(ROUNDS) $(if $(ONLY),--only $(ONLY))

@@ -16,8 +16,9 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / ".venv/collections")]
 
 from ansible_collections.hotpmem.fleet.plugins.plugin_utils._report.charts import BAR, bar_scale, timeline_bar
-from instructions_report import METHODS, PHASES
+from instructions_report import PHASES
 
+# The methods that are drawn. Instructions of one CPU and of two are not compared.
 WORDS = {
     "handoff": "handoff, road raw",
     "handoff_dax": "handoff, road dax",
@@ -40,7 +41,7 @@ LEFT, RIGHT, TOP, ROW, THICK, STEP = 150, 70, 44, 40, 24, 74
 
 def svg(measured: Mapping[str, Any]) -> str:
     """The drawing. measured: what as_json() returns. Methods that were not measured are left out."""
-    shown = [(method, measured[method]["phases"]) for method in METHODS if measured.get(method, {}).get("phases")]
+    shown = [(method, measured[method]["phases"]) for method in WORDS if measured.get(method, {}).get("phases")]
     end, ticks = bar_scale([sum(phases.values()) for _method, phases in shown])
     floor = TOP + ROW * len(shown)
     width, height = LEFT + BAR + RIGHT, floor + 36

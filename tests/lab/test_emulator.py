@@ -38,19 +38,19 @@ def say(program: Path, version: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "accel", "cpus", "installed"),
+    ("asked", "installed"),
     [
-        ("6.1", "tcg", 2, "7.2.22"),
-        ("6.12", "tcg", 2, "10.0.2"),
-        ("7.3", "tcg", 2, "11.1.0"),
-        ("6.12", "kvm", 2, "7.2.22"),
-        ("6.1", "icount", 1, "7.2.22"),
-        ("6.1", "icount", 2, "10.0.2"),
+        (("6.1", "tcg", 2), "7.2.22"),
+        (("6.12", "tcg", 2), "10.0.2"),
+        (("7.3", "tcg", 2), "11.1.0"),
+        (("6.12", "kvm", 2), "7.2.22"),
+        (("6.1", "icount", 1), "7.2.22"),
+        (("6.1", "icount", 2), "10.0.2"),
     ],
 )
-def test_the_installed_emulator_does(qemu: Path, cache_home: Path, kernel: str, accel: str, cpus: int, installed: str) -> None:
+def test_the_installed_emulator_does(qemu: Path, cache_home: Path, asked: tuple[str, str, int], installed: str) -> None:
     say(qemu, installed)
-    found = emulator.choose(machine(qemu), kernel, accel, cpus)
+    found = emulator.choose(machine(qemu), *asked)
     assert (found.argv, f"version {installed}" in found.version) == ((str(qemu),), True)
     assert not (cache_home / "emulators").exists()
 
