@@ -54,20 +54,20 @@ def _closure(rows: Rows, start: Sequence[str], keys: Sequence[str]) -> Set[str]:
     return found
 
 
-def early_of(rows: Rows, units: Sequence[str]) -> List[str]:
-    """Those of the units that start early (drop-in 60-hotpmem-node.conf) and that a normal boot starts."""
-    boot = _closure(rows, ["default.target"], _PULLS)
+def early_of(rows: Rows, units: Sequence[str], default: str) -> List[str]:
+    """Those of the units that start early (drop-in 60-hotpmem-node.conf) and that a normal boot starts, into the target default."""
+    boot = _closure(rows, [default], _PULLS)
     found = [rows[unit] for unit in units if unit in rows]
     return [row["Id"] for row in found if row.get("DefaultDependencies") == "no" and row["Id"] in boot]
 
 
-def first_units(rows: Rows, early: Sequence[str], *, network: bool) -> List[str]:
-    """What has to start first: the early services, and what a normal boot starts before them.
+def first_units(rows: Rows, early: Sequence[str], default: str, *, network: bool) -> List[str]:
+    """What has to start first: the early services, and what a normal boot into the target default starts before them.
 
     network: the initrd has loaded the network drivers, so that udev has to handle only the events of the interfaces.
     """
     before = _closure(rows, early, _ORDER)
-    names = {name for name in before & _closure(rows, ["default.target"], _PULLS) if not name.endswith(_NOT_STARTED)}
+    names = {name for name in before & _closure(rows, [default], _PULLS) if not name.endswith(_NOT_STARTED)}
     # A device needs the events of all others, such as those that load its driver.
     devices = any(name.endswith(".device") for unit in before for name in unit_names(rows[unit].get("After", "")))
     names.add(NETWORK if network and not devices else _TRIGGER)
@@ -94,14 +94,16 @@ def write_units(sysfs: Sysfs, services: Services, units: Sequence[str], *, netwo
     units: those of the items. Raises HotpmemError when systemd does not answer, or would not take the files.
     """
     what = "Cannot prepare the order of the next boot"
+    # The name of an alias is not among the loaded units until somebody has used it.
+    default = services.properties(["Id"], "default.target").get("Id", "")
     rows = by_name(services.loaded(["Id", "Names", *_PULLS, *_ORDER, "DefaultDependencies"]))
-    early = early_of(rows, units)
-    if "default.target" not in rows or not early:
-        said = "no unit of an item starts early at boot" if early == [] else "systemd does not know default.target"
-        raise HotpmemError(what, said, f"Enable a unit whose item has early_start: true. {_TODO}")
-    first = first_units(rows, early, network=network)
+    early = early_of(rows, units, default)
+    if not early:
+        said = f"{default} starts no unit of an item that has early_start: true"
+        raise HotpmemError(what, said, f"Enable it with systemctl enable. {_TODO}")
+    first = first_units(rows, early, default, network=network)
     try:
-        for name, text in texts(early, first, rows["default.target"]["Id"]).items():
+        for name, text in texts(early, first, default).items():
             path = sysfs.path(f"{FOLDER}/{name}")
             # The file must be whole after a power cut: systemd takes an empty one for a masked unit.
             replace_file(path, text, 0o644, sync=True)

@@ -42,6 +42,7 @@ class Host:
     initrd_seconds: how long systemd measured the initrd, 0 when unknown. lacking: jump arguments of the settings that this boot did
     not get. small_pages: paths of items on a tmpfs without huge pages. prepared: most of
     the items were moved into huge pages before the save. late_units: state units that wait for basic.target.
+    beside_all: those that do not, and that a jump starts at the same time as everything else.
     console: the serial lines that the kernel writes to, with their bits a second. console_bytes: what it wrote before userspace that
     ``quiet`` would leave out.
     loaded_bytes: kernel and initrd of the jump.
@@ -57,6 +58,7 @@ class Host:
     small_pages: Sequence[str] = ()
     prepared: bool = False
     late_units: Sequence[str] = ()
+    beside_all: Sequence[str] = ()
     console: Sequence[Tuple[str, int]] = ()
     console_bytes: int = 0
     loaded_bytes: int = 0
@@ -119,6 +121,8 @@ def _gains(mark: str, seconds: float, host: Host) -> List[Tuple[Optional[float],
             found.append((None, f"the last jump lacked the jump arguments {' '.join(rest)}"))
         if host.jump_initrd != "minimal":
             found.append((host.initrd_seconds or None, "hotpmem_jump_initrd: minimal"))
+    if mark == "restoring" and host.beside_all and jumped:
+        found.append((None, f"hotpmem_state_first: true, which starts {', '.join(host.beside_all)} before everything else"))
     if mark == "restored" and host.cpus > 1 and jumped and not (host.early_restore and host.jump_initrd == "minimal"):
         found.append((seconds, "hotpmem_jump_initrd: minimal with hotpmem_early_restore: true"))
     if mark == "units_starting" and host.late_units:

@@ -73,6 +73,7 @@ def host_of(engine: Engine, settings: Settings, cycle: Mapping[str, Any]) -> of_
         small_pages=_small_pages(sysfs, [kept.path for kept in settings.items]),
         prepared=2 * (prepared.get("huge_bytes") or 0) > (prepared.get("bytes") or 0),
         late_units=[one.get("Id", "?") for one in defaults if one.get("DefaultDependencies") == "yes"],
+        beside_all=[one.get("Id", "?") for one in defaults if one.get("DefaultDependencies") == "no" and not settings.state_first],
         console=of_phases.serial_lines(arguments, sysfs.get("/sys/class/tty/console/active")),
         console_bytes=_written(engine, levels, float(times.get("kernel") or 0)) if of_phases.quiet_leaves_out(levels) else 0,
         loaded_bytes=sum(int(one.get("size") or 0) for one in files),

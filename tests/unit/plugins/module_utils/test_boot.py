@@ -389,6 +389,9 @@ def test_budget_by_command(booted, machine, tmp_path, monkeypatch):
     assert f"the jump argument quiet: the kernel wrote {written} bytes to ttyS0" in said
     assert "mount the tmpfs of /srv/cache with huge=within_size" in said
     assert "early_start: true for the items of cache.service" in said
+    build = machine[2]
+    assert timeline.host_of(engine, build().settings, {}).beside_all == ["must.service"]
+    assert timeline.host_of(engine, build(state_first=True).settings, {}).beside_all == []
     cycle = sorted(Path(engine.sysfs.path(CYCLES)).iterdir())[-1]
     cycle.write_text(cycle.read_text().replace(boot_id(engine.sysfs), "another"))
     assert agent(machine, tmp_path, monkeypatch, "timeline", "--budget")[1]["budget"] == []

@@ -60,6 +60,7 @@ def test_only_the_down_time_counts():
         ("userspace_start", {"jump_initrd": "host_only"}, None, "hotpmem_jump_initrd: minimal"),
         ("restored", {"jump_initrd": "default"}, 0.6, "hotpmem_jump_initrd: minimal with hotpmem_early_restore: true"),
         ("restored", {"early_restore": False}, 0.6, "hotpmem_jump_initrd: minimal with hotpmem_early_restore: true"),
+        ("restoring", {"beside_all": ["a.service"]}, None, "hotpmem_state_first: true, which starts a.service before everything else"),
         ("units_starting", {"late_units": ["a.service", "b.service"]}, 0.7, "early_start: true for the items of a.service, b.service"),
     ],
 )
@@ -79,6 +80,7 @@ def test_each_setting(mark, facts, seconds, setting):
         ("userspace_start", {"method": "shutdown (reboot)", "jump_initrd": "default", "lacking": ["quiet"]}),
         ("userspace_start", {"method": "firmware", "console": [("ttyS0", 9600)], "console_bytes": 23040, "lacking": ["quiet"]}),
         ("restored", {"method": "firmware", "jump_initrd": "default"}),
+        ("restoring", {"method": "firmware", "beside_all": ["a.service"]}),
         ("kernel_start", {"method": "firmware", "jump_check": True, "loaded_bytes": 20_000_000}),
     ],
 )

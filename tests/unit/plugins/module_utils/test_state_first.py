@@ -16,7 +16,7 @@ from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.jump_target i
 # As systemctl show '*' prints it, with the units of a Debian machine that matter here. cache and must are the units of the items.
 UNITS = r"""
 Id=graphical.target
-Names=graphical.target default.target
+Names=graphical.target
 Requires=multi-user.target
 After=multi-user.target
 
@@ -91,6 +91,7 @@ FIRST = [
     "cache.service", "hotpmem-first-network.service", "local-fs.target", "network.target", "srv-my\\x2dstate.mount",
     "systemd-networkd.service", "systemd-tmpfiles-setup.service", "systemd-udevd.service",
 ]  # fmt: skip
+DEFAULT = "graphical.target"
 ASK, LOADED = "systemctl show --property=Id --property=Names", "systemctl show --property=LoadState -- hotpmem-first.target"
 
 
@@ -105,19 +106,21 @@ def wants(fake):
 
 
 def test_only_a_service_of_this_boot_without_default_dependencies_is_early():
-    assert state_first.early_of(rows(), ["alias.service", "must.service", "unknown.service", "NetworkManager.service"]) == ["cache.service"]
+    assert state_first.early_of(rows(), ["alias.service", "must.service", "unknown.service", "NetworkManager.service"], DEFAULT) == [
+        "cache.service"
+    ]
     off = UNITS.replace("Wants=cache.service must.service", "Wants=must.service")
-    assert state_first.early_of(rows(off), ["cache.service"]) == []
+    assert state_first.early_of(rows(off), ["cache.service"], DEFAULT) == []
 
 
 def test_all_that_it_starts_after_and_nothing_else():
     """NetworkManager does not take part in this boot; ssh and the random seed are not waited for; a slice is not started."""
-    assert state_first.first_units(rows(), ["cache.service"], network=True) == FIRST
+    assert state_first.first_units(rows(), ["cache.service"], DEFAULT, network=True) == FIRST
 
 
 @pytest.mark.parametrize("network, change", [(False, ("", "")), (True, DISK)])
 def test_a_device_needs_the_events_of_all_devices(network, change):
-    found = state_first.first_units(rows(UNITS.replace(*change)), ["cache.service"], network=network)
+    found = state_first.first_units(rows(UNITS.replace(*change)), ["cache.service"], DEFAULT, network=network)
     assert "systemd-udev-trigger.service" in found and state_first.NETWORK not in found
 
 
@@ -132,6 +135,7 @@ def ordered(machine):
     """The machine, whose systemd answers for all its units; with the directory for those of the operator."""
     one, engine, build = machine
     os.makedirs(one.fake.path("/etc/systemd/system"))
+    one.fails["systemctl show --property=Id -- default.target"] = (0, "Id=graphical.target\n", "")
     one.fails[ASK] = (0, UNITS, "")
     one.fails[LOADED] = (0, "LoadState=loaded\n\nLoadState=loaded\n", "")
     return one, engine, lambda **changes: build(state_first=True, **changes)
@@ -163,7 +167,7 @@ def test_with_a_minimal_initrd_only_interfaces_are_handled_first(ordered, change
     "start, answer, said",
     [
         (ASK, (1, "", "Failed to connect to bus"), "Failed to connect to bus"),
-        (ASK, (0, UNITS.replace("DefaultDependencies=no", "DefaultDependencies=yes"), ""), "no unit of an item starts early"),
+        (ASK, (0, UNITS.replace("DefaultDependencies=no", "DefaultDependencies=yes"), ""), "graphical.target starts no unit of an item"),
         (LOADED, (0, "LoadState=masked\n\nLoadState=loaded\n", ""), "systemd can't load hotpmem-first.target"),
         (LOADED, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), ""),
     ],
