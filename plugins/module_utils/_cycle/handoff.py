@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from dataclasses import replace
 from functools import partial
 from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple, Union
 
@@ -276,10 +275,6 @@ class Handoff:
         # Write dirty pages now, so that little is left to write while the services are down.
         self.engine.runner.run(["sync"], timeout=60)
         self._enter("kexec_load")
-        said = order_next_boot(self.engine.sysfs, self.services, one)
-        if said:
-            self.say(said)
-            self.settings = replace(one, state_first=False)
         if uses_own_initrd(self.engine, one, self.target()):
             self.say(self.engine.jump_initrd.build()["said"])
         target = self.target()
@@ -289,6 +284,9 @@ class Handoff:
             said = kexec.load(target)
             if said:
                 self.say(said)
+        said = order_next_boot(self.engine.sysfs, self.services, one, target.command_line if target else "")
+        if said:
+            self.say(said)
         self._enter("hot_remove")
         move = self.engine.hotplug.hot_remove(self.namespace, one.offline_timeout, one.force)
         self.device = move.device

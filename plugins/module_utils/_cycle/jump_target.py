@@ -5,13 +5,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import List, Optional
+from typing import Optional
 
-from .._kernel.jump_command_line import next_command_line
 from .._kernel.kexec_load import Target
 from .engine import Engine
 from .node_settings import Settings
-from .state_first import ARGUMENT, chooses_unit, is_written
 
 
 def jump_target(engine: Engine, settings: Settings) -> Optional[Target]:
@@ -24,8 +22,7 @@ def jump_target(engine: Engine, settings: Settings) -> Optional[Target]:
     """
     if settings.method == "firmware":
         return None
-    arguments = _arguments(engine, settings)
-    target = engine.kexec.target(settings.kernel or None, settings.initrd or None, settings.command_line or None, arguments)
+    target = engine.kexec.target(settings.kernel or None, settings.initrd or None, settings.command_line or None, settings.jump_arguments)
     own = engine.jump_initrd.ready() if uses_own_initrd(engine, settings, target) else ""
     return replace(target, check=settings.jump_check, initrd=own or target.initrd)
 
@@ -33,11 +30,3 @@ def jump_target(engine: Engine, settings: Settings) -> Optional[Target]:
 def uses_own_initrd(engine: Engine, settings: Settings, target: Optional[Target]) -> bool:
     """True when a handoff to this target uses the initrd that the collection builds, if it can be built."""
     return target is not None and settings.own_initrd and bool(target.kernel) and target.kernel == engine.kexec.stock()[0]
-
-
-def _arguments(engine: Engine, settings: Settings) -> List[str]:
-    """The arguments of the jump. A command line that chooses what to boot into keeps its choice."""
-    line = settings.command_line or next_command_line(engine.sysfs.get("/proc/cmdline"))
-    chosen = chooses_unit(" ".join([line, *settings.jump_arguments]))
-    first = settings.state_first and is_written(engine.sysfs) and not chosen
-    return [*settings.jump_arguments, ARGUMENT] if first else settings.jump_arguments

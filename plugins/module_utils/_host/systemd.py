@@ -127,17 +127,18 @@ class Services:
         """
         about = f"the units {', '.join(units)}" if units else "the system"
         what = f"Cannot ask systemd about {about}"
-        blocks = self._blocks(names, units, what)
+        blocks = self._blocks([], names, units, what)
         if len(blocks) != max(1, len(units)):
             raise HotpmemError(what, f"systemctl show answered for {len(blocks)} of {len(units)} units", _ANSWERS, units=list(units))
         return blocks
 
     def loaded(self, names: Sequence[str]) -> List[Dict[str, str]]:
         """Return the properties of all units that systemd has in memory, also of those that have ended. Raises HotpmemError."""
-        return self._blocks(names, ["*"], "Cannot ask systemd about its units")
+        # Without --all, newer versions leave out units that are inactive.
+        return self._blocks(["--all"], names, ["*"], "Cannot ask systemd about its units")
 
-    def _blocks(self, names: Sequence[str], patterns: Sequence[str], what: str) -> List[Dict[str, str]]:
+    def _blocks(self, options: Sequence[str], names: Sequence[str], patterns: Sequence[str], what: str) -> List[Dict[str, str]]:
         """One dict for each block of ``systemctl show``. A unit without any of the properties is an empty one."""
-        argv = ["systemctl", "show", *[f"--property={name}" for name in names], "--", *patterns]
+        argv = ["systemctl", "show", *options, *[f"--property={name}" for name in names], "--", *patterns]
         text = self.runner.check(argv, what, _ANSWERS, timeout=_ASK).stdout.strip("\n")
         return [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]

@@ -132,9 +132,16 @@ def started(node, unit):
 def test_state_first(node):
     node.fill()
     node.setting("state_first", True)
+    # It has ended long before the handoff, and takes part in each boot. Another one is not waited for.
+    for name, order in (("before", "Before=memcached.service"), ("beside", "")):
+        unit = f"[Unit]\nDefaultDependencies=no\n{order}\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"
+        node.run(f"cat >/etc/systemd/system/{name}.service", stdin=f"{unit}[Install]\nWantedBy=multi-user.target\n")
+    node.run("systemctl daemon-reload; systemctl enable before beside; systemctl start before; systemctl stop before")
     node.leave("hotpmem-node handoff --method fast --detach")
     assert node.kept() and node.is_ram()
-    assert " systemd.unit=hotpmem-first.target" in node.run("cat /proc/cmdline").stdout
+    assert "--unit=hotpmem-first.target" in node.run("tr '\\0' ' ' </proc/1/cmdline").stdout
+    assert "hotpmem-first" not in node.run("cat /proc/cmdline").stdout
+    assert 0 < started(node, "before") < started(node, "memcached") < started(node, "beside")
     assert 0 < started(node, "memcached") < started(node, "systemd-random-seed") < started(node, "sysinit.target")
     said = node.run("journalctl -b -o short-monotonic -u hotpmem-rest -u memcached").stdout
     assert 0 < said.index("Started memcached") < said.index("Starting hotpmem-rest"), said
@@ -155,8 +162,16 @@ def test_state_first_does_not_wait_for_a_service_that_hangs(node):
     node.run("touch /run/go")
     node.wait_state("hotpmem-hot-add", "active")
     node.drop_in("memcached", "")
-    node.setting("state_first", False)
+    node.run("systemctl disable before beside; rm /etc/systemd/system/before.service /etc/systemd/system/beside.service")
     assert node.kept() and node.is_ram()
+
+
+def test_another_boot_does_not_need_its_units(node):
+    node.fill()
+    node.leave("systemctl kexec")
+    assert "hotpmem-first" not in node.run("cat /proc/cmdline; tr '\\0' ' ' </proc/1/cmdline").stdout
+    assert node.kept() and node.is_ram()
+    node.setting("state_first", False)
 
 
 def test_jump_initrd_finds_no_root(node):

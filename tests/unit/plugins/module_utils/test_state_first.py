@@ -11,7 +11,6 @@ import subprocess
 
 import pytest
 from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle import state_first
-from ansible_collections.hotpmem.fleet.plugins.module_utils._cycle.jump_target import jump_target
 
 # As systemctl show '*' prints it, with the units of a Debian machine that matter here. cache and must are the units of the items.
 UNITS = r"""
@@ -92,7 +91,9 @@ FIRST = [
     "systemd-networkd.service", "systemd-tmpfiles-setup.service", "systemd-udevd.service",
 ]  # fmt: skip
 DEFAULT = "graphical.target"
-ASK, LOADED = "systemctl show --property=Id --property=Names", "systemctl show --property=LoadState -- hotpmem-first.target"
+ASK = "systemctl show --all --property=Id --property=Names"
+FOLDER = "/etc/systemd/system"
+MINIMAL = {"state_first": True, "jump_initrd": "minimal", "kernel": "", "initrd": ""}
 
 
 def rows(text=UNITS):
@@ -101,7 +102,7 @@ def rows(text=UNITS):
 
 
 def wants(fake):
-    (line,) = [line for line in fake.get(f"/etc/systemd/system/{state_first.TARGET}").splitlines() if line.startswith("Wants=")]
+    (line,) = [line for line in fake.get(f"{FOLDER}/{state_first.TARGET}").splitlines() if line.startswith("Wants=")]
     return line.partition("=")[2].split()
 
 
@@ -124,93 +125,137 @@ def test_a_device_needs_the_events_of_all_devices(network, change):
     assert "systemd-udev-trigger.service" in found and state_first.NETWORK not in found
 
 
-@pytest.mark.parametrize("line", ["quiet single", "root=/dev/vda 3", "systemd.unit=rescue.target quiet", "emergency"])
+PULLED = """
+
+Id=helps.service
+Names=helps.service
+After=late.service
+
+Id=late.service
+Names=late.service"""
+
+
+def test_what_they_pull_in_keeps_its_order_too():
+    """cache wants helps.service, which starts after late.service, as in a normal boot."""
+    text = UNITS.replace("Requires=system.slice local-fs.target", "Wants=helps.service\nRequires=system.slice local-fs.target")
+    text = text.replace("Wants=cache.service", "Wants=late.service cache.service") + PULLED
+    assert state_first.first_units(rows(text), ["cache.service"], DEFAULT, network=True) == sorted([*FIRST, "helps.service", "late.service"])
+
+
+@pytest.mark.parametrize(
+    "line", ["quiet single", "root=/dev/vda 3", "systemd.unit=rescue.target quiet", "emergency", "x -s", "init=/bin/sh"]
+)
 def test_a_command_line_that_chooses(line):
     assert state_first.chooses_unit(line)
-    assert not state_first.chooses_unit(line.replace("single", "s1").replace("3", "33").replace(".unit=", "_unit=").replace("emer", "e"))
+    harmless = line.replace("single", "s1").replace("3", "33").replace(".unit=", "_unit=").replace("emer", "e")
+    assert not state_first.chooses_unit(harmless.replace("-s", "-x").replace("init=", "rdinit="))
 
 
 @pytest.fixture
 def ordered(machine):
     """The machine, whose systemd answers for all its units; with the directory for those of the operator."""
     one, engine, build = machine
-    os.makedirs(one.fake.path("/etc/systemd/system"))
+    os.makedirs(one.fake.path(FOLDER))
     one.fails["systemctl show --property=Id -- default.target"] = (0, "Id=graphical.target\n", "")
     one.fails[ASK] = (0, UNITS, "")
-    one.fails[LOADED] = (0, "LoadState=loaded\n\nLoadState=loaded\n", "")
-    return one, engine, lambda **changes: build(state_first=True, **changes)
+    return one, engine, build
 
 
-def jumped(one):
-    (load,) = [act for act in one.acts if act.startswith("kexec -s -l")]
-    return load
+def order(ordered, line="root=/dev/vda quiet", **changes):
+    """Order the next boot for settings. Returns what it said."""
+    _one, engine, build = ordered
+    handoff = build(**{**MINIMAL, **changes})
+    return state_first.order_next_boot(engine.sysfs, handoff.services, handoff.settings, line)
 
 
 def test_the_next_boot_begins_with_them(ordered):
+    one = ordered[0]
+    assert order(ordered) == ""
+    assert wants(one.fake) == [*FIRST, state_first.REST]
+    rest = one.fake.get(f"{FOLDER}/{state_first.REST}")
+    assert "After=cache.service\n" in rest and "OnFailure=default.target\n" in rest and "JobTimeoutSec=15\n" in rest
+
+
+def test_without_the_network_of_the_initrd_all_devices_are_handled(ordered):
+    assert order(ordered, early_network=False) == ""
+    assert "systemd-udev-trigger.service" in wants(ordered[0].fake)
+
+
+def test_a_handoff_orders_the_next_boot(ordered):
+    """The settings of this machine name a kernel, so it jumps with the stock initrd."""
     one, _engine, build = ordered
-    build().run()
-    assert {"cache.service", "systemd-networkd.service", "systemd-udev-trigger.service", state_first.REST} <= set(wants(one.fake))
-    assert "systemd.unit=hotpmem-first.target" in jumped(one)
-    rest = one.fake.get(f"/etc/systemd/system/{state_first.REST}")
-    assert "After=cache.service\n" in rest and "OnFailure=graphical.target\n" in rest and "JobTimeoutSec=15\n" in rest
-
-
-@pytest.mark.parametrize("changes, network", [({"jump_initrd": "minimal"}, True), ({"jump_initrd": "host_only"}, False), ({}, False)])
-def test_with_a_minimal_initrd_only_interfaces_are_handled_first(ordered, changes, network):
-    one, engine, build = ordered
-    one_handoff = build(kernel="", initrd="", **changes)
-    assert state_first.order_next_boot(engine.sysfs, one_handoff.services, one_handoff.settings) == ""
-    assert (state_first.NETWORK in wants(one.fake)) is network
+    one.fails.clear()
+    handoff, lines = build(state_first=True, jump_initrd="minimal"), []
+    handoff.say = lines.append
+    handoff.run()
+    assert "the next boot starts in its usual order: hotpmem_state_first needs hotpmem_jump_initrd: minimal" in lines
 
 
 @pytest.mark.parametrize(
-    "start, answer, said",
+    "answer, said",
     [
-        (ASK, (1, "", "Failed to connect to bus"), "Failed to connect to bus"),
-        (ASK, (0, UNITS.replace("DefaultDependencies=no", "DefaultDependencies=yes"), ""), "graphical.target starts no unit of an item"),
-        (LOADED, (0, "LoadState=masked\n\nLoadState=loaded\n", ""), "systemd can't load hotpmem-first.target"),
-        (LOADED, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), ""),
+        ((1, "", "Failed to connect to bus"), "Failed to connect to bus"),
+        ((0, UNITS.replace("DefaultDependencies=no", "DefaultDependencies=yes"), ""), "no service with early_start: true is enabled"),
+        (
+            (0, UNITS.replace("Names=systemd-udevd.service", "Names=systemd-udevd.service\nType=oneshot\nRemainAfterExit=no"), ""),
+            "systemd-udevd.service would run twice",
+        ),
     ],
 )
-def test_without_it_the_jump_goes_on_in_the_usual_order(ordered, start, answer, said):
-    one, _engine, build = ordered
-    if isinstance(answer, OSError):
-        shutil.rmtree(one.fake.path("/etc/systemd/system"))
-        del one.fails[LOADED]
-    else:
-        one.fails[start] = answer
-        if start == ASK:
-            del one.fails[LOADED]
-    handoff, lines = build(), []
-    handoff.say = lines.append
-    handoff.run()
-    (told,) = [line for line in lines if "usual order" in line]
-    assert said in told
-    assert "systemd.unit" not in jumped(one)
+def test_an_order_that_cannot_be_kept(ordered, answer, said):
+    one = ordered[0]
+    assert order(ordered) == ""
+    one.fails[ASK] = answer
+    told = order(ordered)
+    assert told.startswith("the next boot starts in its usual order: ") and said in told
+    assert os.listdir(one.fake.path(FOLDER)) == []
 
 
-@pytest.mark.parametrize("changes", [{"state_first": False}, {"state_first": True, "jump_arguments": ["systemd.unit=other.target"]}])
-def test_units_of_an_earlier_jump_are_not_used(ordered, changes):
-    one, engine, build = ordered
-    state_first.write_units(engine.sysfs, build().services, ["cache.service"], network=False)
-    handoff = build()
-    handoff.settings = type(handoff.settings)(**{**vars(handoff.settings), **changes})
-    handoff.run()
-    assert "hotpmem-first" not in jumped(one)
-    # A boot entry may have the command line of that jump.
-    assert state_first.is_written(one.fake)
+def test_no_room_for_the_units(ordered):
+    one = ordered[0]
+    shutil.rmtree(one.fake.path(FOLDER))
+    assert os.strerror(errno.ENOENT) in order(ordered)
 
 
-def test_the_firmware_gets_no_arguments(ordered):
-    one, engine, build = ordered
+def test_a_unit_that_the_operator_has_masked_stays_so(ordered):
+    one = ordered[0]
+    path = one.fake.path(f"{FOLDER}/{state_first.TARGET}")
+    os.symlink("/dev/null", path)
+    assert "hotpmem-first.target is masked" in order(ordered)
+    assert os.readlink(path) == "/dev/null" and os.listdir(one.fake.path(FOLDER)) == [state_first.TARGET]
+
+
+@pytest.mark.parametrize("redirect", state_first._REDIRECTS)
+def test_a_boot_that_goes_elsewhere(ordered, redirect):
+    one = ordered[0]
     one.fails.clear()
-    assert jump_target(engine, build(method="firmware").settings) is None
+    os.makedirs(os.path.dirname(one.fake.path(redirect)), exist_ok=True)
+    os.symlink("/var/lib/nowhere", one.fake.path(redirect))
+    assert f"{redirect} exists" in order(ordered)
+
+
+@pytest.mark.parametrize(
+    "changes, line, said",
+    [
+        ({"state_first": False}, "quiet", ""),
+        ({"method": "firmware"}, "", ""),
+        ({"jump_initrd": "host_only"}, "quiet", "needs hotpmem_jump_initrd: minimal"),
+        ({"command_line": "root=/dev/vdb"}, "root=/dev/vdb", "needs hotpmem_jump_initrd: minimal"),
+        ({}, "quiet single", "says what to boot into"),
+    ],
+)
+def test_units_of_an_earlier_jump_are_gone(ordered, changes, line, said):
+    one = ordered[0]
+    assert order(ordered) == ""
+    told = order(ordered, line, **changes)
+    assert said in told and bool(said) == bool(told)
+    assert os.listdir(one.fake.path(FOLDER)) == []
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None or os.geteuid() != 0, reason="systemd-analyze is not installed, or not root")
 def test_systemd_takes_them(tmp_path):
     (tmp_path / "cache.service").write_text("[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/bin/sleep 1\n")
-    for name, text in state_first.texts(["cache.service"], ["cache.service", state_first.NETWORK], "multi-user.target").items():
+    for name, text in state_first.texts(["cache.service"], ["cache.service", state_first.NETWORK]).items():
         (tmp_path / name).write_text(text)
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", str(tmp_path / state_first.TARGET)],

@@ -26,6 +26,8 @@
 #define PLAN "/plan"
 #define MODULES "/modules"
 #define NEW_ROOT "/root"
+/* A handoff writes this file if systemd is to begin with it (state_first.py of the collection). */
+#define FIRST "hotpmem-first.target"
 
 enum { WAIT_SECONDS = 30, LAST_WORDS_SECONDS = 3 };
 
@@ -142,6 +144,20 @@ static void remove_initrd(void)
     (void)unlink("/init");
 }
 
+/* The arguments of init, and what systemd is to begin with (--unit=, systemd(1)). Only this initrd
+ * gives it, so no other boot depends on the file. */
+static char **with_first(char **argv)
+{
+    static char *more[64], unit[] = "--unit=" FIRST; /* the kernel passes at most 32 (init/main.c) */
+    size_t n = 0;
+    if (access("/etc/systemd/system/" FIRST, F_OK) != 0)
+        return argv;
+    for (; argv[n] && n < sizeof more / sizeof *more - 2; n++)
+        more[n] = argv[n];
+    more[n] = unit;
+    return more;
+}
+
 void init_run(char **argv)
 {
     static char plan[32768], command_line[4096];
@@ -182,6 +198,6 @@ void init_run(char **argv)
     early_network(&early);
     early_restore(&early);
     argv[0] = options.init;
-    execv(options.init, argv);
+    execv(options.init, with_first(argv));
     give_up("running", options.init);
 }
