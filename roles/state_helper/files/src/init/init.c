@@ -148,11 +148,12 @@ static void remove_initrd(void)
  * gives it, so no other boot depends on the file. */
 static char **with_first(char **argv)
 {
-    static char *more[64], unit[] = "--unit=" FIRST; /* the kernel passes at most 32 (init/main.c) */
+    enum { MOST = 64 }; /* the kernel passes at most 32 (init/main.c) */
+    static char *more[MOST + 2], unit[] = "--unit=" FIRST;
     size_t n = 0;
     if (access("/etc/systemd/system/" FIRST, F_OK) != 0)
         return argv;
-    for (; argv[n] && n < sizeof more / sizeof *more - 2; n++)
+    for (; n < MOST && argv[n]; n++)
         more[n] = argv[n];
     more[n] = unit;
     return more;
