@@ -168,7 +168,8 @@ def test_state_first_does_not_wait_for_a_service_that_hangs(node):
 
 def test_another_boot_does_not_need_its_units(node):
     node.fill()
-    node.leave("systemctl kexec")
+    files = "/boot/vmlinuz-$(uname -r) --initrd=/boot/initrd.img-$(uname -r)"
+    node.leave(f"kexec -s -l {files} --reuse-cmdline && systemctl kexec")
     assert "hotpmem-first" not in node.run("cat /proc/cmdline; tr '\\0' ' ' </proc/1/cmdline").stdout
     assert node.kept() and node.is_ram()
     node.setting("state_first", False)
