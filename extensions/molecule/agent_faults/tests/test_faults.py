@@ -142,7 +142,7 @@ def test_state_first(node):
     assert "--unit=hotpmem-first.target" in node.run("tr '\\0' ' ' </proc/1/cmdline").stdout
     assert "hotpmem-first" not in node.run("cat /proc/cmdline").stdout
     assert 0 < started(node, "before") < started(node, "memcached") < started(node, "beside")
-    assert 0 < started(node, "memcached") < started(node, "systemd-random-seed") < started(node, "sysinit.target")
+    assert 0 < started(node, "memcached") < started(node, "systemd-update-utmp") < started(node, "sysinit.target")
     said = node.run("journalctl -b -o short-monotonic -u hotpmem-rest -u memcached").stdout
     assert 0 < said.index("Started memcached") < said.index("Starting hotpmem-rest"), said
     # What it has to wait for is the same as ever, and nothing is left out.

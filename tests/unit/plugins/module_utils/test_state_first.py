@@ -139,7 +139,9 @@ def test_what_they_pull_in_keeps_its_order_too():
     """cache wants helps.service, which starts after late.service, as in a normal boot."""
     text = UNITS.replace("Requires=system.slice local-fs.target", "Wants=helps.service\nRequires=system.slice local-fs.target")
     text = text.replace("Wants=cache.service", "Wants=late.service cache.service") + PULLED
-    assert state_first.first_units(rows(text), ["cache.service"], DEFAULT, network=True) == sorted([*FIRST, "helps.service", "late.service"])
+    assert state_first.first_units(rows(text), ["cache.service"], DEFAULT, network=True) == sorted(
+        [*FIRST, "helps.service", "late.service"]
+    )
 
 
 @pytest.mark.parametrize(
